@@ -1,0 +1,147 @@
+"""Components: the low-rank weight updates that an adapter is made of, whoever trained it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import ParameterError
+from msplora_core.spectra import low_rank_singular_values
+
+_KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class ComponentKey:
+    """Which component: its scale, its module type, its unit.
+
+    Example:
+        >>> str(ComponentKey("mid", "value", 2)), ComponentKey.parse("layer/query/11")
+        ('mid/value/2', ComponentKey(scale='layer', module='query', unit=11))
+    """
+
+    scale: str
+    module: str
+    unit: int
+
+    def __str__(self) -> str:
+        return f"{self.scale}/{self.module}/{self.unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> ComponentKey:
+        """The key that `str` gave.
+
+        Raises:
+            ParameterError: if the text is no key.
+        """
+        match = _KEY.fullmatch(text)
+        if match is None:
+            raise ParameterError("component key", expected="scale/module/unit, as in layer/query/11", found=text)
+        return cls(match["scale"], match["module"], int(match["unit"]))
+
+
+class Update(Protocol):
+    """A weight update ΔW whose singular values can be had without trouble."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of ΔW."""
+
+    @property
+    def rank(self) -> int:
+        """How many singular values there are."""
+
+    def singular_values(self) -> NDArray[np.float64]:
+        """All of them, float64, descending."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """ΔW = scaling·B·A.
+
+    Args:
+        B: (out, r), any float dtype.
+        A: (r, in), any float dtype.
+        scaling: α/r, or what stands in its place.
+    """
+
+    B: NDArray
+    A: NDArray
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return self.A.shape[0]
+
+    def singular_values(self) -> NDArray[np.float64]:
+        return low_rank_singular_values(self.B, self.A, self.scaling)
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One weight update and where it belongs.
+
+    Args:
+        key: scale, module type and unit.
+        update: the weight update itself.
+    """
+
+    key: ComponentKey
+    update: Update
+
+
+def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
+    """The sum of low-rank updates of one matrix, as one: factors joined along the rank, scaling folded into B.
+
+    Args:
+        updates: of equal shape; at least one.
+
+    Returns:
+        An update in float64 with scaling 1, whose rank is the sum of the ranks.
+
+    Example:
+        >>> one = LowRankUpdate(np.ones((3, 1)), np.ones((1, 2)), 0.5)
+        >>> joined([one, one]).singular_values().round(6)
+        array([2.44949, 0.     ])
+    """
+    updates = list(updates)
+    B = np.concatenate([update.scaling * update.B.astype(np.float64) for update in updates], axis=1)
+    A = np.concatenate([update.A.astype(np.float64) for update in updates], axis=0)
+    return LowRankUpdate(B, A)
+
+
+def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
+    """The spectrum of every component, with low-rank updates of equal shape computed as one batch.
+
+    Args:
+        components: any number, in any order.
+
+    Returns:
+        Singular values by key (`scale/module/unit`), float64, descending, in the order given.
+    """
+    spectra: dict[str, NDArray[np.float64]] = {}
+    batches: dict[tuple[tuple[int, int], int], list[tuple[str, LowRankUpdate]]] = defaultdict(list)
+    for component in components:
+        key, update = str(component.key), component.update
+        spectra[key] = np.empty(0)  # holds the place, so that the order is that of the components
+        if isinstance(update, LowRankUpdate):
+            batches[update.shape, update.rank].append((key, update))
+        else:
+            spectra[key] = update.singular_values()
+    for batch in batches.values():
+        scaling = np.array([update.scaling for _, update in batch])
+        B = np.stack([update.B for _, update in batch])
+        A = np.stack([update.A for _, update in batch])
+        for (key, _), sigma in zip(batch, low_rank_singular_values(B, A, scaling), strict=True):
+            spectra[key] = sigma
+    return spectra

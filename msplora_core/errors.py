@@ -1,0 +1,123 @@
+"""What can go wrong, as one tree.
+
+    MSPLoraError
+    ├── ParameterError          a parameter has a value that it cannot have (also a ValueError)
+    ├── FileError               a file or folder is missing, damaged, foreign or of a newer format
+    │   ├── DataFileError       task data
+    │   ├── RunDirectoryError   a run directory or a snapshot in it
+    │   └── AdapterFileError    an adapter that already exists
+    ├── UnsupportedAdapterError an adapter whose update has no spectrum of its own, named and refused
+    ├── ComparisonError         two things that cannot be held against each other
+    ├── TrainingError           a run that cannot go on
+    └── MissingDependencyError  an optional package is needed here (also an ImportError)
+
+Every message is one line that names the thing, what was expected, what was found and how to mend it.
+The command line prints it and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class MSPLoraError(Exception):
+    """Base of every error that this toolkit raises on purpose."""
+
+
+class ParameterError(MSPLoraError, ValueError):
+    """A parameter has a value that it cannot have.
+
+    Args:
+        name: the parameter, as the caller wrote it.
+        expected: what would be allowed.
+        found: the received value.
+        hint: how to mend it, if that does not follow from `expected`.
+
+    Example:
+        >>> raise ParameterError("groups", expected="at most 6, the number of layers", found=9)
+        Traceback (most recent call last):
+        msplora_core.errors.ParameterError: groups: expected at most 6, the number of layers, found 9
+    """
+
+    def __init__(self, name: str, *, expected: str, found: object, hint: str = "") -> None:
+        super().__init__(f"{name}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
+        self.name, self.expected, self.found, self.hint = name, expected, found, hint
+
+
+class FileError(MSPLoraError):
+    """A file or folder is missing, damaged, foreign or of a newer format.
+
+    Args:
+        path: the file or folder.
+        key: where in it: a tensor's name, a field, a line; empty for the whole.
+        expected: what belongs there.
+        found: what is there.
+        hint: how to mend it.
+
+    Example:
+        >>> raise FileError("mrpc/run.json", key="version", expected="at most 1", found=7, hint="update msplora")
+        Traceback (most recent call last):
+        msplora_core.errors.FileError: mrpc/run.json: version: expected at most 1, found 7; update msplora
+    """
+
+    def __init__(
+        self, path: str | PathLike[str], *, expected: str, found: object, key: str = "", hint: str = ""
+    ) -> None:
+        where = f"{path}: {key}" if key else f"{path}"
+        super().__init__(f"{where}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
+        self.path, self.key, self.expected, self.found, self.hint = path, key, expected, found, hint
+
+
+class DataFileError(FileError):
+    """Task data is missing or malformed."""
+
+
+class RunDirectoryError(FileError):
+    """A run directory, or a snapshot in it, cannot be read or written."""
+
+
+class AdapterFileError(FileError):
+    """An adapter that already exists cannot be read."""
+
+
+class UnsupportedAdapterError(MSPLoraError):
+    """The update depends on the input, or is no weight update, so it has no spectrum."""
+
+
+class ComparisonError(MSPLoraError):
+    """Two runs cannot be held against each other."""
+
+
+class TrainingError(MSPLoraError):
+    """A training run cannot go on; what it recorded stays."""
+
+
+class MissingDependencyError(MSPLoraError, ImportError):
+    """An optional package is needed.
+
+    Args:
+        package: what is missing.
+        purpose: what needs it.
+        extra: the extra of this project that installs it.
+
+    Example:
+        >>> raise MissingDependencyError("torch", purpose="reading a .bin file", extra="train")
+        Traceback (most recent call last):
+        msplora_core.errors.MissingDependencyError: reading a .bin file needs torch: pip install "msplora[train]"
+    """
+
+    def __init__(self, package: str, *, purpose: str, extra: str) -> None:
+        super().__init__(f'{purpose} needs {package}: pip install "msplora[{extra}]"')
+        self.package, self.purpose, self.extra = package, purpose, extra
+
+
+def _shown(value: object) -> str:
+    """A value as one short line, however hostile."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _hinted(hint: str) -> str:
+    return f"; {hint}" if hint else ""

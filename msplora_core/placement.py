@@ -1,0 +1,115 @@
+"""Where an adapted module stands in its model: which stack, which layer, which module type.
+
+Pure Python: works on dotted module paths, whether they come from a live model or from the keys of a file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one adapted module stands.
+
+    Args:
+        module: name of the module type, as short as tells it from the others: `query`, `decoder.v`.
+        layer: index of its layer within its stack; None for a module outside any list of layers.
+    """
+
+    module: str
+    layer: int | None
+
+
+def list_paths(paths: Iterable[str]) -> set[str]:
+    """The paths that look like lists of layers: those followed by a number.
+
+    A live model knows better: pass the paths of its `ModuleList`s to `place_modules` instead.
+
+    Example:
+        >>> sorted(list_paths(["encoder.layer.0.attention.q", "encoder.layer.1.attention.q", "pooler"]))
+        ['encoder.layer']
+    """
+    found = set()
+    for path in paths:
+        names = path.split(".")
+        found.update(".".join(names[:place]) for place, name in enumerate(names) if name.isdecimal() and place)
+    return found
+
+
+def place_modules(paths: Collection[str], lists: Collection[str] | None = None) -> dict[str, Placement]:
+    """Place every adapted module in its stack of layers.
+
+    The outermost list that a path runs through is its stack, and the position in it the layer. What
+    follows is the module type, named by the shortest ending that tells it from the other types of its
+    stack. Where several stacks hold a type of the same name (encoder and decoder of a T5), the stack is
+    put before it, again as short as tells them apart.
+
+    Args:
+        paths: dotted paths of the adapted modules.
+        lists: paths of the lists of layers; those followed by a number where not given.
+
+    Returns:
+        The placement of each path.
+
+    Example:
+        >>> paths = [f"{side}.block.{i}.layer.0.SelfAttention.{m}" for side in ("encoder", "decoder")
+        ...          for i in range(2) for m in "qv"]
+        >>> place_modules(paths)["decoder.block.1.layer.0.SelfAttention.v"]
+        Placement(module='decoder.v', layer=1)
+        >>> place_modules(["bert.encoder.layer.3.attention.self.query", "classifier"])
+        {'bert.encoder.layer.3.attention.self.query': Placement(module='query', layer=3), 'classifier': Placement(module='classifier', layer=None)}
+    """  # noqa: E501 - the example's output is one line
+    lists = set(list_paths(paths) if lists is None else lists)
+    split = {path: _split(path, lists) for path in paths}
+    types: dict[str, set[str]] = defaultdict(set)
+    for stack, _, rest in split.values():
+        types[stack].add(rest)
+    short = {stack: _shortest_endings(rests) for stack, rests in types.items()}
+    holders: dict[str, set[str]] = defaultdict(set)
+    for stack, names in short.items():
+        for name in names.values():
+            holders[name].add(stack)
+    placed = {}
+    for path, (stack, layer, rest) in split.items():
+        name = short[stack][rest]
+        rivals = holders[name]
+        prefix = _distinguishing_part(stack, rivals) if len(rivals) > 1 else ""
+        placed[path] = Placement(f"{prefix}.{name}" if prefix else name, layer)
+    return placed
+
+
+def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:
+    """Stack, layer and rest of a path; the stack of a module outside any list is empty."""
+    names = path.split(".")
+    for place, name in enumerate(names):
+        stack = ".".join(names[:place])
+        if name.isdecimal() and stack in lists and place + 1 < len(names):
+            return stack, int(name), ".".join(names[place + 1 :])
+    return "", None, path
+
+
+def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
+    """For each path the shortest ending that no other path has; a whole path always tells."""
+    count: dict[str, int] = defaultdict(int)
+    for path in paths:
+        for ending in _endings(path):
+            count[ending] += 1
+    return {path: next((end for end in _endings(path) if count[end] == 1), path) for path in paths}
+
+
+def _endings(path: str) -> list[str]:
+    names = path.split(".")
+    return [".".join(names[start:]) for start in reversed(range(len(names)))]
+
+
+def _distinguishing_part(stack: str, rivals: Collection[str]) -> str:
+    """The first name in which a stack differs from its rivals; the whole stack where one name does not do."""
+    columns = [rival.split(".") for rival in rivals]
+    for place, name in enumerate(stack.split(".")):
+        here = [column[place] if place < len(column) else "" for column in columns]
+        if here.count(name) == 1:
+            return name
+    return stack

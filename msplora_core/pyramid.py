@@ -1,0 +1,154 @@
+"""The pyramid: ranks per scale, which layer belongs to which group, how many parameters that makes.
+
+Pure Python. Equations are those of MSPLoRA (arXiv 2503.21838).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msplora_core.errors import ParameterError
+
+SCALES = ("global", "mid", "layer")
+"""The scales that own parameters, from the most shared to the least. `total` is their sum for one layer."""
+
+
+def geometric_ranks(first: int, ratio: int = 2, scales: int = len(SCALES)) -> tuple[int, ...]:
+    """Ranks that fall geometrically from the global scale to the layer's own: r_i = first / ratio^i (Eq. 6).
+
+    Args:
+        first: rank of the global scale.
+        ratio: by what each scale's rank is divided to give the next.
+        scales: how many scales.
+
+    Returns:
+        `scales` ranks, global first.
+
+    Raises:
+        ParameterError: if a rank would not be a whole number of at least 1.
+
+    Example:
+        >>> geometric_ranks(8)
+        (8, 4, 2)
+        >>> geometric_ranks(64)
+        (64, 32, 16)
+    """
+    last = ratio ** (scales - 1)
+    if ratio < 1 or first < 1 or first % last:
+        raise ParameterError("first", expected=f"a positive multiple of {last}, for ratio {ratio}", found=first)
+    return tuple(first // ratio**level for level in range(scales))
+
+
+def layer_groups(layers: int, groups: int | Sequence[int] = 3) -> tuple[int, ...]:
+    """The group of every layer, divided evenly by depth or at given boundaries.
+
+    Args:
+        layers: number of layers.
+        groups: number of groups, whose sizes then differ by at most one; or the boundaries, i.e. the first
+            layer of every group but the first, ascending: `(4, 8)` for three groups over twelve layers.
+
+    Returns:
+        For each layer, the index of its group, from 0.
+
+    Raises:
+        ParameterError: if there are more groups than layers, or boundaries do not ascend within 1..layers-1.
+
+    Example:
+        >>> layer_groups(6, 3)
+        (0, 0, 1, 1, 2, 2)
+        >>> layer_groups(6, [1, 5])
+        (0, 1, 1, 1, 1, 2)
+    """
+    if isinstance(groups, int):
+        if not 1 <= groups <= layers:
+            raise ParameterError("groups", expected=f"1 to {layers}, the number of layers", found=groups)
+        return tuple(layer * groups // layers for layer in range(layers))
+    starts = list(groups)
+    if any(later <= earlier for earlier, later in zip([0, *starts], starts, strict=False)) or starts[-1:] >= [layers]:
+        raise ParameterError(
+            "groups", expected=f"boundaries that ascend within 1 to {layers - 1}, for {layers} layers", found=starts
+        )
+    return tuple(sum(start <= layer for start in starts) for layer in range(layers))
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """One module type's pyramid over a stack of layers.
+
+    Args:
+        layers: number of layers in the stack.
+        ranks: ranks of (global, mid, layer); 0 leaves a scale out, not all of them.
+        groups: number of groups, or their boundaries (see `layer_groups`). Only the mid scale uses it.
+
+    Raises:
+        ParameterError: for ranks or groups that do not fit.
+
+    Example:
+        >>> pyramid = Pyramid(layers=12, ranks=(8, 4, 2))
+        >>> [pyramid.units(scale) for scale in SCALES]
+        [1, 3, 12]
+        >>> pyramid.members("mid", 1)
+        (4, 5, 6, 7)
+        >>> pyramid.parameters(768, 768)
+        67584
+    """
+
+    layers: int
+    ranks: tuple[int, int, int] = (8, 4, 2)
+    groups: int | tuple[int, ...] = 3
+    group_of: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ParameterError("layers", expected="at least 1", found=self.layers)
+        check_ranks(self.ranks)
+        has_mid = self.ranks[SCALES.index("mid")] > 0
+        group_of = layer_groups(self.layers, self.groups) if has_mid else (0,) * self.layers
+        object.__setattr__(self, "group_of", group_of)
+
+    def rank(self, scale: str) -> int:
+        """Rank of a scale's components; that of `total` is the sum over the scales."""
+        return sum(self.ranks) if scale == "total" else self.ranks[SCALES.index(scale)]
+
+    def unit(self, scale: str, layer: int) -> int:
+        """Which component of a scale serves a layer."""
+        return {"global": 0, "mid": self.group_of[layer], "layer": layer, "total": layer}[scale]
+
+    def units(self, scale: str) -> int:
+        """Number of components at a scale; 0 for one that is left out."""
+        count = {"global": 1, "mid": self.group_of[-1] + 1, "layer": self.layers, "total": self.layers}[scale]
+        return count if self.rank(scale) else 0
+
+    def members(self, scale: str, unit: int) -> tuple[int, ...]:
+        """The layers that a component serves."""
+        return tuple(layer for layer in range(self.layers) if self.unit(scale, layer) == unit)
+
+    def parameters(self, in_features: int, out_features: int) -> int:
+        """Number of trainable parameters over all components (Eq. 7): (in + out)·Σ units·rank."""
+        return (in_features + out_features) * sum(self.units(scale) * self.rank(scale) for scale in SCALES)
+
+
+def lora_parameters(layers: int, rank: int, in_features: int, out_features: int) -> int:
+    """Number of trainable parameters of plain LoRA for one module type (Eq. 5): layers·rank·(in + out).
+
+    Example:
+        >>> 2 * lora_parameters(layers=12, rank=8, in_features=768, out_features=768)  # RoBERTa-base, q and v
+        294912
+    """
+    return layers * rank * (in_features + out_features)
+
+
+def check_ranks(ranks: Sequence[int]) -> None:
+    """Refuse ranks that make no pyramid.
+
+    Raises:
+        ParameterError: unless they are three whole numbers of at least 0, one of them positive.
+    """
+    whole = all(isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0 for rank in ranks)
+    if len(ranks) != len(SCALES) or not whole or not any(ranks):
+        raise ParameterError(
+            "ranks",
+            expected="three whole numbers (global, mid, layer), each at least 0 and one of them positive",
+            found=tuple(ranks),
+        )
