@@ -1,0 +1,1 @@
+"""The command line, `msplora-analyze`: bodies only parse, call and print."""

@@ -1,0 +1,44 @@
+"""The application: which commands there are, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from msplora_cli.params import params
+from msplora_core.errors import MSPLoraError
+
+app = typer.Typer(
+    name="msplora-analyze",
+    help="The spectral microscope for adapters: what did a fine-tuning learn, layer by layer?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Keeps every command a word of its own, however few there are."""
+
+
+for command in (params,):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the application; an error of ours is one line on standard error and exit code 1."""
+    try:
+        app()
+    except MSPLoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Option types that several commands share."""
+
+from __future__ import annotations
+
+import typer
+
+from msplora_core.errors import ParameterError
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Numbers separated by commas, or slashes: `8,4,2`.
+
+    Raises:
+        typer.BadParameter: if one is no whole number.
+
+    Example:
+        >>> whole_numbers("8,4,2")
+        (8, 4, 2)
+    """
+    try:
+        return tuple(int(part) for part in text.replace("/", ",").split(","))
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers separated by commas, as in 8,4,2, found {text!r}") from None
+
+
+def groups_option(text: str) -> int | tuple[int, ...]:
+    """A number of groups (`3`), or the boundaries between them (`4,8`).
+
+    Example:
+        >>> groups_option("3"), groups_option("4,8")
+        (3, (4, 8))
+    """
+    numbers = whole_numbers(text)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def three_ranks(text: str) -> tuple[int, int, int]:
+    """Ranks of (global, mid, layer): `8,4,2`."""
+    ranks = whole_numbers(text)
+    if len(ranks) != 3:
+        raise ParameterError("--ranks", expected="three ranks: global, mid, layer, as in 8,4,2", found=text)
+    return ranks  # type: ignore[return-value] # its length was just checked
