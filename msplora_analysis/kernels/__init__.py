@@ -1,0 +1,29 @@
+"""The formulas: arrays in, arrays out, along the last axis. numpy only; nothing here knows of runs or files."""
+
+from msplora_analysis.kernels.concentration import (
+    effective_rank_ratio,
+    energy_rank,
+    entropy_rank,
+    participation_ratio,
+    stable_rank,
+)
+from msplora_analysis.kernels.distribution import spectral_distribution
+from msplora_analysis.kernels.divergence import (
+    InfiniteDivergenceWarning,
+    kl_difference,
+    pairwise_spectral_kl,
+    spectral_kl,
+)
+
+__all__ = [
+    "InfiniteDivergenceWarning",
+    "effective_rank_ratio",
+    "energy_rank",
+    "entropy_rank",
+    "kl_difference",
+    "pairwise_spectral_kl",
+    "participation_ratio",
+    "spectral_distribution",
+    "spectral_kl",
+    "stable_rank",
+]

@@ -1,0 +1,123 @@
+"""How concentrated a spectrum is: one number for each spectrum."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msplora_analysis.kernels.distribution import relative_to_largest, spectral_distribution
+from msplora_core.errors import ParameterError
+
+
+def effective_rank_ratio(sigma: ArrayLike, k: int) -> NDArray[np.float64]:
+    """The share of the k largest singular values: M_eff-k = Σ_{i≤k} σᵢ / Σ_j σ_j (Eq. 8 of arXiv 2503.21838).
+
+    It rises as information concentrates: a *high* ratio means a *simple* update. For k of M or more it is
+    1 by definition and says nothing.
+
+    Args:
+        sigma: (..., M) singular values, any real dtype, any order.
+        k: how many of the largest, at least 1.
+
+    Returns:
+        (...) float64 share of 1, between k/M and 1; NaN for a zero spectrum or one with NaN.
+
+    Raises:
+        ParameterError: if k is no whole number of at least 1, or `sigma` holds no singular values.
+
+    Example:
+        >>> effective_rank_ratio([4.0, 3.0, 2.0, 1.0], k=1)
+        np.float64(0.4)
+        >>> effective_rank_ratio([[1, 0], [1, 1]], k=1)
+        array([1. , 0.5])
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ParameterError("k", expected="a whole number, at least 1", found=k)
+    relative = relative_to_largest(sigma)
+    return relative[..., :k].sum(axis=-1) / relative.sum(axis=-1)
+
+
+def stable_rank(sigma: ArrayLike) -> NDArray[np.float64]:
+    """Squared Frobenius norm over squared spectral norm: ‖σ‖₂² / σ₁².
+
+    Args:
+        sigma: (..., M) singular values, any real dtype, any order.
+
+    Returns:
+        (...) float64, in ranks, between 1 and M; NaN for a zero spectrum or one with NaN.
+
+    Raises:
+        ParameterError: if `sigma` holds no singular values.
+
+    Example:
+        >>> stable_rank([2.0, 2.0, 1.0])
+        np.float64(2.25)
+    """
+    return np.square(relative_to_largest(sigma)).sum(axis=-1)
+
+
+def entropy_rank(sigma: ArrayLike) -> NDArray[np.float64]:
+    """The effective rank of Roy and Vetterli (2007): exp(−Σ p log p), with p as in `spectral_distribution`.
+
+    Args:
+        sigma: (..., M) singular values, any real dtype, any order.
+
+    Returns:
+        (...) float64, in ranks, between 1 and M: higher means a broader, more complex update; NaN for a
+        zero spectrum or one with NaN.
+
+    Raises:
+        ParameterError: if `sigma` holds no singular values.
+
+    Example:
+        >>> entropy_rank([[5.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
+        array([2., 1.])
+    """
+    p = spectral_distribution(sigma)
+    return np.exp(-(p * np.log(p, out=np.zeros_like(p), where=p != 0)).sum(axis=-1))
+
+
+def participation_ratio(sigma: ArrayLike) -> NDArray[np.float64]:
+    """How many directions share the energy: (Σσ²)² / Σσ⁴.
+
+    Args:
+        sigma: (..., M) singular values, any real dtype, any order.
+
+    Returns:
+        (...) float64, in ranks, between 1 and M; NaN for a zero spectrum or one with NaN.
+
+    Raises:
+        ParameterError: if `sigma` holds no singular values.
+
+    Example:
+        >>> participation_ratio([1.0, 1.0, 1.0, 0.0])
+        np.float64(3.0)
+    """
+    energy = np.square(relative_to_largest(sigma))
+    return np.square(energy.sum(axis=-1)) / np.square(energy).sum(axis=-1)
+
+
+def energy_rank(sigma: ArrayLike, share: float = 0.9) -> NDArray[np.float64]:
+    """The least k whose squared singular values reach a share of all: Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
+
+    Args:
+        sigma: (..., M) singular values, any real dtype, any order.
+        share: of the squared Frobenius norm, above 0 and at most 1.
+
+    Returns:
+        (...) float64 whole ranks, between 1 and M, to the precision of a float64 sum; NaN for a zero
+        spectrum or one with NaN.
+
+    Raises:
+        ParameterError: if `share` is out of range, or `sigma` holds no singular values.
+
+    Example:
+        >>> energy_rank([3.0, 1.0, 1.0], share=0.9)
+        np.float64(2.0)
+    """
+    if not 0 < share <= 1:
+        raise ParameterError("share", expected="above 0 and at most 1", found=share)
+    reached = np.cumsum(np.square(relative_to_largest(sigma)), axis=-1)
+    total = reached[..., -1:]
+    rank = 1.0 + (reached < share * total).sum(axis=-1)
+    return np.where(np.isnan(total[..., 0]), np.nan, rank)[()]
