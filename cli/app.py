@@ -7,6 +7,7 @@ import sys
 import typer
 
 from msplora_cli.params import params
+from msplora_cli.train import train
 from msplora_core.errors import MSPLoraError
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ def _root() -> None:
     """Keeps every command a word of its own, however few there are."""
 
 
-for command in (params,):
+for command in (params, train):
     app.command()(command)
 
 

