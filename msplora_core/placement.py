@@ -101,8 +101,10 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
 
 
 def _endings(path: str) -> list[str]:
+    """The endings of a path, shortest first; a bare number is no name to start with."""
     names = path.split(".")
-    return [".".join(names[start:]) for start in reversed(range(len(names)))]
+    starts = [start for start, name in enumerate(names) if start == 0 or not name.isdecimal()]
+    return [".".join(names[start:]) for start in reversed(starts)]
 
 
 def _distinguishing_part(stack: str, rivals: Collection[str]) -> str:

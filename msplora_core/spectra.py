@@ -7,6 +7,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from msplora_core.errors import ParameterError
 
+_CHUNK_ELEMENTS = 2**18
+"""Factor elements converted to float64 at a time: 2 MB, so that they are still in the cache when used."""
+
+_SAFE = 0.01
+"""Least eigenvalue of a Gram matrix of unit columns from which Cholesky keeps full accuracy.
+
+The factor's relative error is about r·eps / eigenvalue; at 0.01 it stays near 1e-13 for the ranks in use.
+"""
+
+_USABLE = 1e-4
+"""The same, from which a first Cholesky factor serves to make the columns nearly orthonormal."""
+
+_LEAST_SQUARE, _LARGEST_SQUARE = 1e-200, 1e200
+"""Outside these, squares of float64 columns lose digits to underflow or overflow."""
+
 
 def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0) -> NDArray[np.float64]:
     """Singular values of scaling·B·A, without forming the product.
@@ -18,27 +33,84 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
 
     Args:
         B: (..., out, r), any float dtype (bfloat16 as ml_dtypes has it, too).
-        A: (..., r, in), any float dtype.
+        A: (..., r, in), any float dtype; leading axes as those of B.
         scaling: one number, or one for each product of the batch; its sign does not matter.
 
     Returns:
         (..., r) float64, descending; where r exceeds in or out, the rest are zero.
 
     Raises:
-        ParameterError: if the inner sizes differ, or a value is not finite.
+        ParameterError: if the shapes do not fit, or a value is not finite.
 
     Example:
         >>> B, A = np.eye(5, 2), np.diag([1.0, 3.0])
         >>> low_rank_singular_values(B, A, scaling=2.0)
         array([6., 2.])
     """
-    B, A = np.asarray(B).astype(np.float64), np.asarray(A).astype(np.float64)
-    if B.ndim < 2 or A.ndim < 2 or B.shape[-1] != A.shape[-2]:
+    B, A = np.asarray(B), np.asarray(A)
+    if B.ndim < 2 or A.ndim != B.ndim or B.shape[:-2] != A.shape[:-2] or B.shape[-1] != A.shape[-2]:
         raise ParameterError("B, A", expected="shapes (..., out, r) and (..., r, in)", found=(B.shape, A.shape))
-    if not (np.isfinite(B).all() and np.isfinite(A).all() and np.isfinite(scaling).all()):
-        raise ParameterError("B, A, scaling", expected="finite numbers", found="NaN or infinity")
-    rank = A.shape[-2]
-    core = np.linalg.qr(B, mode="r") @ np.swapaxes(np.linalg.qr(np.swapaxes(A, -1, -2), mode="r"), -1, -2)
-    sigma = np.linalg.svd(core, compute_uv=False) * np.abs(np.asarray(scaling, dtype=np.float64))[..., None]
-    missing = rank - sigma.shape[-1]
-    return np.pad(sigma, [(0, 0)] * (sigma.ndim - 1) + [(0, missing)]) if missing else sigma
+    batch, (out, rank), columns = B.shape[:-2], B.shape[-2:], A.shape[-1]
+    factor = np.abs(np.broadcast_to(np.asarray(scaling, dtype=np.float64), batch))
+    if not np.isfinite(factor).all():
+        raise ParameterError("scaling", expected="finite numbers", found=scaling)
+    sigma = np.zeros((*batch, rank))
+    if sigma.size == 0 or out == 0 or columns == 0:
+        return sigma
+    B, At = B.reshape(-1, out, rank), A.reshape(-1, rank, columns).swapaxes(-1, -2)
+    flat = sigma.reshape(-1, rank)
+    step = max(1, _CHUNK_ELEMENTS // (rank * max(out, columns)))
+    for start in range(0, len(flat), step):
+        chunk = slice(start, start + step)
+        core = _triangular_factor(_finite("B", B[chunk])) @ _triangular_factor(_finite("A", At[chunk])).swapaxes(-1, -2)
+        values = np.linalg.svd(core, compute_uv=False)
+        flat[chunk, : values.shape[-1]] = values
+    return sigma * factor[..., None]
+
+
+def _finite(name: str, M: NDArray) -> NDArray[np.float64]:
+    """The factor in float64. A sum is NaN or infinite if one of its terms is; only then is it worth looking."""
+    M = M.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = M.sum()
+    if not np.isfinite(total) and not np.isfinite(M).all():
+        raise ParameterError(name, expected="finite numbers", found="NaN or infinity")
+    return M
+
+
+def _triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R of M = Q·R for a batch of tall matrices: (n, rows, r) -> (n, min(rows, r), r), its rows up to sign.
+
+    The Gram matrix gives R by Cholesky at the speed of one matrix product, but it squares the
+    condition number. So its columns are scaled to unit length first, which makes a mere difference
+    in their sizes harmless, and the least eigenvalue decides: far from zero, R is as good as
+    Householder's; nearer, the columns are made nearly orthonormal with it and the rest comes from a
+    second Gram matrix (CholeskyQR2); at zero, Householder's QR does it.
+    """
+    if M.shape[-2] < M.shape[-1]:
+        return np.linalg.qr(M, mode="r")
+    with np.errstate(over="ignore", under="ignore"):
+        gram = M.swapaxes(-1, -2) @ M
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    sound = ((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE)).all(axis=-1)
+    if not sound.all():
+        return _split(M, sound)
+    norms = np.sqrt(squares)
+    unit_gram = gram / (norms[..., :, None] * norms[..., None, :])
+    least = np.linalg.eigvalsh(unit_gram)[..., 0]
+    if (least >= _SAFE).all():
+        return np.linalg.cholesky(unit_gram).swapaxes(-1, -2) * norms[..., None, :]
+    usable = np.asarray(least >= _USABLE)
+    if not usable.all():
+        return _split(M, usable)
+    R = np.linalg.cholesky(unit_gram).swapaxes(-1, -2) * norms[..., None, :]
+    return _triangular_factor(M @ np.linalg.inv(R)) @ R
+
+
+def _split(M: NDArray[np.float64], by_gram: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Householder's QR for the matrices that the Gram matrix would not serve, the fast route for the others."""
+    R = np.empty((len(M), M.shape[-1], M.shape[-1]))
+    if by_gram.any():
+        R[by_gram] = _triangular_factor(M[by_gram])
+    R[~by_gram] = np.linalg.qr(M[~by_gram], mode="r")
+    return R

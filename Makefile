@@ -1,0 +1,31 @@
+# make figures   set up, train the demo study offline, draw the paper's two figures into demo/
+# make test      set up, then ruff, mypy and pytest
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+export HF_HUB_OFFLINE = 1
+
+.PHONY: figures test lint bench clean
+
+figures: $(VENV)/ready
+	$(BIN)/msplora-analyze demo --out demo
+
+test: $(VENV)/ready lint
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

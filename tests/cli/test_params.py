@@ -1,0 +1,46 @@
+"""`msplora-analyze params`, and what becomes of wrong options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "msplora_cli", *arguments], capture_output=True, text=True)
+
+
+def test_the_table_holds_both_methods() -> None:
+    done = run("params", "--layers", "12", "--hidden", "768", "--ranks", "8,4,2")
+    assert done.returncode == 0
+    assert "294,912" in done.stdout
+    assert "135,168" in done.stdout
+
+
+def test_json_for_programs() -> None:
+    done = run("params", "--layers", "32", "--hidden", "4096", "--ranks", "64,32,16", "--json")
+    found = json.loads(done.stdout)
+    assert (found["lora"]["parameters"], found["msplora"]["parameters"]) == (33_554_432, 11_010_048)
+    assert sum(found["msplora"]["per_scale"].values()) == 11_010_048
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--layers", "2", "--hidden", "8"], 1, "error: groups: expected 1 to 2, the number of layers, found 3"),
+        (["--layers", "6", "--hidden", "8", "--ranks", "8,-4,2"], 1, "error: ranks: expected three whole numbers"),
+        (["--layers", "6", "--hidden", "8", "--ranks", "8,4"], 1, "error: --ranks: expected three ranks"),
+        (["--layers", "6", "--hidden", "8", "--ranks", "8,x,2"], 2, "expected whole numbers separated by commas"),
+        (["--layers", "0", "--hidden", "8"], 2, "--layers"),
+        (["--hidden", "8"], 2, "Missing option"),
+    ],
+)
+def test_bad_input(arguments: list[str], code: int, message: str) -> None:
+    done = run("params", *arguments)
+    assert done.returncode == code
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

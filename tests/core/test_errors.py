@@ -1,0 +1,17 @@
+"""Messages are one short printable line, whatever they quote."""
+
+from __future__ import annotations
+
+from msplora_core.errors import FileError, MissingDependencyError, MSPLoraError, ParameterError
+
+
+def test_hostile_values_stay_one_short_printable_line() -> None:
+    error = FileError("a.safetensors", key="x", expected="a name", found="\x1b[31m" + "a\nb" * 1000)
+    assert str(error).isprintable()
+    assert len(str(error)) < 260
+
+
+def test_standard_handlers_catch_them_too() -> None:
+    assert isinstance(ParameterError("rank", expected="1", found=2), ValueError)
+    assert isinstance(MissingDependencyError("torch", purpose="x", extra="train"), ImportError)
+    assert issubclass(FileError, MSPLoraError)
