@@ -1,0 +1,149 @@
+"""The configuration of MSPLoRA: `peft.LoraConfig`, with a pyramid in place of one rank."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from peft import PeftConfig
+
+from msplora_core.adapter.registration import msplora_type
+from msplora_core.errors import ParameterError
+from msplora_core.pyramid import SCALES, check_ranks
+
+INITIALISATIONS = (True, False, "gaussian", "orthogonal")
+
+
+@dataclass
+class MSPLoraConfig(PeftConfig):
+    """What MSPLoRA adapts and how; `peft.get_peft_model` takes it as it takes `peft.LoraConfig`.
+
+    Args:
+        ranks: ranks of (global, mid, layer); 0 leaves a scale out.
+        groups: into how many groups a stack's layers are divided by depth, or the boundaries: the first layer
+            of every group but the first, ascending. Only the mid scale uses it.
+        lora_alpha: α, one for all scales or one per scale; the update is scaled by α/r at each scale.
+        lora_dropout: probability with which an input of the adapter is dropped.
+        target_modules: names or regular expression of the modules to adapt, or "all-linear"; PEFT's choice for
+            LoRA on this architecture where left out.
+        exclude_modules: names or regular expression of modules to leave alone.
+        bias: which biases to train: "none", "all", or "lora_only" (those of the adapted modules).
+        use_rslora: scale by α/√r instead of α/r.
+        init_lora_weights: True: A Kaiming-uniform, B zero; "gaussian": A normal, B zero; "orthogonal": A and B
+            random with B·A = 0 (even ranks); False: both random, so that the update is not zero.
+        rank_pattern: ranks of the modules whose path a pattern matches (matched as PEFT matches them). A pattern
+            matches all layers of a module type or none, since they share.
+        alpha_pattern: α, one or three, of the modules whose path a pattern matches.
+        fan_in_fan_out: has no effect; which weights lie transposed (GPT-2's `Conv1D`) is seen from the module.
+        modules_to_save: modules to train whole and to save with the adapter.
+        layers_to_transform: layers to adapt, by index.
+        layers_pattern: name of the list of layers that `layers_to_transform` counts in.
+        placement: where each adapted module stands; filled in when the adapter is attached, whatever it was, and
+            saved with it, so that `adapter_config.json` and the tensors can be read without the model. By path:
+            `module` (name of the module type; modules of the same name share), `layer` (index in its stack; null
+            outside any, and then there is a layer component only), `group`, and per scale `scaling`. The file
+            holds each component once, as `base_model.model.<path>.msplora_<scale>.A` (r × in) and `.B` (out × r),
+            under the first of the paths that it serves. A path is served, at the global scale, by the component
+            of its module; at the mid scale, by that of its module and group; at the layer scale, by its own.
+
+    Raises:
+        ParameterError: for a value that cannot be.
+
+    Example:
+        >>> MSPLoraConfig(ranks=(8, 4, 2), groups=3, target_modules=["query", "value"]).ranks
+        (8, 4, 2)
+        >>> MSPLoraConfig(lora_dropout=2.0)
+        Traceback (most recent call last):
+        msplora_core.errors.ParameterError: lora_dropout: expected a number from 0 up to, not including, 1, found 2.0
+    """
+
+    ranks: tuple[int, int, int] = (8, 4, 2)
+    groups: int | tuple[int, ...] = 3
+    lora_alpha: float | tuple[float, float, float] = 16
+    lora_dropout: float = 0.0
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    bias: Literal["none", "all", "lora_only"] = "none"
+    use_rslora: bool = False
+    init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
+    rank_pattern: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    alpha_pattern: dict[str, float | tuple[float, float, float]] = field(default_factory=dict)
+    fan_in_fan_out: bool = False
+    modules_to_save: list[str] | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    placement: dict[str, dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = msplora_type()
+        self.ranks = _checked_ranks("ranks", self.ranks)
+        self.lora_alpha = _checked_alpha("lora_alpha", self.lora_alpha)
+        self.groups = _checked_groups(self.groups)
+        self.rank_pattern = {
+            pattern: _checked_ranks(f"rank_pattern[{pattern!r}]", ranks) for pattern, ranks in self.rank_pattern.items()
+        }
+        self.alpha_pattern = {
+            pattern: _checked_alpha(f"alpha_pattern[{pattern!r}]", alpha)
+            for pattern, alpha in self.alpha_pattern.items()
+        }
+        for name in ("target_modules", "exclude_modules"):  # PEFT keeps lists of names as sets
+            if isinstance(getattr(self, name), list | tuple):
+                setattr(self, name, set(getattr(self, name)))
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        if not _is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
+            raise ParameterError(
+                "lora_dropout", expected="a number from 0 up to, not including, 1", found=self.lora_dropout
+            )
+        if self.bias not in ("none", "all", "lora_only"):
+            raise ParameterError("bias", expected="none, all or lora_only", found=self.bias)
+        if not any(self.init_lora_weights is known or self.init_lora_weights == known for known in INITIALISATIONS):
+            raise ParameterError(
+                "init_lora_weights",
+                expected=", ".join(map(str, INITIALISATIONS)),
+                found=self.init_lora_weights,
+            )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ParameterError("layers_pattern", expected="layers_to_transform beside it", found="none")
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            raise ParameterError(
+                "layers_to_transform",
+                expected="target_modules as a list of names",
+                found=f"target_modules={self.target_modules!r}",
+                hint="put the layers into the regular expression",
+            )
+
+
+def _checked_ranks(name: str, ranks: Any) -> tuple[int, int, int]:
+    try:
+        check_ranks(ranks)
+    except (ParameterError, TypeError) as error:
+        raise ParameterError(
+            name,
+            expected="three whole numbers (global, mid, layer), each at least 0 and one of them positive",
+            found=ranks,
+        ) from error
+    return tuple(ranks)
+
+
+def _checked_alpha(name: str, alpha: Any) -> float | tuple[float, float, float]:
+    if _is_number(alpha):
+        return alpha
+    if isinstance(alpha, list | tuple) and len(alpha) == len(SCALES) and all(map(_is_number, alpha)):
+        return tuple(alpha)
+    raise ParameterError(name, expected="a finite number, or three (global, mid, layer)", found=alpha)
+
+
+def _checked_groups(groups: Any) -> int | tuple[int, ...]:
+    if isinstance(groups, int) and not isinstance(groups, bool) and groups >= 1:
+        return groups
+    if isinstance(groups, list | tuple) and all(isinstance(start, int) and start >= 1 for start in groups):
+        return tuple(groups)
+    raise ParameterError("groups", expected="a number of at least 1, or boundaries: first layers", found=groups)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

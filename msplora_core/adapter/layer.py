@@ -1,0 +1,241 @@
+"""What takes the place of an adapted module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from msplora_core.adapter.factors import Factors
+from msplora_core.adapter.registration import PREFIX
+from msplora_core.adapter.sites import Site
+from msplora_core.pyramid import SCALES
+
+
+class MSPLoraLayer(nn.Module, BaseTunerLayer):
+    """A module with adapters: for each, the components of the scales that serve it.
+
+    Components are modules that other layers of their scale hold, too.
+
+    Args:
+        base_layer: the module, or another adapter's layer around it.
+        adapter_name: the first adapter, active from the start.
+    """
+
+    adapter_layer_names = tuple(PREFIX + scale for scale in SCALES)
+    other_param_names = (f"{PREFIX}dropout", "site", "scaling")
+
+    if TYPE_CHECKING:  # what PEFT's half of this class defines
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ModuleDict())
+        self.msplora_dropout = nn.ModuleDict()
+        self.site: dict[str, Site] = {}
+        self.scaling: dict[str, dict[str, float]] = {}
+        self.frozen_scales: dict[str, frozenset[str]] = {}
+        self.cast_input_dtype_enabled = True
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._active_adapter = [adapter_name]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the base weight is kept as in × out."""
+        return isinstance(self.get_base_layer(), Conv1D | nn.Embedding)
+
+    def add_adapter(
+        self,
+        adapter_name: str,
+        site: Site,
+        components: Mapping[str, Factors],
+        dropout: float,
+        inference_mode: bool = False,
+    ) -> None:
+        """Take up an adapter.
+
+        Args:
+            adapter_name: its name.
+            site: where this layer stands, by which it was given its components.
+            components: the component that serves it at each scale.
+            dropout: probability with which an input is dropped.
+            inference_mode: whether it shall not be trained.
+        """
+        for scale, factors in components.items():
+            self.components(scale)[adapter_name] = factors
+        self.site[adapter_name] = site
+        self.scaling[adapter_name] = site.scaling
+        self.msplora_dropout[adapter_name] = nn.Dropout(dropout) if dropout else nn.Identity()
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def components(self, scale: str) -> nn.ModuleDict:
+        """The components at a scale, by adapter."""
+        return getattr(self, PREFIX + scale)
+
+    def joined(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of all scales joined along the rank, with the scaling in A: the update is B·A."""
+        pairs = {scale: self.components(scale)[adapter_name]() for scale in self.scaling[adapter_name]}
+        device = next(iter(pairs.values()))[0].device
+        first = [A.to(device) * self.scaling[adapter_name][scale] for scale, (A, _) in pairs.items()]
+        second = [B.to(device) for _, B in pairs.values()]
+        return torch.cat(first), torch.cat(second, dim=1)
+
+    def get_delta_weight(self, adapter_name: str) -> torch.Tensor:
+        """The adapter's weight update in the layout of the base weight and the dtype of the factors."""
+        A, B = self.joined(adapter_name)
+        # Half precision is multiplied in float32: processors are slow at it, and it rounds once instead of often.
+        update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
+        return update.T if self.transposed else update
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add updates to the base weight.
+
+        Args:
+            safe_merge: add to a copy, and take it only if it is finite.
+            adapter_names: which; the active ones by default.
+
+        Raises:
+            ValueError: if `safe_merge` finds a value that is not finite.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.scaling:
+                continue
+            weight = self.get_base_weight()
+            merged = weight + self.get_delta_weight(name).to(weight)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
+            self.set_base_weight(merged)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Take the merged updates out of the base weight again."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            if name in self.scaling:
+                weight = self.get_base_weight()
+                self.set_base_weight(weight - self.get_delta_weight(name).to(weight))
+
+    def forward(self, x: torch.Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
+        """The base module's result plus the active adapters' updates.
+
+        Args:
+            x: (..., in), or token indices for an embedding.
+            adapter_names: an adapter for each item of the batch, `"__base__"` for none.
+        """
+        if adapter_names is not None:
+            self._check_mixed_batch(x, adapter_names)
+        if self.disable_adapters:
+            if self.merged:
+                self.unmerge()
+            return self.base_layer(x, *args, **kwargs)
+        result = self.base_layer(x, *args, **kwargs)
+        if adapter_names is not None:
+            return self._add_to_parts(result, x, adapter_names)
+        if not self.merged:
+            for name in self.active_adapters:
+                if name in self.scaling:
+                    result = self.add_update(result, x, name)
+        return result
+
+    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
+        """The result with one adapter's update for an input added, in the result's dtype."""
+        raise NotImplementedError
+
+    def _add_to_parts(self, result: torch.Tensor, x: torch.Tensor, adapter_names: Sequence[str]) -> torch.Tensor:
+        """A mixed batch: to each item its own adapter's update."""
+        result = result.clone()
+        for name in dict.fromkeys(adapter_names):
+            if name in self.scaling:
+                items = [item for item, wanted in enumerate(adapter_names) if wanted == name]
+                result[items] = self.add_update(result[items], x[items], name)
+        return result
+
+    def _check_mixed_batch(self, x: torch.Tensor, adapter_names: Sequence[str]) -> None:
+        if len(x) != len(adapter_names):
+            raise ValueError(
+                "Length of `adapter_names` should be the same as the number of inputs, but got "
+                f"{len(adapter_names)} and {len(x)} respectively."
+            )
+        if self.merged:
+            raise ValueError(
+                "Cannot pass `adapter_names` when there are merged adapters, please call `unmerge_adapter` first."
+            )
+
+    def set_trainable_scales(self, adapter_name: str, scales: Sequence[str]) -> None:
+        """Let an adapter train at some scales only, from now on and whenever it is trainable."""
+        if adapter_name in self.scaling:
+            self.frozen_scales[adapter_name] = frozenset(SCALES) - frozenset(scales)
+            self.set_adapter(self.active_adapters)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+        self._freeze_scales()
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        super().set_requires_grad(adapter_names, requires_grad=requires_grad)
+        self._freeze_scales()
+
+    def _freeze_scales(self) -> None:
+        for name, scales in self.frozen_scales.items():
+            for scale in scales:
+                if name in self.components(scale):
+                    self.components(scale)[name].requires_grad_(False)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        super().delete_adapter(adapter_name)
+        self.frozen_scales.pop(adapter_name, None)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"msplora.{super().__repr__()}"
+
+
+class Linear(MSPLoraLayer):
+    """An adapted `nn.Linear`, quantised or not, or `Conv1D` of transformers."""
+
+    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
+        A, B = self.joined(adapter_name)
+        x = self._cast_input_dtype(x, A.dtype)
+        hidden = F.linear(self.msplora_dropout[adapter_name](x), A.to(x.device))
+        B = B.to(x.device)
+        if hidden.dtype == result.dtype:  # one pass over the result instead of three
+            rows = torch.addmm(result.reshape(-1, B.shape[0]), hidden.reshape(-1, B.shape[1]), B.T)
+            return rows.view(result.shape)
+        return (result + F.linear(hidden, B)).to(result.dtype)
+
+
+class Embedding(MSPLoraLayer):
+    """An adapted `nn.Embedding`; its rows are the inputs, so A holds a column for each."""
+
+    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
+        A, B = self.joined(adapter_name)
+        base = self.get_base_layer()
+        hidden = F.embedding(
+            x,
+            A.T,
+            padding_idx=base.padding_idx,
+            max_norm=base.max_norm,
+            norm_type=base.norm_type,
+            scale_grad_by_freq=base.scale_grad_by_freq,
+            sparse=base.sparse,
+        )
+        update = F.linear(hidden, B)
+        scale = self._get_embed_scale()
+        if scale is not None:
+            update = update * scale.to(update)
+        return (result + update).to(result.dtype)

@@ -1,0 +1,198 @@
+"""The tuner: attaches MSPLoRA to a model, as `peft.LoraModel` attaches LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+
+from msplora_core.adapter.config import MSPLoraConfig
+from msplora_core.adapter.factors import Factors
+from msplora_core.adapter.layer import Embedding, Linear, MSPLoraLayer
+from msplora_core.adapter.registration import PREFIX
+from msplora_core.adapter.sharing import save_shared_as_usual, save_shared_once
+from msplora_core.adapter.sites import Site, plan_sites
+from msplora_core.errors import ParameterError
+from msplora_core.pyramid import SCALES
+
+
+class MSPLoraModel(BaseTuner):
+    """A model with MSPLoRA adapters. Made by `peft.get_peft_model`; see `MSPLoraConfig`."""
+
+    if TYPE_CHECKING:  # what PEFT's half of this class defines
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    prefix = PREFIX
+    tuner_layer_cls = MSPLoraLayer
+    target_module_mapping = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+    def inject_adapter(
+        self, model: nn.Module, adapter_name: str, *args: Any, state_dict: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Attach an adapter: PEFT matches the modules, the plan made at the first of them says what serves each."""
+        config = self.peft_config[adapter_name]
+        self._sites: dict[str, Site] | None = None
+        self._components: dict[tuple[str, str, int], Factors] = {}
+        self._given_paths = None if state_dict is None else _paths_of(state_dict, config)
+        if self._given_paths is not None:
+            state_dict = dict.fromkeys(f"{path}.{PREFIX}" for path in self._given_paths)
+        try:
+            super().inject_adapter(model, adapter_name, *args, state_dict=state_dict, **kwargs)
+        except ValueError as error:
+            if self._sites is None and "not found in the base model" in str(error):
+                raise ParameterError(
+                    "target_modules",
+                    expected=f"names of this model: {_target_names(model)}",
+                    found=config.target_modules,
+                ) from error
+            raise
+        finally:
+            self._components = {}
+        save_shared_once(model)
+
+    def _plan(self, config: MSPLoraConfig) -> dict[str, Site]:
+        """The sites of all modules that PEFT is about to go through; by now it has resolved `target_modules`."""
+        inside = tuple(f"{path}." for path, m in self.model.named_modules() if path and isinstance(m, BaseTunerLayer))
+        candidates = [path for path, _ in self.model.named_modules() if path and not path.startswith(inside)]
+        if self._given_paths is not None:
+            paths = [path for path in candidates if path in self._given_paths]
+        else:
+            paths = [path for path in candidates if self._check_target_module_exists(config, path)]
+        sites = plan_sites(self.model, paths, config)
+        config.placement = {path: site.record() for path, site in sites.items()}
+        return sites
+
+    def _create_and_replace(
+        self,
+        config: MSPLoraConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **_: Any,
+    ) -> None:
+        if self._sites is None:
+            self._sites = self._plan(config)
+        site = self._sites[current_key]
+        layer = target if isinstance(target, MSPLoraLayer) else self._new_layer(target, adapter_name)
+        components = {scale: self._component(site, scale, layer, config) for scale in site.rank}
+        layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.inference_mode)
+        if layer is not target:
+            if adapter_name not in self.active_adapters:  # a further adapter trains only once it is made active
+                layer.requires_grad_(False)
+            self._replace_module(parent, target_name, layer, target)
+
+    @staticmethod
+    def _new_layer(target: nn.Module, adapter_name: str) -> MSPLoraLayer:
+        base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        return (Embedding if isinstance(base, nn.Embedding) else Linear)(target, adapter_name)
+
+    def _component(self, site: Site, scale: str, layer: MSPLoraLayer, config: MSPLoraConfig) -> Factors:
+        """The component that serves a site at a scale, made for the first of its sites."""
+        key = (scale, site.module, site.unit(scale))
+        if key not in self._components:
+            factors = Factors(site.rank[scale], *site.shape)
+            factors.initialise(config.init_lora_weights, zero_first=isinstance(layer, Embedding))
+            self._components[key] = factors
+        return self._components[key]
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        """Put a module in the place of another; `add_adapter` has moved the components to its device already."""
+        setattr(parent, child_name, new_module)
+
+    def set_trainable_scales(self, scales: Iterable[str], adapter_name: str | None = None) -> None:
+        """See `set_trainable_scales`."""
+        set_trainable_scales(self.model, scales, adapter_name)
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
+        model = super()._unload_and_optionally_merge(*args, **kwargs)
+        save_shared_as_usual(model)
+        return model
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Iterator:
+        """For a mixed batch, hand each layer the adapters of the batch's items while one forward pass lasts."""
+        if adapter_names is None:
+            yield
+            return
+        self._check_adapter_names(adapter_names)
+        beams = kwargs.get("num_beams") or 1
+        encoder = self.model.get_encoder() if beams > 1 and hasattr(self.model, "get_encoder") else None
+        # The encoder sees each item once, the rest of the model once for each beam.
+        once = set() if encoder in (None, self.model) else set(encoder.modules())
+        repeated = [name for name in adapter_names for _ in range(beams)]
+        handles = [
+            module.register_forward_pre_hook(
+                partial(_pass_adapter_names, adapter_names=adapter_names if module in once else repeated),
+                with_kwargs=True,
+            )
+            for module in self.modules()
+            if isinstance(module, MSPLoraLayer | AuxiliaryTrainingWrapper)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_adapter_names(self, adapter_names: list[str]) -> None:
+        if self.training:
+            raise ValueError("Cannot pass `adapter_names` when the model is in training mode.")
+        unknown = set(adapter_names) - set(self.peft_config) - {"__base__"}
+        if unknown:
+            raise ValueError(f"Trying to infer with non-existing adapter(s): {', '.join(sorted(unknown))}")
+
+
+def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: str | None = None) -> None:
+    """Let an adapter train at some scales only, so that scales can be trained one after another.
+
+    What stays frozen keeps its values and still takes part in the forward pass. It holds until the next call, also
+    where PEFT switches adapters off and on.
+
+    Args:
+        model: a model with MSPLoRA.
+        scales: those to train, of "global", "mid" and "layer".
+        adapter_name: which adapter; the active ones by default.
+
+    Raises:
+        ParameterError: for a scale that is none, or a model without MSPLoRA.
+    """
+    scales = list(scales)
+    unknown = [scale for scale in scales if scale not in SCALES]
+    if unknown:
+        raise ParameterError("scales", expected=", ".join(SCALES), found=unknown)
+    layers = [module for module in model.modules() if isinstance(module, MSPLoraLayer)]
+    if not layers:
+        raise ParameterError("model", expected="a model with MSPLoRA", found=type(model).__name__)
+    for layer in layers:
+        for name in [adapter_name] if adapter_name else layer.active_adapters:
+            layer.set_trainable_scales(name, scales)
+
+
+def _pass_adapter_names(module: nn.Module, args: Any, kwargs: Any, adapter_names: list[str]) -> tuple[Any, Any]:
+    return args, kwargs | {"adapter_names": adapter_names}
+
+
+def _paths_of(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
+    """The adapted modules by the keys of an adapter's state dict, and by its placement: not every one owns a key."""
+    named = {key.rpartition(f".{PREFIX}")[0].removeprefix("_orig_mod.") for key in state_dict}
+    return (named | set(config.placement or {})) - {""}
+
+
+def _target_names(model: nn.Module) -> str:
+    """The names by which a model's modules can be targeted."""
+    kinds = (nn.Linear, nn.Embedding)
+    names = {
+        path.rpartition(".")[2]
+        for path, module in model.named_modules()
+        if isinstance(module, kinds) or type(module).__name__ == "Conv1D"
+    }
+    return ", ".join(sorted(name for name in names if not name.isdecimal())) or "none can be adapted"

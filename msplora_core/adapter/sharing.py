@@ -1,0 +1,58 @@
+"""A shared component is one entry of a state dict, as it is one of `named_parameters`.
+
+A module that several layers hold appears in `state_dict()` once for each of them. The hooks here leave the first
+name of each component and drop the others, and keep those from being missed on loading. They sit on the model, so
+that every way to save and load goes through them: PEFT's, the Trainer's, plain `state_dict` and `load_state_dict`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from msplora_core.adapter.factors import Factors
+
+
+def save_shared_once(model: nn.Module) -> None:
+    """Make a model's state dicts hold each component once. A second time does nothing."""
+    if _leave_first_names not in model._state_dict_hooks.values():
+        model._register_state_dict_hook(_leave_first_names)
+        model.register_load_state_dict_post_hook(_miss_first_names_only)
+
+
+def save_shared_as_usual(model: nn.Module) -> None:
+    """Take the hooks off again, so that nothing of this package stays on a model whose adapters are gone."""
+    for hooks in (model._state_dict_hooks, model._load_state_dict_post_hooks):
+        for key in [key for key, hook in hooks.items() if hook in (_leave_first_names, _miss_first_names_only)]:
+            del hooks[key]
+
+
+def _further_names(model: nn.Module) -> set[str]:
+    """Names of the components' factors, without the first name of each."""
+    seen: set[int] = set()
+    further = set()
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, Factors):
+            if id(module) in seen:
+                further |= {f"{path}.A", f"{path}.B"}
+            seen.add(id(module))
+    return further
+
+
+def _leave_first_names(model: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    for name in _further_names(model):
+        state.pop(prefix + name, None)
+
+
+def _miss_first_names_only(model: nn.Module, outcome: Any) -> None:
+    further = _further_names(model)
+    # Names in the outcome start at the module that was loaded, of which this model is a part.
+    outcome.missing_keys[:] = [
+        name for name in outcome.missing_keys if not any(end in further for end in _endings(name))
+    ]
+
+
+def _endings(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]

@@ -1,0 +1,205 @@
+"""Which components serve which module: read off the module tree before anything is attached."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import get_pattern_key
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from msplora_core.adapter.config import MSPLoraConfig
+from msplora_core.errors import ParameterError
+from msplora_core.placement import Placement, place_modules
+from msplora_core.pyramid import SCALES, layer_groups
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one adapted module stands, and what serves it.
+
+    Args:
+        module: name of the module type; modules of the same name share.
+        layer: index in its stack, None outside any.
+        group: its group at the mid scale, None where there is none.
+        shape: (in, out) of the module.
+        ranks: ranks of (global, mid, layer), 0 for a scale that does not serve it.
+        alpha: α of (global, mid, layer).
+        use_rslora: whether √r stands for r in the scaling.
+    """
+
+    module: str
+    layer: int | None
+    group: int | None
+    shape: tuple[int, int]
+    ranks: tuple[int, int, int]
+    alpha: tuple[float, float, float]
+    use_rslora: bool
+
+    @property
+    def rank(self) -> dict[str, int]:
+        """Rank by scale, of the scales that serve it."""
+        return {scale: rank for scale, rank in zip(SCALES, self.ranks, strict=True) if rank}
+
+    @property
+    def scaling(self) -> dict[str, float]:
+        """α/r (or α/√r) by scale, of the scales that serve it."""
+        alpha = dict(zip(SCALES, self.alpha, strict=True))
+        return {
+            scale: alpha[scale] / (math.sqrt(rank) if self.use_rslora else rank) for scale, rank in self.rank.items()
+        }
+
+    def unit(self, scale: str) -> int:
+        """Which component of a scale serves it."""
+        unit = {"global": 0, "mid": self.group, "layer": self.layer}[scale]
+        return 0 if unit is None else unit
+
+    def record(self) -> dict[str, Any]:
+        """What `MSPLoraConfig.placement` says of it."""
+        return {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
+
+
+def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) -> dict[str, Site]:
+    """Decide for every module to be adapted which components serve it.
+
+    Args:
+        model: the model, adapted before or not.
+        paths: the modules to be adapted, in the order of the model.
+        config: what was asked for.
+
+    Returns:
+        A site for each path, in the same order.
+
+    Raises:
+        ParameterError: if a module cannot be adapted, a stack has fewer layers than groups, or a rank pattern
+            gives layers that share different ranks.
+    """
+    shapes = {path: feature_sizes(path, model.get_submodule(path)) for path in paths}
+    lists = layer_lists(model)
+    placements = place_modules(paths, lists)
+    by_type: dict[str, list[str]] = defaultdict(list)
+    for path, placement in placements.items():
+        by_type[placement.module].append(path)
+    sites: dict[str, Site] = {}
+    for module, members in by_type.items():
+        stack = max((_stack_length(path, lists) for path in members), default=0)
+        sites |= _plan_type(module, {path: placements[path] for path in members}, shapes, stack, config)
+    split = sorted({placements[path].module for path in paths if sites[path].module != placements[path].module})
+    if split:
+        warnings.warn(
+            f"{', '.join(split)}: shapes differ between layers, so that only layers of the same shape share",
+            stacklevel=2,
+        )
+    return {path: sites[path] for path in paths}
+
+
+def _plan_type(
+    module: str,
+    placements: dict[str, Placement],
+    shapes: dict[str, tuple[int, int]],
+    stack: int,
+    config: MSPLoraConfig,
+) -> dict[str, Site]:
+    """The sites of one module type."""
+    paths = list(placements)
+    ranks = {_by_pattern(config.rank_pattern, path, config.ranks) for path in paths}
+    alphas = {_by_pattern(config.alpha_pattern, path, config.lora_alpha) for path in paths}
+    for name, values in (("rank_pattern", ranks), ("alpha_pattern", alphas)):
+        if len(values) > 1:
+            raise ParameterError(
+                name, expected=f"the same for all layers of {module}, since they share", found=sorted(values, key=str)
+            )
+    (rank,), (alpha,) = ranks, alphas
+    layers = sorted({placement.layer for placement in placements.values() if placement.layer is not None})
+    group_of = _group_of(module, layers, stack, config.groups) if layers and rank[SCALES.index("mid")] else {}
+    split = len({shapes[path] for path in paths}) > 1
+    sites = {}
+    for path, placement in placements.items():
+        site = Site(
+            module=f"{module}:{'x'.join(map(str, reversed(shapes[path])))}" if split else module,
+            layer=placement.layer,
+            group=group_of.get(placement.layer) if placement.layer is not None else None,
+            shape=shapes[path],
+            ranks=rank,
+            alpha=alpha if isinstance(alpha, tuple) else (alpha, alpha, alpha),
+            use_rslora=config.use_rslora,
+        )
+        sites[path] = site if placement.layer is not None else _outside_layers(path, site)
+    return sites
+
+
+def _outside_layers(path: str, site: Site) -> Site:
+    """A module outside any list of layers has nothing to share: its own component only."""
+    own = site.ranks[SCALES.index("layer")]
+    if not own:
+        raise ParameterError(
+            "ranks",
+            expected=f"a rank above 0 at the layer scale for {path}, which stands outside any list of layers",
+            found=site.ranks,
+            hint="give it one in rank_pattern, or leave it out with exclude_modules",
+        )
+    return replace(site, ranks=(0, 0, own))
+
+
+def _group_of(module: str, layers: list[int], stack: int, groups: int | tuple[int, ...]) -> dict[int, int]:
+    """The group of each layer: a number divides the layers that have the module, boundaries are those of the stack."""
+    try:
+        if isinstance(groups, int):
+            return dict(zip(layers, layer_groups(len(layers), groups), strict=True))
+        return dict(enumerate(layer_groups(stack, groups)))
+    except ParameterError as error:
+        raise ParameterError("groups", expected=f"{error.expected} with {module}", found=groups) from error
+
+
+def _by_pattern(patterns: dict[str, Any], path: str, otherwise: Any) -> Any:
+    return patterns.get(get_pattern_key(list(patterns), path), otherwise)
+
+
+def layer_lists(model: nn.Module) -> dict[str, int]:
+    """Paths and lengths of a model's lists of layers.
+
+    These are its `nn.ModuleList`s, and every `nn.Sequential` of several alike blocks, as timm builds its models.
+    """
+    return {
+        path: len(module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) or (isinstance(module, nn.Sequential) and _is_stack(module))
+    }
+
+
+def _is_stack(module: nn.Sequential) -> bool:
+    kinds = {type(child) for child in module}
+    return len(module) > 1 and len(kinds) == 1 and all(any(True for _ in child.children()) for child in module)
+
+
+def _stack_length(path: str, lists: dict[str, int]) -> int:
+    """Length of the outermost list that a path runs through; 0 outside any."""
+    return next((lists[name] for name in sorted(lists, key=len) if path.startswith(f"{name}.")), 0)
+
+
+def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
+    """Input and output size of a module to be adapted.
+
+    Raises:
+        ParameterError: if its kind cannot be adapted.
+    """
+    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    if isinstance(base, nn.Linear) and type(base).__name__ != "NonDynamicallyQuantizableLinear":
+        return base.in_features, base.out_features
+    if isinstance(base, Conv1D):
+        rows, columns = base.weight.shape
+        return rows, columns
+    if isinstance(base, nn.Embedding):
+        return base.num_embeddings, base.embedding_dim
+    raise ParameterError(
+        "target_modules",
+        expected="modules of type Linear, Embedding or Conv1D (of transformers)",
+        found=f"{path} of type {type(base).__name__}",
+        hint="leave it out with exclude_modules",
+    )
