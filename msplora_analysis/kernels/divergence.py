@@ -100,7 +100,7 @@ def pairwise_spectral_kl(spectra: ArrayLike, floor: float | None = None) -> NDAr
     _refine(kl, p, below=1e6 * _rounding(apart, log))
     if zero.any():
         kl[(~zero & ~np.isnan(p)).astype(float) @ np.swapaxes(zero, -1, -2).astype(float) > 0] = np.inf
-        undefined = np.isnan(p).any(axis=-1)
+        undefined = np.any(np.isnan(p), axis=-1)
         kl[undefined[..., :, None] | undefined[..., None, :]] = np.nan
         _warned(kl)
     return kl

@@ -1,0 +1,103 @@
+"""An analysis as plain values: what `summary.json` holds and `--json` prints."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from msplora_analysis.comparison import Comparison, adjacent_kl
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+FORMAT = "msplora-analysis"
+VERSION = 1
+READING = {
+    "m_eff_k": "share of the k largest singular values (Eq. 8); high means concentrated, simple; null where the rank "
+    "is at most k, for it is 1 by definition, and for zero spectra",
+    "entropy_rank": "ranks (Roy and Vetterli 2007); high means broad, complex",
+    "kl": "nats (Eq. 9); row i, column j holds D(layer i || layer j); adjacent: mean of both directions",
+    "difference": "method minus baseline; positive where the method's layers are further apart",
+}
+AVERAGING = {
+    "spectra": "singular values averaged over modules, units, tasks and seeds, then measured",
+    "measures": "each component measured, then averaged over modules, units, tasks and seeds",
+}
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """The numbers of an analysis as strict JSON has them: null for what is not finite or not informative.
+
+    Args:
+        analysis: what `analyse` found.
+
+    Returns:
+        format, version, path, reading (what the numbers mean), averaging, runs, measures (by method and
+        scale), comparisons (for `layer` and `total`; whole matrices and a row for each pair of runs),
+        claims, notes, skipped, failed.
+    """
+    return _plain(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "path": str(analysis.path),
+            "reading": READING,
+            "averaging": {"measures": AVERAGING[analysis.average], "comparisons": AVERAGING["spectra"]},
+            "runs": _runs(analysis.table),
+            "measures": analysis.final.to_dict("records"),
+            "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+            "claims": [vars(claim) for claim in analysis.claims],
+            "notes": analysis.notes,
+            "skipped": analysis.skipped,
+            "failed": analysis.failed,
+        }
+    )
+
+
+def to_json(analysis: Analysis) -> str:
+    """`summary` as the text of `summary.json`."""
+    return json.dumps(summary(analysis), indent=2, allow_nan=False) + "\n"
+
+
+def _runs(table: DataFrame) -> list[dict[str, Any]]:
+    columns = ["run", "method", "model", "task", "seed"]
+    epochs = table[[*columns, "epoch"]].drop_duplicates().groupby(columns, observed=True, dropna=False)["epoch"]
+    return epochs.agg(epochs="size", last_epoch="max").reset_index().to_dict("records")
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "model": comparison.model,
+        "method": comparison.method,
+        "baseline": comparison.baseline,
+        "scale": comparison.scale,
+        "modules": comparison.modules,
+        "rule": comparison.rule,
+        "lengths": comparison.lengths,
+        "layers": comparison.layers,
+        **comparison.adjacent,
+        "adjacent_differences": adjacent_kl(comparison.difference),
+        "pairs": comparison.pairs.to_dict("records"),
+        "kl": comparison.kl,
+        "kl_baseline": comparison.kl_baseline,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types, with None for what is missing or not finite."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None  # pandas.NA: an unknown seed

@@ -1,0 +1,170 @@
+"""The spectra table: one tidy DataFrame, whatever the source."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.sources import Source, find_sources
+from msplora_core.components import ComponentKey
+from msplora_core.errors import MSPLoraError, RunDirectoryError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "scale", "module", "unit", "rank", "k", "sigma"]
+SCALES = ["global", "mid", "layer", "total"]
+
+
+class SkippedWarning(UserWarning):
+    """Something could not be read and was left out; the rest was read."""
+
+
+def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> DataFrame:
+    """Read all spectra of a run, or of a study (a folder with runs at any depth), into one table.
+
+    What cannot be read is left out with a `SkippedWarning` that names the file, as long as something is left.
+
+    Args:
+        path: a run directory or a folder of runs.
+        progress: called after each run with the number of runs read and of all.
+
+    Returns:
+        One row a singular value, ordered by run, epoch, scale, module, unit and k:
+
+        | column | type | |
+        |---|---|---|
+        | run | category | where it lies in the study, `mrpc/lora-r8/seed-0` |
+        | method, model, task | category | as the run recorded them; an unknown task is empty |
+        | seed | Int64 | missing if unknown |
+        | epoch | int32 | 0 before the first step |
+        | scale | ordered category | global < mid < layer < total |
+        | module | category | `query` |
+        | unit | int32 | 0 for global, the group's index for mid, the layer's for layer and total |
+        | rank | int32 | number of singular values of the component |
+        | k | int32 | from 1, in descending order of sigma |
+        | sigma | float64 | |
+
+        `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
+        nothing could be read.
+
+    Raises:
+        RunDirectoryError: if there is no run, or nothing at all can be read.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from msplora_core.snapshots import RunDirectory, RunRecord
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="mrpc", seed=0))
+        >>> run.write_epoch(1, step=20, spectra={"layer/query/0": np.array([2.0, 1.0])})
+        >>> load_spectra(run.path)[["method", "epoch", "scale", "module", "unit", "k", "sigma"]]
+            method  epoch  scale module  unit  k  sigma
+        0  lora-r2      1  layer  query     0  1    2.0
+        1  lora-r2      1  layer  query     0  2    1.0
+    """
+    found = find_sources(path)
+    builder, skipped, failed = _Builder(), list[str](), list[str]()
+    last: MSPLoraError | None = None
+    for done, (name, opened) in enumerate(found, 1):
+        errors: list[MSPLoraError] = []
+        try:
+            read = builder.add(name, opened(), errors)
+        except MSPLoraError as error:
+            read = False
+            errors.append(error)
+        if not read:
+            failed.append(name)
+        skipped.extend(str(error) for error in errors)
+        last = errors[-1] if errors else last
+        if progress is not None:
+            progress(done, len(found))
+    if len(failed) == len(found) and last is not None:
+        if len(found) == 1:
+            raise last
+        raise RunDirectoryError(
+            path, expected="at least one run that can be read", found=f"{len(found)} that cannot, the last: {last}"
+        )
+    for message in skipped:
+        warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
+    table = builder.table()
+    table.attrs.update(skipped=skipped, failed=failed)
+    return table
+
+
+class _Builder:
+    """Gathers components as numbers and arrays, and makes columns of them at the end: no Python loop over rows."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, Source]] = []
+        self.modules: dict[str, int] = {}
+        self.keys: dict[str, tuple[int, int, int]] = {}
+        self.components: list[tuple[int, int, int, int, int]] = []  # run, epoch, scale, module, unit
+        self.sigmas: list[NDArray[np.float64]] = []
+
+    def add(self, name: str, source: Source, errors: list[MSPLoraError]) -> bool:
+        """Read one source; whether there was anything in it."""
+        for module in source.modules:
+            self._module(module)
+        seen: set[int] = set()
+        run, components, sigmas = len(self.runs), [], []
+        for epoch, spectra in source.epochs(errors):
+            if epoch in seen:
+                errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch} twice"))
+                continue
+            seen.add(epoch)
+            for key, sigma in spectra.items():
+                components.append((run, epoch, *self._numbers(key)))
+                sigmas.append(sigma)
+        if seen:
+            self.runs.append((name, source))
+            self.components += components
+            self.sigmas += sigmas
+        return bool(seen)
+
+    def _numbers(self, key: str) -> tuple[int, int, int]:
+        """Scale, module and unit of a key as numbers; the same keys come again every epoch and run."""
+        if key not in self.keys:
+            parsed = ComponentKey.parse(key)
+            self.keys[key] = SCALES.index(parsed.scale), self._module(parsed.module), parsed.unit
+        return self.keys[key]
+
+    def _module(self, name: str) -> int:
+        return self.modules.setdefault(name, len(self.modules))
+
+    def table(self) -> DataFrame:
+        import pandas as pd
+
+        numbers = np.array(self.components, dtype=np.int32).reshape(-1, 5)
+        order = np.lexsort(numbers.T[::-1])
+        rank = np.array([len(sigma) for sigma in self.sigmas], dtype=np.int32)[order]
+        run, epoch, scale, module, unit = np.repeat(numbers[order], rank, axis=0).T
+        starts = np.repeat(np.cumsum(rank) - rank, rank)
+        names, sources = zip(*self.runs, strict=True)
+        seed = pd.array([source.seed for source in sources], dtype="Int64")
+
+        def category(values: list[str]) -> pd.Categorical:
+            codes, unique = pd.factorize(np.array(values, dtype=object))
+            return pd.Categorical.from_codes(codes[run], pd.Index(unique, dtype="str"))
+
+        return pd.DataFrame(
+            {
+                "run": category(list(names)),
+                "method": category([source.method for source in sources]),
+                "model": category([source.model for source in sources]),
+                "task": category([source.task for source in sources]),
+                "seed": seed[run],
+                "epoch": epoch,
+                "scale": pd.Categorical.from_codes(scale, pd.Index(SCALES), ordered=True),
+                "module": pd.Categorical.from_codes(module, pd.Index(list(self.modules))),
+                "unit": unit,
+                "rank": np.repeat(rank, rank),
+                "k": (np.arange(len(run)) - starts + 1).astype(np.int32),
+                "sigma": np.concatenate([self.sigmas[place] for place in order]),
+            },
+            columns=COLUMNS,
+        )
