@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from msplora_cli.inspect import inspect
 from msplora_cli.params import params
 from msplora_cli.train import train
 from msplora_core.errors import MSPLoraError
@@ -25,7 +26,7 @@ def _root() -> None:
     """Keeps every command a word of its own, however few there are."""
 
 
-for command in (params, train):
+for command in (inspect, params, train):
     app.command()(command)
 
 

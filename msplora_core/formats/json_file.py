@@ -1,0 +1,45 @@
+"""JSON files from strangers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from msplora_core.errors import AdapterFileError
+
+LARGEST_FILE = 2**25
+"""Bytes. A trainer's state of a long training has a few million."""
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        AdapterFileError: if the file is missing, too large, no UTF-8, no JSON (NaN and infinity are none), or
+            holds no object.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise AdapterFileError(path, expected=f"at most {LARGEST_FILE} bytes", found=size)
+        text = path.read_bytes()
+    except OSError as error:
+        raise AdapterFileError(path, expected="a JSON file", found=error.strerror or str(error)) from error
+    try:
+        content = json.loads(text.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise AdapterFileError(path, expected="JSON in UTF-8", found=str(error)) from error
+    if not isinstance(content, dict):
+        raise AdapterFileError(path, expected="a JSON object", found=type(content).__name__)
+    return content
+
+
+def plain_text(value: object) -> str:
+    """A text from a file as one printable line of at most 200 characters; empty for what is no text."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return "".join(character for character in text if character.isprintable())[:200]
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,134 @@
+"""A training that left adapters behind: one adapter, or a Trainer's checkpoints, epoch by epoch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from msplora_core.errors import AdapterFileError
+from msplora_core.formats.folder import inside
+from msplora_core.formats.json_file import read_json_object
+from msplora_core.formats.reading import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
+from msplora_core.formats.torch_file import TORCH_SUFFIXES
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
+_NO_ADAPTER = re.compile(
+    r"(optimizer|scheduler|scaler|training_args|rng_state(_\d+)?|random_states_\d+|pytorch_model.*|model.*|"
+    r"diffusion_pytorch_model.*|embeddings?)\.[a-z]+"
+)
+_SEED = re.compile(r"(?:^|[-_./])(?:seed|s)[-_=]?(\d{1,9})(?=$|[-_./])", re.IGNORECASE)
+_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst-2", "sst2", "sts-b", "stsb", "wnli", "boolq", "cb", "copa",
+          "multirc", "record", "wic", "wsc", "squad", "xsum", "e2e", "dart", "webnlg", "gsm8k", "math", "hellaswag",
+          "winogrande", "piqa", "siqa", "arc-e", "arc-c", "obqa", "alpaca", "samsum")  # fmt: skip
+_TASK = re.compile(rf"(?:^|[-_./])(?:task[-_=]([^-_./]+)|({'|'.join(_TASKS)}))(?=$|[-_./])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class AdapterRun:
+    """One training, as its adapters tell it.
+
+    Args:
+        path: the folder or file.
+        checkpoints: epoch and adapter, ascending; a single adapter is epoch 0 of a run whose epochs are unknown.
+        unit: what the epochs count: `epoch`, `step`, or empty for a single adapter.
+        task: as the names of the folders say; empty if they do not.
+        seed: likewise; None if they do not.
+    """
+
+    path: Path
+    checkpoints: tuple[tuple[int, Path], ...]
+    unit: str
+    task: str
+    seed: int | None
+
+
+def recognise_run(path: Path) -> Callable[[], AdapterRun] | None:
+    """Whether a path looks like an adapter, or like a folder of checkpoints; only names are looked at.
+
+    Args:
+        path: a file or folder.
+
+    Returns:
+        What opens it, and may raise an `AdapterFileError`; None if it is neither.
+    """
+    if path.is_file():
+        weights = path.suffix in (".safetensors", *TORCH_SUFFIXES)
+        return (lambda: _single(path)) if weights and not _NO_ADAPTER.fullmatch(path.name) else None
+    if not path.is_dir():
+        return None
+    checkpoints = _checkpoint_folders(path)
+    if checkpoints:
+        return lambda: _with_checkpoints(path, checkpoints)
+    if any((path / name).exists() or (path / name).is_symlink() for name in (CONFIG, *PEFT_WEIGHTS, *OTHER_WEIGHTS)):
+        return lambda: _single(path)
+    return None
+
+
+def task_and_seed(path: Path) -> tuple[str, int | None]:
+    """What the name of a file or folder, or else those of the folders around it, say of task and seed.
+
+    Example:
+        >>> task_and_seed(Path("study/mrpc/lora-r8-seed-3")), task_and_seed(Path("roberta-base-MNLI"))
+        (('mrpc', 3), ('mnli', None))
+    """
+    parts = path.resolve().parts[-3:]
+    tasks = [match for part in parts for match in _TASK.finditer(part)]
+    seeds = [match for part in parts for match in _SEED.finditer(part)]
+    task = (tasks[-1][1] or tasks[-1][2]).lower() if tasks else ""
+    return task, int(seeds[-1][1]) if seeds else None
+
+
+def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
+    """The trainings at or below a path, in the order of their names; links to folders are not followed.
+
+    Args:
+        path: an adapter's folder or file, a folder of checkpoints, or a folder with such at any depth.
+
+    Returns:
+        What opens each of them, as `recognise_run` gives it.
+    """
+    opened = recognise_run(path)
+    if opened is not None:
+        return [opened]
+    if not path.is_dir():
+        return []
+    below = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    return [run for entry in below if entry.is_file() or not entry.is_symlink() for run in find_runs(entry)]
+
+
+def _single(path: Path) -> AdapterRun:
+    return AdapterRun(path, ((0, path),), "", *task_and_seed(path))
+
+
+def _checkpoint_folders(path: Path) -> list[tuple[int, str]]:
+    """Step and name of each checkpoint that holds an adapter."""
+    found = []
+    for entry in path.iterdir():
+        match = _CHECKPOINT.fullmatch(entry.name)
+        if match and any((entry / name).exists() for name in (CONFIG, *PEFT_WEIGHTS)):
+            found.append((int(match[1]), entry.name))
+    return sorted(found)
+
+
+def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:
+    folders = [inside(path, name) for _, name in checkpoints]
+    epochs = [_epoch(folder) for folder in folders]
+    known = [round(epoch) for epoch in epochs if epoch is not None and abs(epoch - round(epoch)) < 0.02]
+    if len(set(known)) == len(folders):  # saved once an epoch
+        return AdapterRun(path, tuple(zip(known, folders, strict=True)), "epoch", *task_and_seed(path))
+    steps = tuple((step, folder) for (step, _), folder in zip(checkpoints, folders, strict=True))
+    return AdapterRun(path, steps, "step", *task_and_seed(path))
+
+
+def _epoch(folder: Path) -> float | None:
+    """The epoch that a checkpoint's trainer_state.json states; None where it does not."""
+    state = folder / "trainer_state.json"
+    if not state.exists():
+        return None
+    try:
+        epoch = read_json_object(inside(folder, state.name)).get("epoch")
+    except AdapterFileError:  # damaged: its step is known from its name
+        return None
+    return float(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 1e6 else None

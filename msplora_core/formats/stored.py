@@ -1,0 +1,109 @@
+"""A weight update on the disk: what it is and where it belongs, known before any of its values is read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from msplora_core.components import ComponentKey, LowRankUpdate, Update
+from msplora_core.formats.tensors import Tensor
+from msplora_core.formats.updates import flattened
+
+
+@dataclass(frozen=True)
+class StoredUpdate:
+    """One weight update of an adapter, not read yet.
+
+    Args:
+        path: dotted path of the adapted module in its model; numbers in it are places in lists of layers.
+        shape: (out, in) of ΔW.
+        rank: how many singular values it has.
+        scaling: what multiplies the product of its factors.
+        dtype: of its factors, in words.
+        load: reads it.
+        keys: which components it is, where the file says more than the path does; else a layer's.
+    """
+
+    path: str
+    shape: tuple[int, int]
+    rank: int
+    scaling: float
+    dtype: str
+    load: Callable[[], Update] = field(repr=False, compare=False)
+    keys: tuple[ComponentKey, ...] = ()
+
+
+Parts = Mapping[str, Tensor]
+"""The tensors of one adapted module, by the part that each plays: `lora_A`, `alpha`."""
+
+
+def grouped(tensors: Iterable[Tensor], names: re.Pattern[str]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Tensors gathered by the module that they adapt.
+
+    Args:
+        tensors: those of a file.
+        names: matches a name as a whole, with the groups `path` and `part`.
+
+    Returns:
+        For each path its tensors by part; and the names that do not match.
+
+    Raises:
+        AdapterFileError: if two tensors play one part.
+    """
+    groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    aside = []
+    for tensor in tensors:
+        match = names.fullmatch(tensor.name)
+        if match is None:
+            aside.append(tensor.name)
+            continue
+        path, part = match["path"], match["part"]
+        if part in groups[path]:
+            raise tensor.error(f"one {part} for {path}", f"another beside {groups[path][part].name}")
+        groups[path][part] = tensor
+    return dict(groups), aside
+
+
+def needed(parts: Parts, *names: str) -> tuple[Tensor, ...]:
+    """The named parts of a group.
+
+    Raises:
+        AdapterFileError: if one is missing.
+    """
+    for name in names:
+        if name not in parts:
+            present = next(iter(parts.values()))
+            raise present.error(f"{name} beside it", "none")
+    return tuple(parts[name] for name in names)
+
+
+def low_rank(
+    path: str, B: Tensor, A: Tensor, scaling: float = 1.0, keys: tuple[ComponentKey, ...] = ()
+) -> StoredUpdate:
+    """The update scaling·B·A; kernels of convolutions are flattened.
+
+    Args:
+        path: of the adapted module.
+        B: (out, r), or (out, r, 1, 1).
+        A: (r, in), or (r, in, kernel height, kernel width).
+        scaling: α/r.
+        keys: as for `StoredUpdate`.
+
+    Raises:
+        AdapterFileError: if a factor is empty or no matrix, or the inner sizes differ.
+    """
+    for tensor in (B, A):
+        if len(tensor.shape) < 2 or not math.prod(tensor.shape):
+            raise tensor.error("a matrix, or the kernel of a convolution", f"shape {list(tensor.shape)}")
+    rank = A.shape[0]
+    if B.shape[1] != rank or math.prod(B.shape[2:]) != 1:
+        raise B.error(f"shape [out, {rank}], to go with {A.name} of shape {list(A.shape)}", f"shape {list(B.shape)}")
+    shape = (B.shape[0], math.prod(A.shape[1:]))
+
+    def load() -> Update:
+        return LowRankUpdate(flattened(B.read()), flattened(A.read()), scaling)
+
+    return StoredUpdate(path, shape, rank, scaling, A.dtype, load, keys)
