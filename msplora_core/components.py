@@ -123,25 +123,60 @@ def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
 def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
     """The spectrum of every component, with low-rank updates of equal shape computed as one batch.
 
+    Holds some 16 MB of float32 factors at a time, however many there are. An update that follows itself
+    under another key, as plain LoRA's total follows its layer, is computed once.
+
     Args:
-        components: any number, in any order.
+        components: any number, in any order; may be a generator.
 
     Returns:
         Singular values by key (`scale/module/unit`), float64, descending, in the order given.
     """
     spectra: dict[str, NDArray[np.float64]] = {}
-    batches: dict[tuple[tuple[int, int], int], list[tuple[str, LowRankUpdate]]] = defaultdict(list)
+    waiting = _Batches(spectra)
+    previous: tuple[str, Update] | None = None
+    same: dict[str, str] = {}
     for component in components:
         key, update = str(component.key), component.update
-        spectra[key] = np.empty(0)  # holds the place, so that the order is that of the components
+        spectra[key] = _PENDING  # holds the place, so that the order is that of the components
+        if previous is not None and update is previous[1]:
+            same[key] = previous[0]
+            continue
+        previous = key, update
         if isinstance(update, LowRankUpdate):
-            batches[update.shape, update.rank].append((key, update))
+            waiting.add(key, update)
         else:
             spectra[key] = update.singular_values()
-    for batch in batches.values():
-        scaling = np.array([update.scaling for _, update in batch])
-        B = np.stack([update.B for _, update in batch])
-        A = np.stack([update.A for _, update in batch])
-        for (key, _), sigma in zip(batch, low_rank_singular_values(B, A, scaling), strict=True):
-            spectra[key] = sigma
+    waiting.compute()
+    spectra.update({key: spectra[first] for key, first in same.items()})
     return spectra
+
+
+_PENDING = np.empty(0)
+
+
+class _Batches:
+    """Low-rank updates that wait to be computed together with others of their shape."""
+
+    MOST_ELEMENTS = 2**22
+
+    def __init__(self, spectra: dict[str, NDArray[np.float64]]) -> None:
+        self.spectra = spectra
+        self.by_shape: dict[tuple[tuple[int, int], int], list[tuple[str, LowRankUpdate]]] = defaultdict(list)
+        self.elements = 0
+
+    def add(self, key: str, update: LowRankUpdate) -> None:
+        self.by_shape[update.shape, update.rank].append((key, update))
+        self.elements += update.B.size + update.A.size
+        if self.elements >= self.MOST_ELEMENTS:
+            self.compute()
+
+    def compute(self) -> None:
+        for batch in self.by_shape.values():
+            scaling = np.array([update.scaling for _, update in batch])
+            B = np.stack([update.B for _, update in batch])
+            A = np.stack([update.A for _, update in batch])
+            for (key, _), sigma in zip(batch, low_rank_singular_values(B, A, scaling), strict=True):
+                self.spectra[key] = sigma
+        self.by_shape.clear()
+        self.elements = 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from msplora_core.components import Component, ComponentKey, LowRankUpdate, component_spectra, joined
 from msplora_core.errors import ParameterError
+from msplora_core.spectra import low_rank_singular_values
 
 
 @pytest.mark.parametrize("text", ["layer/query", "deep/query/1", "layer//1", "layer/query/-1", "layer/query/1/2", ""])
@@ -39,3 +42,39 @@ def test_spectra_keep_the_order_and_agree_with_each_component_alone() -> None:
     assert list(spectra) == [f"layer/q/{unit}" for unit in range(4)]
     for component in components:
         assert_allclose(spectra[str(component.key)], component.update.singular_values(), rtol=1e-12)
+
+
+def test_factors_are_let_go_before_the_last_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msplora_core.components._Batches.MOST_ELEMENTS", 100)
+    alive: set[int] = set()
+    most = 0
+
+    class Watched(np.ndarray):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    def components() -> Iterator[Component]:
+        nonlocal most
+        for unit in range(20):
+            B = np.ones((20, 1)).view(Watched)
+            alive.add(id(B))
+            most = max(most, len(alive))
+            yield Component(ComponentKey("layer", "q", unit), LowRankUpdate(B, np.ones((1, 20))))
+            del B
+
+    assert len(component_spectra(components())) == 20
+    assert most <= 5
+
+
+def test_an_update_under_two_keys_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    update = LowRankUpdate(np.ones((3, 1)), np.ones((1, 3)))
+    twice = [Component(ComponentKey(scale, "q", 0), update) for scale in ("layer", "total")]
+    computed = []
+    monkeypatch.setattr(
+        "msplora_core.components.low_rank_singular_values",
+        lambda B, A, scaling: computed.append(len(B)) or low_rank_singular_values(B, A, scaling),
+    )
+    spectra = component_spectra(twice)
+    assert computed == [1]
+    assert_allclose(spectra["layer/q/0"], [3])
+    assert_allclose(spectra["total/q/0"], [3])
