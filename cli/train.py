@@ -97,7 +97,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper: the settings of the authors' scripts for each task; other options go before it.",
+            help="paper: the settings of the authors' scripts for each task. Options given beside it win.",
             show_default="none",
             rich_help_panel=_TRAINING,
         ),
@@ -164,16 +164,24 @@ def train(
         for one_seed in seed or [0]
     ]
     from msplora_cli.console import messages
-    from msplora_core.training import train_run
-    from msplora_core.training.run import is_finished
+    from msplora_core.training.data import read_task
+    from msplora_core.training.processes import is_main_process
+    from msplora_core.training.run import check_place, train_run
+    from msplora_core.training.tasks import TASKS
 
-    for place, config in enumerate(configs, 1):
-        if resume and is_finished(config):
-            messages().print(f"{config.path}: finished already, left as it is", soft_wrap=True)
-            continue
-        messages().print(f"[{place}/{len(configs)}] {config.path}", markup=False, soft_wrap=True)
-        train_run(config, resume=resume)
-        print(config.path)
+    places = [check_place(config, resume=resume) for config in configs]
+    data = {config.task: read_task(TASKS[config.task], data_dir) for config in configs}
+    say = messages().print if is_main_process() else _say_nothing
+    for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
+        state = {"free": "", "unfinished": ": goes on", "finished": ": finished already, left as it is"}[place]
+        say(f"[{count}/{len(configs)}] {config.path}{state}", markup=False, soft_wrap=True)
+        train_run(config, resume=resume, data=data[config.task])
+        if is_main_process():
+            print(config.path, flush=True)
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """What the processes other than the main one say."""
 
 
 def _alpha(text: str | None) -> float | tuple[float, ...] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msplora_core.training.config import PRESETS, RunConfig
-    from msplora_core.training.data import Examples
+    from msplora_core.training.data import Examples, TaskData
     from msplora_core.training.recording import SpectralSnapshotCallback, method_name
     from msplora_core.training.run import train_run
     from msplora_core.training.tasks import TASKS
@@ -18,11 +18,21 @@ _HOME = {
     "RunConfig": "config",
     "SpectralSnapshotCallback": "recording",
     "TASKS": "tasks",
+    "TaskData": "data",
     "method_name": "recording",
     "train_run": "run",
 }
 
-__all__ = ["PRESETS", "TASKS", "Examples", "RunConfig", "SpectralSnapshotCallback", "method_name", "train_run"]
+__all__ = [
+    "PRESETS",
+    "TASKS",
+    "Examples",
+    "RunConfig",
+    "SpectralSnapshotCallback",
+    "TaskData",
+    "method_name",
+    "train_run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import TrainerCallback
 
 from msplora_core.snapshots import RunDirectory
 from msplora_core.snapshots.atomic import write_atomically
+from msplora_core.training.processes import wait_for_all
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -64,12 +64,6 @@ def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
             path.unlink()
     kept = [event for event in run.read_metrics() if event.get("step", 0) <= step]
     write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
-
-
-def wait_for_all() -> None:
-    """Let every process of the run arrive here."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _step(checkpoint: Path) -> int:

@@ -21,7 +21,8 @@ class RunConfig:
     """One training run. `RunConfig(task="mrpc", data_dir="glue")` is enough.
 
     Args:
-        task: one of the six GLUE tasks: `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`.
+        task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; or of the
+            generated ones `acceptability`, `paraphrase`, `similarity`, which need no data.
         method: `msplora`, or `lora` for PEFT's own.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
         rank: of LoRA.
@@ -131,12 +132,17 @@ class RunConfig:
 def paper_settings(task: str) -> dict[str, Any]:
     """The hyper-parameters of the authors' scripts for a task, as arguments of `RunConfig`.
 
+    Raises:
+        ParameterError: for a task that the paper does not have.
+
     Example:
         >>> settings = paper_settings("SST-2")
         >>> settings["epochs"], settings["learning_rate"], settings["max_length"]
         (60, 0.0005, 256)
     """
     name = task_named(task).name
+    if name not in _PAPER_EPOCHS:
+        raise ParameterError("task", expected=f"one of the paper's, {', '.join(_PAPER_EPOCHS)}", found=task)
     return {
         "epochs": _PAPER_EPOCHS[name],
         "batch_size": 64,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msplora_core.errors import DataFileError, MissingDependencyError
 from msplora_core.training.tasks import Task
@@ -12,8 +12,6 @@ from msplora_core.training.tasks import Task
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-FILES = {"train": "train.tsv", "dev": "dev.tsv"}
-_HUB_SPLITS = {"train": "train", "dev": "validation"}
 _SUBSET_SEED = 0  # of its own, so that runs with different seeds train on the same examples
 
 
@@ -53,26 +51,40 @@ class Examples:
         return self.select(np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(self))[:count]))
 
 
-def read_task(task: Task, split: str, data_dir: Path | None = None) -> Examples:
-    """The examples of one split.
+class TaskData(NamedTuple):
+    """What a run trains on, and what it is evaluated on."""
+
+    train: Examples
+    dev: Examples
+
+
+def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
+    """The training and the development examples of a task.
 
     Args:
         task: which task.
-        split: `train` or `dev`.
         data_dir: the folder with the official layout, `STS-B/train.tsv`; the Hugging Face hub where not given.
 
     Raises:
-        DataFileError: if the file is missing or malformed, or the hub does not answer.
+        DataFileError: if a file is missing or malformed, or the hub does not answer.
     """
+    if task.generated:
+        from msplora_core.training.grammar import generate
+
+        return TaskData(generate(task.name, "train"), generate(task.name, "dev"))
     if data_dir is None:
-        return _read_hub(task, split)
-    path = data_dir / task.folder / FILES[split]
+        return TaskData(_read_hub(task, "train"), _read_hub(task, "validation"))
+    folder = Path(data_dir) / task.folder
+    return TaskData(_read_file(folder / "train.tsv", task), _read_file(folder / "dev.tsv", task))
+
+
+def _read_file(path: Path, task: Task) -> Examples:
     if not path.is_file():
         raise DataFileError(
             path,
-            expected=f"the {split} set of {task.folder}",
+            expected=f"a data file of {task.folder}",
             found="no such file",
-            hint=f"--data-dir takes the folder that holds {task.folder}/{FILES[split]}",
+            hint=f"--data-dir takes the folder that holds {task.folder}/{path.name}",
         )
     return read_tsv(path, task)
 
@@ -129,7 +141,7 @@ def _read_hub(task: Task, split: str) -> Examples:
     except ImportError as error:
         raise MissingDependencyError("datasets", purpose="fetching task data from the hub", extra="train") from error
     try:
-        rows = load_dataset("nyu-mll/glue", task.name, split=_HUB_SPLITS[split])
+        rows = load_dataset("nyu-mll/glue", task.name, split=split)
     except Exception as error:  # whatever the network or the hub's client raises
         raise DataFileError(
             f"nyu-mll/glue/{task.name}",

@@ -100,7 +100,7 @@ def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
     Raises:
         ParameterError: if the target modules match nothing.
     """
-    shared = {
+    shared: dict[str, Any] = {
         "task_type": "SEQ_CLS",
         "target_modules": _targets(config, model),
         "lora_alpha": config.alpha,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from msplora_core.components import Component, component_spectra
+from msplora_core.errors import ParameterError, TrainingError
 from msplora_core.pyramid import Pyramid
 from msplora_core.snapshots import RunDirectory, RunRecord
 from msplora_core.training.models import model_label
@@ -35,6 +36,7 @@ class SpectralSnapshotCallback(TrainerCallback):
 
     Raises:
         ParameterError: when training begins, if the model has no such adapter.
+        TrainingError: at an epoch's end, if the adapter's weights are not finite.
 
     Example:
         trainer = Trainer(model, args, train_dataset=data, callbacks=[SpectralSnapshotCallback("runs/mine")])
@@ -90,7 +92,15 @@ class SpectralSnapshotCallback(TrainerCallback):
     def _snapshot(self, epoch: int, state: TrainerState, model: Any) -> None:
         from msplora_core.adapter import read_components
 
-        self.run.write_epoch(epoch, step=state.global_step, spectra=component_spectra(read_components(model)))
+        components = read_components(model)
+        try:
+            spectra = component_spectra(components)
+        except ParameterError as error:
+            raise TrainingError(
+                f"{self.run.path}: the adapter's weights are not finite after epoch {epoch}, step {state.global_step}: "
+                "the run stops, what it recorded stays; a lower learning rate may help"
+            ) from error
+        self.run.write_epoch(epoch, step=state.global_step, spectra=spectra)
 
 
 def describe_run(model: Any) -> RunRecord:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from msplora_core.errors import ParameterError, RunDirectoryError
+from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
 from msplora_core.snapshots import RunDirectory
 from msplora_core.training.batches import EncodedExamples, LengthBatches, Padding
-from msplora_core.training.checkpoints import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind, wait_for_all
+from msplora_core.training.checkpoints import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
 from msplora_core.training.config import RunConfig
 from msplora_core.training.data import read_task
 from msplora_core.training.models import attach_adapter, load_base, model_label, packaged_model, quiet_transformers
+from msplora_core.training.processes import is_lost_connection, wait_for_all
 from msplora_core.training.progress import TrainingProgress
 from msplora_core.training.recording import SpectralSnapshotCallback, describe_run
 from msplora_core.training.tasks import TASKS
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
-    from msplora_core.training.data import Examples
+    from msplora_core.training.data import TaskData
 
 _EVAL_BATCH = 128
 _KEPT_CHECKPOINTS = 2  # the older one stays until the newer is whole
@@ -37,7 +38,7 @@ def train_run(
     config: RunConfig,
     *,
     resume: bool = False,
-    data: tuple[Examples, Examples] | None = None,
+    data: TaskData | None = None,
     callbacks: Sequence[TrainerCallback] | None = None,
 ) -> RunDirectory:
     """Train one adapter and record its spectra.
@@ -62,15 +63,10 @@ def train_run(
         TrainingError: if the loss is not finite; what was recorded stays.
     """
     run = RunDirectory(config.path)
-    going_on = RunDirectory.is_run(run.path)
-    if going_on:
-        _check_same(run, config, resume)
-        if run.read_record().finished:
-            return run
-    elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-        raise RunDirectoryError(run.path, expected="no folder yet, or a run", found="something else")
+    if check_place(config, resume=resume) == "finished":
+        return run
     task = TASKS[config.task]
-    train, dev = data or [read_task(task, split, _path(config.data_dir)) for split in ("train", "dev")]
+    train, dev = data or read_task(task, config.data_dir)
     set_seed(config.seed)
     with quiet_transformers():
         base, tokenizer = load_base(config)
@@ -87,8 +83,7 @@ def train_run(
         if arguments.process_index == 0:
             _open(run, config, model, checkpoint)
         wait_for_all()
-        if callbacks is None:
-            callbacks = [TrainingProgress(config.name, task.metric)]
+        progress = TrainingProgress(config.name, task.metric)
         trainer = AdapterTrainer(
             model=model,
             args=arguments,
@@ -97,35 +92,57 @@ def train_run(
             eval_dataset=encoded_dev,
             data_collator=Padding(tokenizer.pad_token_id),
             compute_metrics=task_metrics(task),
-            callbacks=[MarkCheckpoints(), SaveAdapter(run), SpectralSnapshotCallback(run), *callbacks],
+            callbacks=[
+                MarkCheckpoints(),
+                SaveAdapter(run),
+                SpectralSnapshotCallback(run),
+                *([progress] if callbacks is None else callbacks),
+            ],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if arguments.process_index:
+            set_seed(config.seed + arguments.process_index)  # each process its own dropout
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:
+            if arguments.world_size > 1 and is_lost_connection(error):
+                raise TrainingError(
+                    f"{run.path}: another process of the run ended, so it stops after step "
+                    f"{trainer.state.global_step}; what it recorded stays, and --resume goes on from there"
+                ) from error
+            raise
+        finally:
+            progress.close()
     return run
 
 
-def is_finished(config: RunConfig) -> bool:
-    """Whether the run of a configuration is there and finished."""
+def check_place(config: RunConfig, *, resume: bool) -> str:
+    """Whether a run's directory is `free`, or holds the same run, `unfinished` or `finished`.
+
+    Raises:
+        RunDirectoryError: if it is taken by something else, or by a run and `resume` is not set.
+        ParameterError: if the run to resume was another.
+    """
     run = RunDirectory(config.path)
-    return RunDirectory.is_run(run.path) and run.read_record().finished is not None
-
-
-def _check_same(run: RunDirectory, config: RunConfig, resume: bool) -> None:
+    if not RunDirectory.is_run(run.path):
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise RunDirectoryError(run.path, expected="a run, or no such folder yet", found="something else")
+        return "free"
     if not resume:
         raise RunDirectoryError(
             run.path,
-            expected="no run yet",
-            found="one",
-            hint="--resume goes on with it; --out puts the new one elsewhere",
+            expected="no such folder yet",
+            found="a run",
+            hint="--resume goes on with it, another --out keeps both",
         )
     record = run.read_record()
-    wanted = {"model": model_label(config.model or packaged_model()), **_through_json(config.hyperparameters())}
     found = {"model": record.model, **record.hyperparameters}
-    for name, value in wanted.items():
+    wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
+    for name, value in json.loads(json.dumps(wanted)).items():
         if found.get(name) != value:
-            raise ParameterError(
-                name, expected=f"{found.get(name)!r}, as in the run to resume, {run.path}", found=value
-            )
+            there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
+            raise ParameterError(name, expected=there, found=value)
+    return "finished" if record.finished else "unfinished"
 
 
 def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None) -> None:
@@ -160,11 +177,3 @@ def _arguments(config: RunConfig, run: RunDirectory, steps: int) -> TrainingArgu
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _through_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _path(path: Path | str | None) -> Path | None:
-    return None if path is None else Path(path)

@@ -1,4 +1,4 @@
-"""The GLUE tasks that the paper trains on: where their columns are, what their labels mean, how they are scored."""
+"""The tasks: where their columns are, what their labels mean, how they are scored."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Task:
         columns: the file's columns where it has no header line.
         hub_columns: text columns on the hub, where they differ.
         score_range: lowest and highest score, of a task that has one.
+        generated: made from a grammar, needing no data.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     columns: tuple[str, ...] = ()
     hub_columns: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
+    generated: bool = False
 
     @property
     def outputs(self) -> int:
@@ -76,9 +78,12 @@ TASKS = {
         Task("rte", "RTE", ("sentence1", "sentence2"), "label", "accuracy", classes=_ENTAILMENT),
         Task("sst2", "SST-2", ("sentence",), "label", "accuracy"),
         Task("qnli", "QNLI", ("question", "sentence"), "label", "accuracy", classes=_ENTAILMENT),
+        Task("acceptability", "acceptability", ("sentence",), "label", "matthews", generated=True),
+        Task("paraphrase", "paraphrase", ("sentence1", "sentence2"), "label", "accuracy", generated=True),
+        Task("similarity", "similarity", ("sentence1", "sentence2"), "score", "pearson", classes=(), generated=True),
     )
 }
-"""The six tasks by name."""
+"""The six GLUE tasks and the three generated ones, by name."""
 
 
 def task_named(name: str) -> Task:

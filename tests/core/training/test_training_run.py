@@ -1,0 +1,232 @@
+"""Whole runs on a tiny model: what they write, and that they resume, repeat and stop as they should."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
+from msplora_core.snapshots import RunDirectory
+from msplora_core.training import RunConfig, TaskData, train_run
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path) -> RunConfig:
+    return RunConfig(
+        task="acceptability", model=str(tiny_model), out=tmp_path, epochs=2, batch_size=8, learning_rate=1e-3
+    )
+
+
+def losses(run: RunDirectory) -> list[float]:
+    return [event["loss"] for event in run.read_metrics() if "loss" in event]
+
+
+def assert_same_spectra(one: RunDirectory, other: RunDirectory) -> None:
+    for left, right in zip(one.snapshots(), other.snapshots(), strict=True):
+        assert left.epoch == right.epoch
+        assert left.spectra.keys() == right.spectra.keys()
+        assert all(np.array_equal(left.spectra[key], right.spectra[key]) for key in left.spectra)
+
+
+@pytest.mark.parametrize("method", ["lora", "msplora"])
+def test_run_directory_is_whole(config: RunConfig, few: TaskData, method: str) -> None:
+    run = train_run(replace(config, method=method), data=few, callbacks=())
+    record = run.read_record()
+    assert record.method == {"lora": "lora-r8", "msplora": "msplora-8-4-2"}[method]
+    assert (record.model, record.task, record.seed, record.layers) == ("tiny-bert", "acceptability", 0, 3)
+    assert record.modules == ["query", "value"]
+    assert record.finished is not None
+    assert record.hyperparameters["epochs"] == 2
+    assert {"torch", "transformers", "peft"} <= set(record.versions)
+    snapshots = list(run.snapshots())
+    assert [(snapshot.epoch, snapshot.step) for snapshot in snapshots] == [(0, 0), (1, 4), (2, 8)]
+    for snapshot in snapshots:
+        assert {key: len(sigma) for key, sigma in snapshot.spectra.items()} == {
+            component["key"]: component["rank"] for component in record.components
+        }
+        largest = max(sigma[0] for sigma in snapshot.spectra.values())
+        assert largest == 0 if snapshot.epoch == 0 else largest > 0
+    events = run.read_metrics()
+    assert [event["epoch"] for event in events if "loss" in event] == [1, 2]
+    assert [event["step"] for event in events if "eval_matthews" in event] == [4, 8]
+    assert all(math.isfinite(loss) for loss in losses(run))
+
+
+def test_spectra_are_those_of_the_saved_adapter(config: RunConfig, few: TaskData) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    run = train_run(config, data=few, callbacks=())
+    base = AutoModelForSequenceClassification.from_pretrained(config.model)
+    before = {name: weight.detach().double().numpy() for name, weight in base.named_parameters()}
+    merged = PeftModel.from_pretrained(base, run.adapter_path).merge_and_unload()
+    last = list(run.snapshots())[-1].spectra
+    for name, weight in merged.named_parameters():
+        for module in ("query", "value"):
+            if name.endswith(f"{module}.weight"):
+                layer = int(name.split(".layer.")[1].split(".")[0])
+                dense = np.linalg.svd(weight.detach().double().numpy() - before[name], compute_uv=False)
+                expected = last[f"total/{module}/{layer}"]
+                np.testing.assert_allclose(dense[: len(expected)], expected, atol=1e-6)
+
+
+def test_components_name_the_layers_they_serve(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, ranks=(4, 2, 1), groups=(1,), epochs=1), data=few, callbacks=())
+    served = {component["key"]: component["layers"] for component in run.read_record().components}
+    assert served["global/query/0"] == [0, 1, 2]
+    assert (served["mid/value/0"], served["mid/value/1"]) == ([0], [1, 2])
+    assert served["layer/query/2"] == served["total/query/2"] == [2]
+
+
+def test_same_seed_same_run(config: RunConfig, few: TaskData) -> None:
+    first, again, other = (
+        train_run(replace(config, out=config.out / name, seed=seed), data=few, callbacks=())
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert losses(first) == losses(again) != losses(other)
+    assert_same_spectra(first, again)
+
+
+def test_kill_in_mid_epoch_then_resume(config: RunConfig, few: TaskData) -> None:
+    config = replace(config, epochs=4)
+    whole = train_run(replace(config, out=config.out / "whole"), data=few, callbacks=())
+    killed = replace(config, out=config.out / "killed")
+    script = f"""
+import time
+from transformers import TrainerCallback
+from msplora_core.training import RunConfig, TaskData, train_run
+from msplora_core.training.grammar import generate
+
+class Slow(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 10:  # epoch 3 has begun
+            print("mid-epoch", flush=True)
+            time.sleep(600)
+
+few = TaskData(generate("acceptability", "train", 30), generate("acceptability", "dev", 10))
+train_run({_written(killed)}, data=few, callbacks=[Slow()])
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "mid-epoch\n"
+        process.send_signal(signal.SIGKILL)
+    run = RunDirectory(killed.path)
+    assert run.read_record().finished is None
+    assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2]
+    half = run.checkpoints_path / "checkpoint-12"
+    half.mkdir()  # as if the kill had struck while the next checkpoint was written
+    (half / "adapter_model.safetensors").write_bytes(b"half")
+    train_run(killed, data=few, callbacks=(), resume=True)
+    assert run.read_record().finished is not None
+    assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2, 3, 4]
+    assert losses(run) == losses(whole)
+    rates = [[e["learning_rate"] for e in r.read_metrics() if "learning_rate" in e] for r in (run, whole)]
+    assert rates[0] == rates[1]
+    assert_same_spectra(run, whole)
+
+
+def test_kill_before_the_first_checkpoint_begins_anew(config: RunConfig, few: TaskData) -> None:
+    run = train_run(config, data=few, callbacks=())
+    record = run.read_record()
+    record.finished = None
+    run.write_record(record)
+    before = losses(run)
+    for mark in run.checkpoints_path.glob("*/complete"):
+        mark.unlink()
+    train_run(config, data=few, callbacks=(), resume=True)
+    assert losses(run) == before
+    assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2]
+
+
+def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
+    run = train_run(config, data=few, callbacks=())
+    with pytest.raises(RunDirectoryError) as caught:
+        train_run(config, data=few, callbacks=())
+    assert str(caught.value) == (
+        f"{run.path}: expected no such folder yet, found a run; --resume goes on with it, another --out keeps both"
+    )
+    written = run.record_path.read_bytes()
+    assert train_run(config, data=few, callbacks=(), resume=True).path == run.path
+    assert run.record_path.read_bytes() == written
+    with pytest.raises(ParameterError) as changed:
+        train_run(replace(config, learning_rate=0.5), data=few, callbacks=(), resume=True)
+    assert str(changed.value) == (f"learning_rate: expected 0.001, as in the run to resume, {run.path}, found 0.5")
+
+
+def test_folder_that_is_no_run(config: RunConfig, few: TaskData) -> None:
+    config.path.mkdir()
+    (config.path / "thesis.tex").touch()
+    with pytest.raises(RunDirectoryError, match="expected a run, or no such folder yet, found something else"):
+        train_run(config, data=few, callbacks=(), resume=True)
+    assert [path.name for path in config.path.iterdir()] == ["thesis.tex"]
+
+
+def test_loss_that_is_not_finite(config: RunConfig, few: TaskData) -> None:
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step \d+, in epoch \d+: the run stops"):
+        train_run(replace(config, learning_rate=1e36, epochs=5), data=few, callbacks=())
+    run = RunDirectory(config.path)
+    assert run.read_record().finished is None
+    assert next(run.snapshots()).epoch == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": 4}, "groups: expected 1 to 3, the number of layers with query, found 4"),
+        (
+            {"target_modules": ("q_proj",)},
+            "target_modules: expected linear modules of the model: dense, key, query, value, found q_proj",
+        ),
+        (
+            {"model": "no/such-model"},
+            "model: expected a folder or hub id that transformers can load for classification",
+        ),
+    ],
+)
+def test_what_does_not_fit_leaves_nothing(
+    config: RunConfig, few: TaskData, changes: dict[str, object], message: str
+) -> None:
+    config = replace(config, **changes)
+    with pytest.raises(ParameterError) as caught:
+        train_run(config, data=few, callbacks=())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not config.path.exists()
+
+
+def test_training_learns(config: RunConfig, tiny_model: Path) -> None:
+    from msplora_core.training import Examples
+
+    words = ["good", "bad"]
+    examples = Examples([(f"a very {words[i % 2]} film",) for i in range(64)], [i % 2 for i in range(64)])
+    config = replace(config, epochs=8, learning_rate=2e-2)
+    run = train_run(config, data=TaskData(examples, examples), callbacks=())
+    assert [event for event in run.read_metrics() if "eval_matthews" in event][-1]["eval_matthews"] == 1.0
+
+
+def test_evaluation_is_that_of_the_saved_adapter(config: RunConfig, few: TaskData) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = train_run(replace(config, method="lora"), data=few, callbacks=())
+    base = AutoModelForSequenceClassification.from_pretrained(config.model)
+    model = PeftModel.from_pretrained(base, run.adapter_path).eval()
+    tokenizer = AutoTokenizer.from_pretrained(config.model)
+    with torch.no_grad():
+        logits = [model(**tokenizer(*texts, return_tensors="pt")).logits[0] for texts in few.dev.texts]
+    loss = torch.nn.functional.cross_entropy(torch.stack(logits), torch.tensor(few.dev.labels))
+    recorded = [event for event in run.read_metrics() if "eval_loss" in event][-1]["eval_loss"]
+    assert recorded == pytest.approx(loss.item(), abs=1e-5)
+
+
+def _written(config: RunConfig) -> str:
+    values = {name: getattr(config, name) for name in ("task", "model", "epochs", "batch_size", "learning_rate")}
+    return f"RunConfig(out={str(config.out)!r}, **{values!r})"
