@@ -63,8 +63,8 @@ class FileError(MSPLoraError):
     def __init__(
         self, path: str | PathLike[str], *, expected: str, found: object, key: str = "", hint: str = ""
     ) -> None:
-        where = f"{path}: {key}" if key else f"{path}"
-        super().__init__(f"{where}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
+        where = f"{path}: {_shown(key)}" if key else f"{path}"
+        super().__init__(f"{_one_line(where)}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
         self.path, self.key, self.expected, self.found, self.hint = path, key, expected, found, hint
 
 
@@ -82,6 +82,9 @@ class AdapterFileError(FileError):
 
 class UnsupportedAdapterError(MSPLoraError):
     """The update depends on the input, or is no weight update, so it has no spectrum."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_one_line(message))
 
 
 class ComparisonError(MSPLoraError):
@@ -113,10 +116,13 @@ class MissingDependencyError(MSPLoraError, ImportError):
 
 def _shown(value: object) -> str:
     """A value as one short line, however hostile."""
-    text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
-    text = "".join(character if character.isprintable() else "?" for character in text)
+    text = _one_line(value if isinstance(value, str) else repr(value))
     return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _one_line(text: str) -> str:
+    """Names of files and keys come from strangers: no line breaks, no codes that move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 def _hinted(hint: str) -> str:

@@ -17,7 +17,7 @@ out_layers skip_connection linear_1 linear_2 text_model self_attn q_proj k_proj 
 token_embedding position_embedding double_blocks single_blocks img_attn txt_attn img_mlp txt_mlp img_mod txt_mod
 img_in txt_in time_in vector_in guidance_in final_layer norm_out context_embedder x_embedder time_text_embed
 timestep_embedder text_embedder guidance_embedder joint_blocks x_block context_block ff_context cross_attn
-attention_norm layer_norm SelfAttention DenseReluDense adaLN_modulation gate_proj up_proj down_proj o_proj mlp_fc1
+attention_norm layer_norm SelfAttention DenseReluDense adaLN_modulation gate_proj up_proj down_proj o_proj
 """
 _WORDS = {tuple(word.split("_")) for word in _COMPOUND.split()}
 _LONGEST = max(map(len, _WORDS))

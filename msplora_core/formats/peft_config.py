@@ -132,7 +132,7 @@ class Patterns:
         self._checks += len(self._compiled)
         if self._checks > MOST_PATTERN_CHECKS:
             raise self._error(self._name, f"at most {MOST_PATTERN_CHECKS} patterns × modules", self._checks)
-        return next((float(value) for pattern, value in self._compiled if pattern.match(module)), default)
+        return next((value for pattern, value in self._compiled if pattern.match(module)), default)
 
 
 def _compiled(config: PeftConfig, name: str, pattern: str) -> re.Pattern[str]:

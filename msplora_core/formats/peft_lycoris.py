@@ -17,6 +17,7 @@ from msplora_core.formats.updates import (
     hadamard_rank,
     hadamard_update,
     kernel_factors,
+    kronecker_rank,
 )
 
 PARTS = r"hada_w[12]_[ab]|hada_t[12]|lokr_w[12]|lokr_w[12]_[ab]|lokr_t2"
@@ -83,7 +84,7 @@ def _kronecker(path: str, parts: Parts, scaling: float) -> StoredUpdate:
     def load() -> Update:
         return KroneckerUpdate(one.read(), two.read(), scaling)
 
-    return StoredUpdate(path, shape, one.rank * two.rank, scaling, next(iter(parts.values())).dtype, load)
+    return StoredUpdate(path, shape, kronecker_rank(one, two), scaling, next(iter(parts.values())).dtype, load)
 
 
 def _kronecker_side(parts: Parts, side: int) -> _Whole | _Product:

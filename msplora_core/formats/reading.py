@@ -23,6 +23,7 @@ from msplora_core.formats import (
 from msplora_core.formats.adapter import Adapter
 from msplora_core.formats.family import Found, Source
 from msplora_core.formats.folder import first_present, inside
+from msplora_core.formats.hub import local_path
 from msplora_core.formats.model_folder import is_model_folder, read_model_tensors
 from msplora_core.formats.peft_config import PeftConfig
 from msplora_core.formats.placing import component_keys
@@ -47,6 +48,7 @@ CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 OTHER_WEIGHTS = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapters.safetensors")
 
+READABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "VERA", "MSPLORA")
 _REFUSED = {
     "depends on the input": ("XLORA", "LILY", "POLY", "SHADOW"),
     "is no weight update": ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
@@ -65,7 +67,7 @@ def read_adapter(
     """Recognise an adapter. Its values are read when its components are asked for, one at a time.
 
     Args:
-        path: an adapter's folder or file; with `base`, a full fine-tune.
+        path: an adapter's folder or file, or a hub id; with `base`, a full fine-tune.
         alpha: α for files that do not hold it; their updates are unscaled without.
         base: the base model's folder or file, to hold a full fine-tune against.
         module: module types or ends of module paths to keep; all where empty.
@@ -88,7 +90,7 @@ def read_adapter(
         >>> adapter.method, [(str(c.key), c.update.singular_values().tolist()) for c in adapter.components()]
         ('lora-r2', [('layer/q_proj/0', [6.0, 2.0]), ('total/q_proj/0', [6.0, 2.0])])
     """
-    source = _open(Path(path), alpha, Path(base) if base is not None else None)
+    source = _open(local_path(path), alpha, Path(base) if base is not None else None)
     found = _recognised(source)
     if not found.updates:
         raise AdapterFileError(source.path, expected="at least one pair of factors", found="none")
@@ -104,7 +106,7 @@ def _open(path: Path, alpha: float | None, base: Path | None) -> Source:
     if path.is_file():
         return _source(path, read_tensor_file(path), None, alpha, base)
     if not path.is_dir():
-        raise AdapterFileError(path, expected="an adapter's folder or file", found="nothing there")
+        raise AdapterFileError(path, expected="an adapter's folder or file", found="neither")
     config_path = first_present(path, CONFIG)
     config = PeftConfig.read(config_path) if config_path else None
     if config is not None and config.peft_type:
@@ -139,11 +141,13 @@ def _only_weights(folder: Path) -> Path:
 
 
 def _check_supported(path: Path, config: PeftConfig) -> None:
-    for reason, methods in _REFUSED.items():
-        if config.peft_type in methods:
-            raise UnsupportedAdapterError(
-                f"{path}: {config.peft_type} {reason}, so it has no spectra; expected one of {_readable()}"
-            )
+    if config.peft_type in READABLE:
+        return
+    reasons = (reason for reason, methods in _REFUSED.items() if config.peft_type in methods)
+    reason = next(reasons, "is not known here")
+    raise UnsupportedAdapterError(
+        f"{path}: the method {config.peft_type} {reason}, so it has no spectra; expected one of {', '.join(READABLE)}"
+    )
 
 
 def _recognised(source: Source) -> Found:
@@ -151,20 +155,12 @@ def _recognised(source: Source) -> Found:
         if family.recognise(source):
             found: Found = family.read(source)
             return found
-    if source.config is not None:
-        raise UnsupportedAdapterError(
-            f"{source.path}: the method {source.config.peft_type} is not read; expected one of {_readable()}"
-        )
     names = list(source.tensors)
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "no tensors"
     raise AdapterFileError(
         source.path, expected="tensors that pair up as the factors of an adapter", found=shown,
         hint="a whole model needs its base (--base)",
     )  # fmt: skip
-
-
-def _readable() -> str:
-    return "LORA, ADALORA, LOHA, LOKR, VERA, MSPLORA"
 
 
 def _chosen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +65,26 @@ class KroneckerUpdate:
 
     @property
     def rank(self) -> int:
-        return self.left.rank * self.right.rank
+        return kronecker_rank(self.left, self.right)
 
     def singular_values(self) -> NDArray[np.float64]:
-        products = np.outer(self.left.singular_values(), self.right.singular_values()).ravel()
-        return np.sort(products)[::-1] * abs(self.scaling)
+        left, right = (side.singular_values()[: min(side.rank, *side.shape)] for side in (self.left, self.right))
+        return np.sort(np.outer(left, right).ravel())[::-1] * abs(self.scaling)
+
+
+class Factor(Protocol):
+    """What has a shape and a rank, read or not."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def rank(self) -> int: ...
+
+
+def kronecker_rank(left: Factor, right: Factor) -> int:
+    """How many singular values a Kronecker product has that its factors' shapes do not force to zero."""
+    return min(left.rank, *left.shape) * min(right.rank, *right.shape)
 
 
 def hadamard_update(first: LowRankUpdate, second: LowRankUpdate, scaling: float = 1.0) -> Update:
@@ -92,7 +108,7 @@ def hadamard_update(first: LowRankUpdate, second: LowRankUpdate, scaling: float 
     Example:
         >>> one = LowRankUpdate(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]))
         >>> hadamard_update(one, one).singular_values().round(6)  # of [[9, 16], [36, 64]]
-        array([75.690158,  0.      ])
+        array([75.690158])
     """
     (out, in_), rank = first.shape, first.rank * second.rank
     dense = rank >= min(out, in_)
