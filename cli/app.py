@@ -8,6 +8,7 @@ import typer
 
 from msplora_cli.inspect import inspect
 from msplora_cli.params import params
+from msplora_cli.svd import svd
 from msplora_cli.train import train
 from msplora_core.errors import MSPLoraError
 
@@ -26,7 +27,7 @@ def _root() -> None:
     """Keeps every command a word of its own, however few there are."""
 
 
-for command in (inspect, params, train):
+for command in (inspect, params, train, svd):
     app.command()(command)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.claims import Claim, complexity_claims, distance_claim
 from msplora_analysis.comparison import Comparison, Lengths, compare
+from msplora_analysis.layers import LayerDivergence, layer_divergences
 from msplora_analysis.measures import Average, average_spectra, common_epochs, last_epochs, measure
 from msplora_analysis.table import load_spectra
 from msplora_core.errors import ComparisonError, ParameterError
@@ -32,6 +33,7 @@ class Analysis:
             runs of a method are not equally long, only the epochs that all of them have.
         trajectory: the measures of these, by epoch (see `measure`).
         final: measures by model, method and scale, each run at the epoch compared.
+        layers: KL between the layers of each method, at their own length.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
         claims: the paper's two, for every method that they can be asked of.
         notes: what a reader of the numbers must know, a sentence each.
@@ -46,6 +48,7 @@ class Analysis:
     spectra: DataFrame
     trajectory: DataFrame
     final: DataFrame
+    layers: list[LayerDivergence]
     comparisons: list[Comparison]
     claims: list[Claim]
     notes: list[str]
@@ -106,6 +109,7 @@ def analyse(
         spectra=average_spectra(trajectory),
         trajectory=measure(trajectory, average=average),
         final=measure(final, ["model", "method", "scale"], average=average),
+        layers=layer_divergences(final, floor=floor),
         comparisons=comparisons,
         claims=claims,
         notes=notes + _epoch_notes(table, trajectory, final),

@@ -70,9 +70,8 @@ def _complexity(rows: DataFrame) -> tuple[Verdict, str]:
     if length == ranks["max"].max():
         return _complexity_at_equal_ranks(rows, length)
     shown = "/".join(str(rank) for rank in ranks["max"])
-    reason = (
-        f"ranks {shown} differ by construction; train equal ranks, as --ranks {length},{length},{length}, to test it"
-    )
+    equal = ",".join([str(ranks["max"].max())] * 3)
+    reason = f"ranks {shown} differ by construction; train equal ranks, as --ranks {equal}, to test it"
     if length > 1:
         cut = rows[rows["k"] <= length].assign(rank=length)
         reason += f"; over the common leading {length} singular values {_by_scale(measure(cut, ['scale']), 'm_eff_1')}"

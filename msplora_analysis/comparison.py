@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.kernels import pairwise_spectral_kl
+from msplora_analysis.layers import adjacent_kl, mean_by_layer
 from msplora_analysis.pairing import common_stacks, counterparts, layer_rows
 from msplora_core.errors import ParameterError
 
@@ -59,23 +60,6 @@ class Comparison:
     def adjacent(self) -> dict[str, float]:
         """Means over adjacent layers (see `adjacent_kl`): of both methods, of the difference, its positive share."""
         return _adjacent(self.kl, self.kl_baseline)
-
-
-def adjacent_kl(kl: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The divergence between each layer and the next, the mean of both directions.
-
-    Args:
-        kl: (..., L, L) with D(i ‖ j) in row i, column j; or a difference of such.
-
-    Returns:
-        (..., L - 1) nats: (D(i ‖ i+1) + D(i+1 ‖ i)) / 2.
-
-    Example:
-        >>> adjacent_kl(np.array([[0.0, 1.0, 5.0], [3.0, 0.0, 1.0], [5.0, 1.0, 0.0]]))
-        array([2., 1.])
-    """
-    kl = np.asarray(kl)
-    return (np.diagonal(kl, 1, -2, -1) + np.diagonal(kl, -1, -2, -1)) / 2
 
 
 def compare(
@@ -142,7 +126,7 @@ def _comparison(
     ours, theirs = ours[ours["k"] <= cut[0]], theirs[theirs["k"] <= cut[1]]
 
     def kl(rows: DataFrame) -> NDArray[np.float64]:
-        return pairwise_spectral_kl(_mean_by_layer(rows), floor)
+        return pairwise_spectral_kl(mean_by_layer(rows), floor)
 
     each = []
     for (task, seed), runs in pairs.groupby(["task", "seed"], sort=False, dropna=False):
@@ -177,16 +161,10 @@ def _adjacent(kl: NDArray[np.float64], kl_baseline: NDArray[np.float64]) -> dict
     }
 
 
-def _mean_by_layer(rows: DataFrame) -> NDArray[np.float64]:
-    """(L, M): singular values averaged over everything but the layer."""
-    mean = rows.groupby(["unit", "k"], observed=True)["sigma"].mean()
-    return mean.to_numpy().reshape(-1, int(rows["k"].max()))
-
-
 def _rule(cut: tuple[int, int], ours: DataFrame, theirs: DataFrame) -> str:
     ranks = sorted({int(rank) for rows in (ours, theirs) for rank in rows["rank"].unique()})
     if len(ranks) == 1:
-        return f"all {ranks[0]} singular values of both"
+        return f"all {ranks[0]} singular values"
     if cut[0] == cut[1]:
-        return f"the common leading {cut[0]} singular values, as a distribution of their own"
-    return f"each method's own length: {cut[0]} singular values against {cut[1]}"
+        return f"common leading {cut[0]} singular values"
+    return f"own lengths: {cut[0]} against {cut[1]} singular values"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from msplora_analysis.layers import layers_of_modules, stacks
 from msplora_core.errors import ComparisonError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def layer_rows(table: DataFrame, scale: str) -> DataFrame:
 
 def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> Iterator[tuple[str, ...]]:
     """Module types that both methods adapt, put together where they stand in the same layers."""
-    mine, its = _layers_of_modules(ours), _layers_of_modules(theirs)
+    mine, its = layers_of_modules(ours), layers_of_modules(theirs)
     common = [module for module in mine if module in its]
     if not common:
         raise ComparisonError(
@@ -61,22 +62,12 @@ def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> 
                 f"{name} has {len(mine[module])} layers ({_span(mine[module])}) of {module}, but {other} "
                 f"{len(its[module])} ({_span(its[module])}); compare runs of the same model and layers"
             )
-    stacks: dict[tuple[int, ...], list[str]] = {}
-    for module in common:
-        stacks.setdefault(mine[module], []).append(module)
-    for modules in stacks.values():
-        yield tuple(modules)
+    yield from stacks({module: mine[module] for module in common})
 
 
 def _runs(rows: DataFrame) -> DataFrame:
     runs = rows[["run", "method", *_PAIR]].drop_duplicates()
     return runs.astype({"run": object, "method": object, "model": object, "task": object})
-
-
-def _layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:
-    """By module type, in the order of the model, the layers that it stands in."""
-    pairs = rows[["module", "unit"]].drop_duplicates().sort_values(["module", "unit"])
-    return {str(module): tuple(units) for module, units in pairs.groupby("module", observed=True)["unit"]}
 
 
 def _span(layers: tuple[int, ...]) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msplora_analysis.comparison import Comparison, adjacent_kl
+from msplora_analysis.comparison import Comparison
+from msplora_analysis.layers import LayerDivergence, adjacent_kl
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,6 +29,7 @@ AVERAGING = {
     "spectra": "singular values averaged over modules, units, tasks and seeds, then measured",
     "measures": "each component measured, then averaged over modules, units, tasks and seeds",
 }
+COMPARING = "per layer, singular values averaged over modules, tasks and seeds, then compared"
 
 
 def summary(analysis: Analysis) -> dict[str, Any]:
@@ -38,8 +40,8 @@ def summary(analysis: Analysis) -> dict[str, Any]:
 
     Returns:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method and
-        scale), comparisons (for `layer` and `total`; whole matrices and a row for each pair of runs),
-        claims, notes, skipped, failed.
+        scale), layers (KL between the layers of each method), comparisons (with the baseline, for `layer`
+        and `total`; whole matrices, and a row for each pair of runs), claims, notes, skipped, failed.
     """
     return _plain(
         {
@@ -47,9 +49,10 @@ def summary(analysis: Analysis) -> dict[str, Any]:
             "version": VERSION,
             "path": str(analysis.path),
             "reading": READING,
-            "averaging": {"measures": AVERAGING[analysis.average], "comparisons": AVERAGING["spectra"]},
+            "averaging": {"measures": AVERAGING[analysis.average], "comparisons": COMPARING},
             "runs": _runs(analysis.table),
-            "measures": analysis.final.to_dict("records"),
+            "measures": _records(analysis.final),
+            "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
             "claims": [vars(claim) for claim in analysis.claims],
             "notes": analysis.notes,
@@ -67,7 +70,16 @@ def to_json(analysis: Analysis) -> str:
 def _runs(table: DataFrame) -> list[dict[str, Any]]:
     columns = ["run", "method", "model", "task", "seed"]
     epochs = table[[*columns, "epoch"]].drop_duplicates().groupby(columns, observed=True, dropna=False)["epoch"]
-    return epochs.agg(epochs="size", last_epoch="max").reset_index().to_dict("records")
+    return _records(epochs.agg(epochs="size", last_epoch="max").reset_index())
+
+
+def _records(frame: DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+
+
+def _layers(divergence: LayerDivergence) -> dict[str, Any]:
+    adjacent = adjacent_kl(divergence.kl)
+    return vars(divergence) | {"adjacent_kl": adjacent.mean() if adjacent.size else None}
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
@@ -82,7 +94,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "layers": comparison.layers,
         **comparison.adjacent,
         "adjacent_differences": adjacent_kl(comparison.difference),
-        "pairs": comparison.pairs.to_dict("records"),
+        "pairs": _records(comparison.pairs),
         "kl": comparison.kl,
         "kl_baseline": comparison.kl_baseline,
     }

@@ -1,0 +1,139 @@
+"""`msplora-analyze svd`: what a run or a study learned, in a table, figures and two answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from pandas import Series
+    from rich.table import Table
+
+    from msplora_analysis import Analysis
+
+
+def svd(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A run directory, or a folder of runs.")],
+    baseline: Annotated[
+        Path | None, typer.Option(help="A run, or a folder of runs, to compare with [default: the LoRA runs there].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write [default: analysis/ in the run or study].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw Fig. 3, Fig. 4 and more.")] = True,
+    scale: Annotated[
+        Literal["layer", "total"], typer.Option(help="Compare each layer's own component, or all that acts on it.")
+    ] = "layer",
+    lengths: Annotated[
+        Literal["common", "own"],
+        typer.Option(help="Compare spectra of unequal length by their common leading values, or each at its own."),
+    ] = "common",
+    floor: Annotated[
+        float | None, typer.Option(help="Raise smaller singular values to this share of the largest before a KL.")
+    ] = None,
+    epoch: Annotated[int | None, typer.Option(min=0, help="Which epoch to compare [default: each run's last].")] = None,
+    average: Annotated[
+        Literal["spectra", "measures"], typer.Option(help="Average singular values, then measure; or measures.")
+    ] = "spectra",
+) -> None:
+    """Measure every update's spectrum, draw the paper's Fig. 3 and Fig. 4, and say whether its claims hold here.
+
+    Example: msplora-analyze svd runs
+    """
+    import warnings
+
+    from msplora_analysis import analyse, write_analysis
+    from msplora_analysis.summary import to_json
+    from msplora_cli.console import messages
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category=UserWarning)
+        warnings.simplefilter("always", category=RuntimeWarning)
+        analysis = analyse(
+            path, baseline=baseline, scale=scale, lengths=lengths, floor=floor, epoch=epoch, average=average
+        )
+        written = write_analysis(analysis, out, with_figures=figures)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        messages().print(f"warning: {message}", markup=False, soft_wrap=True)
+    if as_json:
+        print(to_json(analysis), end="")
+    else:
+        _print(analysis)
+    messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    if analysis.failed:
+        raise typer.Exit(1)
+
+
+def _print(analysis: Analysis) -> None:
+    from msplora_cli.console import data
+
+    console = data()
+    width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
+    console.print(_measures_table(analysis), width=width)
+    if analysis.comparisons:
+        console.print(_comparisons_table(analysis), width=width)
+    for line in [*map(str, analysis.claims), *(f"Note: {note}" for note in analysis.notes)]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _measures_table(analysis: Analysis) -> Table:
+    ratios = [column for column in analysis.final.columns if column.startswith("m_eff_")]
+    names = [*(["model"] if analysis.final["model"].nunique() > 1 else []), "method", "scale", "rank"]
+    headers = [*names, *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios), "entropy", "stable"]
+    table = _table(
+        "How concentrated each scale is",
+        headers,
+        left=len(names) - 1,
+        caption="M_eff-k, share of the k largest: high = simple; – where the rank is at most k, or all is zero. "
+        "entropy and stable rank: high = complex.",
+    )
+    for _, rows in analysis.final.groupby(["model", "method"], observed=True, sort=False):
+        shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
+        for _, row in shown.iterrows():
+            ranks = _numbers(row, ["entropy_rank", "stable_rank"], 2)
+            table.add_row(*(str(row[name]) for name in names), *_numbers(row, ratios, 3), *ranks)
+        table.add_section()
+    return table
+
+
+def _comparisons_table(analysis: Analysis) -> Table:
+    several = len({one.modules for one in analysis.comparisons}) > 1
+    names = ["method", "baseline", *(["modules"] if several else []), "scale"]
+    table = _table(
+        "How far apart adjacent layers are: mean KL in nats, both directions",
+        [*names, "values", "KL", "baseline's", "difference", "> 0"],
+        left=len(names),
+        caption="values: how many leading singular values are compared. > 0: share of adjacent pairs that are "
+        "further apart than the baseline's.",
+    )
+    for one in analysis.comparisons:
+        adjacent = one.adjacent
+        table.add_row(
+            one.method,
+            one.baseline,
+            *([" ".join(one.modules)] if several else []),
+            one.scale,
+            str(one.lengths[0]) if len(set(one.lengths)) == 1 else "{} / {}".format(*one.lengths),
+            f"{adjacent['adjacent_kl']:.3g}",
+            f"{adjacent['adjacent_kl_baseline']:.3g}",
+            f"{adjacent['difference']:+.3g}",
+            f"{adjacent['share_positive']:.0%}",
+        )
+    return table
+
+
+def _table(title: str, headers: list[str], *, left: int, caption: str) -> Table:
+    """A table with so many columns of words, the rest numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify = table.caption_justify = "left"
+    for place, header in enumerate(headers):
+        table.add_column(header, justify="left" if place < left else "right", no_wrap=True)
+    return table
+
+
+def _numbers(row: Series, columns: list[str], digits: int) -> list[str]:
+    return ["–" if row[column] != row[column] else f"{row[column]:.{digits}f}" for column in columns]

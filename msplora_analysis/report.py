@@ -1,0 +1,118 @@
+"""What `svd` leaves on disk: figures, tables and a summary, each file whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.figures import figures, saved
+from msplora_analysis.summary import to_json
+from msplora_core.errors import FileError
+from msplora_core.snapshots.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+
+def write_analysis(
+    analysis: Analysis, out: str | os.PathLike[str] | None = None, *, with_figures: bool = True
+) -> list[Path]:
+    """Write an analysis to a folder, replacing files of the same names.
+
+    | file | holds |
+    |---|---|
+    | fig3-METHOD.png, .pdf | singular values by scale over epochs |
+    | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
+    | kl-METHOD-SCALE.png, .pdf | KL between layers |
+    | m-eff.png, .pdf | M_eff-k over epochs |
+    | spectra.csv | averaged spectra by epoch, with shares and M_eff-k: the data of Fig. 3 |
+    | trajectory.csv | measures by epoch |
+    | measures.csv | measures by model, method and scale, at the epoch compared |
+    | kl.csv | KL of every pair of layers, by method and scale |
+    | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
+    | pairs.csv | KL of adjacent layers for each pair of runs |
+    | summary.json | `summary(analysis)`: all of it, the claims, what to know; written last |
+
+    Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
+    method; with several stacks of layers the module types stand last.
+
+    Args:
+        analysis: what `analyse` found.
+        out: the folder; `analysis` in the run or study where not given.
+        with_figures: whether to draw the pictures.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
+    folder = Path(out) if out is not None else analysis.path / "analysis"
+    written = []
+    try:
+        for name, data in _files(analysis, with_figures):
+            write_atomically(folder / name, data)
+            written.append(folder / name)
+    except OSError as error:
+        expected = "a folder that can be written to"
+        raise FileError(folder, expected=expected, found=str(error), hint="choose another with --out") from error
+    return written
+
+
+def _files(analysis: Analysis, with_figures: bool) -> Iterator[tuple[str, bytes]]:
+    if with_figures:
+        for name, figure in figures(analysis):
+            yield f"{name}.png", saved(figure, "png")
+            yield f"{name}.pdf", saved(figure, "pdf")
+    for name, table in _tables(analysis):
+        yield f"{name}.csv", table.to_csv(index=False).encode()
+    yield "summary.json", to_json(analysis).encode()
+
+
+def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
+    import pandas as pd
+
+    yield "spectra", analysis.spectra
+    yield "trajectory", analysis.trajectory
+    yield "measures", analysis.final
+    kinds = ["model", "method", "scale", "modules"]
+    if analysis.layers:
+        tables = [_pairs_of_layers(one, [*kinds, "length"], kl=one.kl) for one in analysis.layers]
+        yield "kl", pd.concat(tables, ignore_index=True)
+    if analysis.comparisons:
+        kinds.insert(2, "baseline")
+        tables = [
+            _pairs_of_layers(
+                pair, [*kinds, "rule"], kl=pair.kl, kl_baseline=pair.kl_baseline, difference=pair.difference
+            )
+            for pair in analysis.comparisons
+        ]
+        yield "kl-difference", pd.concat(tables, ignore_index=True)
+        tables = [_described(pair.pairs.copy(), pair, kinds) for pair in analysis.comparisons]
+        yield "pairs", pd.concat(tables, ignore_index=True)
+
+
+def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:
+    """A row for each ordered pair of layers."""
+    import pandas as pd
+
+    count = len(source.layers)
+    pairs = {"layer_from": np.repeat(source.layers, count), "layer_to": np.tile(source.layers, count)}
+    return _described(
+        pd.DataFrame(pairs | {name: matrix.ravel() for name, matrix in matrices.items()}), source, columns
+    )
+
+
+def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
+    """What the rows are about, before them."""
+    for place, column in enumerate(columns):
+        value = getattr(source, column)
+        table.insert(place, column, "+".join(value) if column == "modules" else value)
+    return table
