@@ -12,10 +12,10 @@ from msplora_core.formats.stored import Parts, StoredUpdate, grouped, needed
 from msplora_core.formats.tensors import Tensor
 from msplora_core.formats.updates import (
     DenseUpdate,
+    HadamardUpdate,
     KroneckerUpdate,
     flattened,
     hadamard_rank,
-    hadamard_update,
     kernel_factors,
     kronecker_rank,
 )
@@ -69,10 +69,10 @@ def _hadamard(path: str, parts: Parts, scaling: float) -> StoredUpdate:
     one, two = (_Product.of(parts, f"hada_w{side}_a", f"hada_w{side}_b", f"hada_t{side}") for side in (1, 2))
     if one.shape != two.shape:
         raise parts["hada_w2_b"].error(f"factors of a {list(one.shape)} matrix", f"of {list(two.shape)}")
-    rank = hadamard_rank(one.shape, one.rank, two.rank)
+    rank = hadamard_rank(one, two)
 
     def load() -> Update:
-        return hadamard_update(one.read(), two.read(), scaling)
+        return HadamardUpdate(one.read(), two.read(), scaling)
 
     return StoredUpdate(path, one.shape, rank, scaling, parts["hada_w1_b"].dtype, load)
 

@@ -78,8 +78,15 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise AdapterFileError(path, expected="uncompressed entries, as torch.save writes", found="compressed")
+            size = path.stat().st_size
+            for entry in entries:
+                if entry.compress_type != zipfile.ZIP_STORED or not entry.compress_size == entry.file_size <= size:
+                    raise AdapterFileError(
+                        path,
+                        key=entry.filename,
+                        expected="an uncompressed entry within the file, as torch.save writes",
+                        found=f"{entry.compress_size} bytes for {entry.file_size}, compression {entry.compress_type}",
+                    )
             pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
                 found = f"{len(pickles)}" if len(pickles) != 1 else f"one of {pickles[0].file_size}"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from msplora_core.components import LowRankUpdate, Update
 from msplora_core.errors import UnsupportedAdapterError
 
-MOST_ELEMENTS = 2**27
-"""Float64 numbers (1 GiB) that an update may need beside those of its file: a few thin factors can claim any."""
+MOST_ELEMENTS = 2**25
+"""Float64 numbers (256 MiB) that an update may take beyond those of its file: a few thin factors can claim any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,51 +87,71 @@ def kronecker_rank(left: Factor, right: Factor) -> int:
     return min(left.rank, *left.shape) * min(right.rank, *right.shape)
 
 
-def hadamard_update(first: LowRankUpdate, second: LowRankUpdate, scaling: float = 1.0) -> Update:
-    """ΔW = scaling·(first ∘ second), the element-wise product of two low-rank updates of one shape.
+@dataclass(frozen=True, eq=False)
+class HadamardUpdate:
+    """ΔW = scaling·(left ∘ right), the element-wise product of two low-rank updates of one shape.
 
-    It has at most the product of the ranks, and factors to show it: every column of the one B times every
-    column of the other, every row of the one A times every row of the other (Hyeon-Woo et al. 2022, FedPara,
-    arXiv 2108.06098). Where that product reaches the size of the matrix, the matrix itself is cheaper.
+    Its rank is at most the product of the ranks, and it has factors to show it: every column of the one B
+    times every column of the other, every row of the one A times every row of the other (Hyeon-Woo et al.
+    2022, FedPara, arXiv 2108.06098). They are built some rows at a time, to be reduced to their triangular
+    factors at once. Where the product of the ranks reaches the size of the matrix, the matrix is cheaper.
 
     Args:
-        first: (out, in) of rank r₁.
-        second: (out, in) of rank r₂.
+        left: (out, in) of rank r₁.
+        right: (out, in) of rank r₂.
         scaling: a factor of all of it.
-
-    Returns:
-        A `LowRankUpdate` of rank r₁·r₂, or, where that is not below min(out, in), a `DenseUpdate`.
-
-    Raises:
-        UnsupportedAdapterError: if that takes more than `MOST_ELEMENTS` numbers.
 
     Example:
         >>> one = LowRankUpdate(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]))
-        >>> hadamard_update(one, one).singular_values().round(6)  # of [[9, 16], [36, 64]]
+        >>> HadamardUpdate(one, one).singular_values().round(6)  # of [[9, 16], [36, 64]]
         array([75.690158])
     """
-    (out, in_), rank = first.shape, first.rank * second.rank
-    dense = rank >= min(out, in_)
-    elements = out * in_ if dense else (out + in_) * rank
-    if elements > MOST_ELEMENTS:
-        raise UnsupportedAdapterError(
-            f"a Hadamard product of shape {out} × {in_} and ranks {first.rank} and {second.rank} takes {elements} "
-            f"numbers; expected at most {MOST_ELEMENTS}"
+
+    left: LowRankUpdate
+    right: LowRankUpdate
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape
+
+    @property
+    def rank(self) -> int:
+        return hadamard_rank(self.left, self.right)
+
+    def singular_values(self) -> NDArray[np.float64]:
+        left_B, left_A, right_B, right_A = (
+            factor.astype(np.float64) for factor in (self.left.B, self.left.A, self.right.B, self.right.A)
         )
-    B1, A1, B2, A2 = (factor.astype(np.float64) for factor in (first.B, first.A, second.B, second.A))
-    scaling *= first.scaling * second.scaling
-    if dense:
-        return DenseUpdate((B1 @ A1) * (B2 @ A2), scaling)
-    return LowRankUpdate(
-        (B1[:, :, None] * B2[:, None, :]).reshape(out, rank),
-        (A1[:, None, :] * A2[None, :, :]).reshape(rank, in_),
-        scaling,
-    )
+        whole = self.left.rank * self.right.rank >= min(self.shape)
+        elements = self.shape[0] * self.shape[1] if whole else self.rank**2
+        if elements > MOST_ELEMENTS:
+            raise UnsupportedAdapterError(
+                f"a Hadamard product of shape {self.shape[0]} × {self.shape[1]} and ranks {self.left.rank} and "
+                f"{self.right.rank} takes {elements} numbers; expected at most {MOST_ELEMENTS}"
+            )
+        if whole:
+            core = (left_B @ left_A) * (right_B @ right_A)
+        else:
+            core = _triangular_factor(left_B, right_B) @ _triangular_factor(left_A.T, right_A.T).T
+        scaling = abs(self.scaling * self.left.scaling * self.right.scaling)
+        return np.asarray(np.linalg.svd(core, compute_uv=False) * scaling, dtype=np.float64)
 
 
-def hadamard_rank(shape: tuple[int, int], first: int, second: int) -> int:
-    """How many singular values `hadamard_update` gives."""
-    return min(first * second, *shape)
+def _triangular_factor(left: NDArray, right: NDArray) -> NDArray[np.float64]:
+    """R of the matrix whose rows are the Kronecker products of the rows of `left` and `right`."""
+    rank = left.shape[1] * right.shape[1]
+    R: NDArray[np.float64] = np.empty((0, rank))
+    step = max(rank, 2**18 // rank)
+    for start in range(0, len(left), step):
+        rows = left[start : start + step, :, None] * right[start : start + step, None, :]
+        R = np.asarray(np.linalg.qr(np.vstack([R, rows.reshape(-1, rank)]), mode="r"))
+    return R
+
+
+def hadamard_rank(left: Factor, right: Factor) -> int:
+    """How many singular values a Hadamard product has that its factors do not force to zero."""
+    return min(left.rank * right.rank, *left.shape)
 
 
 def kernel_factors(core: NDArray, out_factor: NDArray, in_factor: NDArray) -> LowRankUpdate:
