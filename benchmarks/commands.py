@@ -1,0 +1,92 @@
+"""Whole processes: what a person waits for at the command line. Nothing heavy is loaded here (see `processes`)."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.processes import apart, costs
+from benchmarks.sizes import LLAMA
+from benchmarks.target import Line, Target
+from benchmarks.timing import Bench
+
+_OURS = "import sys; from msplora_cli.app import main; sys.argv[0] = 'msplora-analyze'; main()"
+_NOTHING = """
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def one(option: int = 1) -> None:
+    "Does nothing."
+
+
+@app.command()
+def two(option: int = 1) -> None:
+    "Does nothing."
+
+
+app()
+"""
+
+
+def answers(bench: Bench) -> list[Line]:
+    """Help, and a wrong option: nothing to compute, so that the answer should come at once."""
+    lines = []
+    for ours, theirs, code in (
+        (["--help"], ["--help"], 0),
+        (["svd", "--help"], ["one", "--help"], 0),
+        (["svd", "--wrong"], ["one", "--wrong"], 2),
+    ):
+        found = costs(bench, {"ours": _command(*ours), "peer": _python(_NOTHING, *theirs)}, code=code, rounds=15)
+        work, peer = f"process: {' '.join(ours)}", f"a typer program that does nothing, {' '.join(theirs)}"
+        lines.append(Line(work, peer, found["ours"].seconds, found["peer"].seconds, Target("at most", 1.3)))
+    return lines
+
+
+def adapter(bench: Bench) -> list[Line]:
+    """The spectra of a LLaMA2-7B adapter from the disk: time, and memory whatever its size."""
+    twice = LLAMA._replace(count=2 * LLAMA.count)
+    paths = {
+        "float32": apart("made:adapter", bench.folder / "float32", LLAMA, "float32"),
+        "bfloat16": apart("made:adapter", bench.folder / "bfloat16", LLAMA, "bfloat16"),
+        "float32, twice the layers": apart("made:adapter", bench.folder / "twice", twice, "float32"),
+    }
+    commands = {
+        name: _command("svd", str(path), "--json", "--no-figures", "--out", str(bench.folder / "out"))
+        for name, path in paths.items()
+    }
+    found = costs(bench, {"peer": _python("import numpy, pandas"), **commands})
+    peer = found["peer"]
+    lines = []
+    for name in paths:
+        work, against = f"process: svd --json --no-figures, LLaMA2-7B adapter, {name}", "import numpy, pandas"
+        if "twice" not in name:
+            lines.append(Line(work, against, found[name].seconds, peer.seconds, Target("over", 1.0)))
+        memory = Target("over", 300, "MB")
+        lines.append(Line(f"{work}: peak memory", against, found[name].megabytes, peer.megabytes, memory))
+    return lines
+
+
+def figures(bench: Bench) -> list[Line]:
+    """A study with all its figures."""
+    study = apart("made:study", bench.folder / "study")
+    commands = {"ours": _command("svd", str(study)), "peer": _python("import matplotlib.pyplot, seaborn, pandas")}
+    found = costs(bench, commands, rounds=5)
+    return [
+        Line(
+            "process: svd with all figures, 3 tasks × 2 methods × 30 epochs",
+            "import matplotlib, seaborn, pandas",
+            found["ours"].seconds,
+            found["peer"].seconds,
+            Target("at most", 2),
+        )
+    ]
+
+
+def _command(*arguments: str) -> list[str]:
+    return _python(_OURS, *arguments)
+
+
+def _python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", code, *arguments]

@@ -1,0 +1,63 @@
+"""Many adapters in one folder."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.sizes import ROBERTA
+from benchmarks.target import Line, Target
+from benchmarks.timing import Bench
+
+_MANY = 1000
+_FEW = 250
+
+
+def thousand_adapters(bench: Bench) -> list[Line]:
+    """1,000 of RoBERTa-base size, into one table."""
+    from benchmarks.made import folder_of_adapters
+    from msplora_analysis import load_spectra
+
+    many, few = bench.folder / "many", bench.folder / "few"
+    paths = sorted(folder_of_adapters(many, _MANY).iterdir())
+    few.mkdir()
+    for path in paths[:_FEW]:
+        (few / path.name).mkdir()
+        for file in path.iterdir():
+            os.link(file, few / path.name / file.name)
+    found = bench.medians(
+        {
+            "ours": lambda: load_spectra(many),
+            "few": lambda: load_spectra(few),
+            "bare": lambda: _read_and_compute(paths),
+        },
+        rounds=5,
+        seconds=30.0,
+    )
+    work = f"{_MANY:,} adapters of RoBERTa-base size, one table"
+    bare = "safetensors reads them, the same batched kernel, on all cores"
+    few_work = f"{_FEW} of them, × {_MANY // _FEW}: linear in their number"
+    return [
+        Line(work, bare, found["ours"], found["bare"], Target("at most", 1.25)),
+        Line(work, few_work, found["ours"], found["few"] * _MANY / _FEW, Target("at most", 1.1)),
+    ]
+
+
+def _read_and_compute(paths: list[Path]) -> None:
+    """Every file read and its spectra computed, and nothing else."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_spectra, paths))
+
+
+def _spectra(path: Path) -> object:
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from msplora_core.spectra import low_rank_singular_values
+
+    tensors = load_file(path / "adapter_model.safetensors")
+    B = np.stack([tensor for name, tensor in tensors.items() if ".lora_B." in name])
+    A = np.stack([tensor for name, tensor in tensors.items() if ".lora_A." in name])
+    assert len(B) == len(A) == ROBERTA.count
+    return low_rank_singular_values(B, A, 2.0)

@@ -1,0 +1,23 @@
+"""The peers: installed when they are needed, or named as missing."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+_CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
+
+
+@cache
+def missing(package: str) -> str:
+    """Why a peer cannot be measured; empty once it can be. It is installed into this environment if need be."""
+    if find_spec(package) is None:
+        print(f"installing {package}", file=sys.stderr)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(_CONSTRAINTS), package]
+        subprocess.run(command, check=False, stdout=sys.stderr)
+        importlib.invalidate_caches()
+    return f"{package} is not installed and cannot be" if find_spec(package) is None else ""

@@ -1,0 +1,75 @@
+"""Whole processes: wall clock and memory of fresh ones, as the operating system accounts for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import pyperf
+
+from benchmarks.timing import Bench, median
+
+
+class Cost(NamedTuple):
+    """Of a process: seconds, and its peak of resident memory in MB (10⁶ bytes)."""
+
+    seconds: float
+    megabytes: float
+
+
+def costs(bench: Bench, commands: Mapping[str, Sequence[str]], *, code: int = 0, rounds: int = 7) -> dict[str, Cost]:
+    """Median cost of each command in fresh processes, which take turns; the first run of each does not count.
+
+    A process starts with its parent's peak as its own, so this one must be small: numpy and the like are for others.
+
+    Args:
+        bench: whether once is enough.
+        commands: to run, by name.
+        code: what they must exit with.
+        rounds: how often.
+    """
+    rounds = 1 if bench.quick else rounds
+    found: dict[str, list[Cost]] = {name: [] for name in commands}
+    for place in range(rounds + 1):
+        for name in list(commands)[:: -1 if place % 2 else 1]:
+            cost = _run(commands[name], code)
+            if place or bench.quick:
+                found[name].append(cost)
+    return {name: Cost(*(median(list(each)) for each in zip(*runs, strict=True))) for name, runs in found.items()}
+
+
+def _run(command: Sequence[str], code: int) -> Cost:
+    start = pyperf.perf_counter()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = pyperf.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != code:
+        raise RuntimeError(f"exit code {process.returncode} instead of {code}: {' '.join(command)}")
+    return Cost(seconds, usage.ru_maxrss * 1024 / 1e6)
+
+
+def apart(function: str, *arguments: Any) -> Any:
+    """What a function returns in a fresh process, which leaves neither memory nor threads behind in this one.
+
+    Args:
+        function: `module:function` in this package; by name, so that what it needs is loaded there only.
+        *arguments: for it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_call, function, arguments).result()
+
+
+def _call(function: str, arguments: tuple[Any, ...]) -> Any:
+    return named(function)(*arguments)
+
+
+def named(function: str) -> Callable[..., Any]:
+    """The function of this package with a name `module:function`."""
+    module, name = function.split(":")
+    return getattr(import_module(f"benchmarks.{module}"), name)

@@ -1,0 +1,42 @@
+"""The rows of the table, by name: each a function of this package that measures, run in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks.processes import apart
+from benchmarks.target import Line
+
+ROWS = {
+    "kernel-llama": "kernel:llama",
+    "kernel-ill-conditioned": "kernel:ill_conditioned",
+    "kernel-roberta": "kernel:roberta",
+    "process-adapter": "commands:adapter",
+    "process-figures": "commands:figures",
+    "process-help": "commands:answers",
+    "divergence": "divergence:pairwise",
+    "folder": "folder:thousand_adapters",
+    "step": "step:training_step",
+    "joined": "step:joined_product",
+    "snapshots": "training:snapshots",
+    "training": "training:tokens",
+}
+
+
+def measured(name: str, quick: bool = False) -> list[Line]:
+    """The lines of a row.
+
+    Raises:
+        Exception: whatever went wrong in the measurement.
+    """
+    with tempfile.TemporaryDirectory(prefix="msplora-bench-") as folder:
+        return apart("rows:run", ROWS[name], Path(folder), quick)
+
+
+def run(function: str, folder: Path, quick: bool) -> list[Line]:
+    """The same in this process, with a folder for its files."""
+    from benchmarks.processes import named
+    from benchmarks.timing import Bench
+
+    return named(function)(Bench(folder, quick))

@@ -1,0 +1,100 @@
+"""One line of the table: what was measured, against what, and whether it is where it should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["at most", "faster", "over"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where ours should be, beside a peer's.
+
+    Args:
+        kind: `at most`: ours is at most so many times the peer's; `faster`: the peer's is at least so many times
+            ours; `over`: ours is at most so much more than the peer's.
+        limit: how many times, or how much.
+        unit: of what is measured.
+
+    Example:
+        >>> print(Target("faster", 2000), Target("over", 300, "MB"), sep="; ")
+        at least 2,000 × faster; at most 300 MB over
+        >>> Target("faster", 2000).ratio(ours=0.2, peers=600.0)
+        3000.0
+    """
+
+    kind: Kind
+    limit: float
+    unit: Literal["s", "MB"] = "s"
+
+    def __str__(self) -> str:
+        if self.kind == "over":
+            return f"at most {self.limit:g} {self.unit} over"
+        return f"at least {self.limit:,g} × faster" if self.kind == "faster" else f"at most {self.limit:g} ×"
+
+    def ratio(self, ours: float, peers: float) -> float:
+        """What is held against the limit."""
+        return {"at most": ours / peers, "faster": peers / ours, "over": ours - peers}[self.kind]
+
+    def met_by(self, ratio: float) -> bool:
+        """Whether that is good enough."""
+        return ratio >= self.limit if self.kind == "faster" else ratio <= self.limit
+
+    def shown(self, ratio: float) -> str:
+        """The ratio in words, as the limit is."""
+        if self.kind == "over":
+            return f"{ratio:+.2f} s" if self.unit == "s" else f"{ratio:+.0f} MB"
+        return f"{ratio:,.0f} × faster" if self.kind == "faster" and ratio >= 10 else _times(self.kind, ratio)
+
+
+def _times(kind: Kind, ratio: float) -> str:
+    return f"{ratio:.2f} × faster" if kind == "faster" else f"{ratio:.{2 if ratio >= 0.1 else 4}f} ×"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was measured.
+
+    Args:
+        work: what is done.
+        peer: what it is held against; with how it was measured, where that is not obvious.
+        ours: median, in the target's unit; None if it failed.
+        peers: the same of the peer; None if there is none.
+        target: where ours should be.
+        missing: why there is no number, where there is none.
+    """
+
+    work: str
+    peer: str
+    ours: float | None
+    peers: float | None
+    target: Target
+    missing: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """What is held against the target; None without both numbers."""
+        return None if self.ours is None or self.peers is None else self.target.ratio(self.ours, self.peers)
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is met; never without its peer."""
+        return self.ratio is not None and self.target.met_by(self.ratio)
+
+    def record(self) -> dict[str, Any]:
+        """The line for a program to read."""
+        return {
+            "work": self.work,
+            "peer": self.peer,
+            "ours": self.ours,
+            "peers": self.peers,
+            "unit": self.target.unit,
+            "ratio": self.ratio,
+            "target": str(self.target),
+            "kind": self.target.kind,
+            "limit": self.target.limit,
+            "met": self.met,
+            "missing": self.missing,
+        }

@@ -1,0 +1,99 @@
+"""Training as a whole: what the snapshots cost, and tokens a second beside a plain Trainer."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from benchmarks.target import Line, Target
+from benchmarks.timing import Bench
+
+if TYPE_CHECKING:
+    from msplora_core.training import Examples, RunConfig
+
+_GLUE = Path(__file__).parent.parent.parent / "shared" / "glue"
+_EXAMPLES = 1000
+_SETTINGS: dict[str, Any] = {"task": "mrpc", "epochs": 1, "batch_size": 32}
+
+
+def snapshots(bench: Bench) -> list[Line]:
+    """What recording the spectra adds to an epoch of 1,000 examples of MiniLM-L6."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
+    from msplora_core.training.models import attach_adapter, load_base
+
+    sentences = [" ".join(["word"] * (10 + i % 30)) for i in range(64 if bench.quick else _EXAMPLES)]
+    examples = Examples([(sentence, sentence) for sentence in sentences], [i % 2 for i in range(len(sentences))])
+    clock = _Clock()
+    config = RunConfig(**_SETTINGS, out=bench.folder)
+    train_run(config, data=(examples, examples.subset(8)), callbacks=[clock])
+
+    model = attach_adapter(config, load_base(config)[0])
+    arguments, state = TrainingArguments(output_dir=str(bench.folder / "none")), TrainerState(epoch=1.0)
+    callback = SpectralSnapshotCallback(bench.folder / "snapshots")
+    found = bench.medians({"ours": lambda: callback.on_epoch_end(arguments, state, TrainerControl(), model=model)})
+    work, peer = "a snapshot, MSPLoRA 8/4/2 on MiniLM-L6", f"an epoch of {len(sentences):,} examples"
+    return [Line(work, peer, found["ours"], clock.seconds, Target("at most", 0.01))]
+
+
+class _Clock(TrainerCallback):
+    """How long the steps of an epoch took."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.begin = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds = time.perf_counter() - self.begin
+
+
+def tokens(bench: Bench) -> list[Line]:
+    """1,000 MRPC examples, from the sentences to the trained adapter."""
+    from msplora_core.training import TASKS, RunConfig, train_run
+    from msplora_core.training.data import read_task
+
+    work, peer = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6", "plain Trainer, random batches"
+    if not (_GLUE / "MRPC").is_dir():
+        return [Line(work, peer, None, None, Target("faster", 1.5), "the GLUE data is not there")]
+    train = read_task(TASKS["mrpc"], _GLUE).train.subset(64 if bench.quick else _EXAMPLES)
+    number = count()
+
+    def ours() -> None:
+        config = RunConfig(**_SETTINGS, out=bench.folder / str(next(number)))
+        train_run(config, data=(train, train.subset(8)), callbacks=[])
+
+    def plain() -> None:
+        _plain_trainer(RunConfig(**_SETTINGS), train, bench.folder / str(next(number)))
+
+    found = bench.medians({"ours": ours, "peer": plain}, rounds=3, seconds=90.0)
+    return [Line(work, peer, found["ours"], found["peer"], Target("faster", 1.5))]
+
+
+def _plain_trainer(config: RunConfig, train: Examples, folder: Path) -> None:
+    """As most tutorials do it: the same model, adapter, data and settings."""
+    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+    from msplora_core.training.models import attach_adapter, load_base
+
+    base, tokenizer = load_base(config)
+    encoded = tokenizer(*map(list, zip(*train.texts, strict=True)), truncation=True, max_length=config.max_length)
+    data = [
+        {**{name: values[i] for name, values in encoded.items()}, "labels": label}
+        for i, label in enumerate(train.labels)
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        save_strategy="epoch",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    collator = DataCollatorWithPadding(tokenizer, padding="longest")
+    Trainer(attach_adapter(config, base), arguments, data_collator=collator, train_dataset=data).train()
