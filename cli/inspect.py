@@ -37,11 +37,11 @@ def inspect(
         print_json([_as_json(adapter, run) for adapter, run in found])
     for adapter, run in found if not as_json else ():
         data().print(_heading(adapter), markup=False, soft_wrap=True)
-        if run and run.unit:
-            epochs = [epoch for epoch, _ in run.checkpoints]
-            data().print(f"the last of {len(epochs)} checkpoints, {run.unit}s {_ranges(tuple(epochs))}", markup=False)
+        if run and len(run.checkpoints) > 1:
+            epochs = tuple(epoch for epoch, _ in run.checkpoints)
+            data().print(f"the last of {len(epochs)} checkpoints: epochs {_ranges(epochs)}", markup=False)
         data().print(_table(adapter.modules()))
-        for note in adapter.notes:
+        for note in [*adapter.notes, *(run.notes if run else ())]:
             data().print(f"note: {note}", markup=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
@@ -111,7 +111,7 @@ def _as_json(adapter: Adapter, run: AdapterRun | None) -> dict[str, Any]:
         "format": adapter.format,
         "method": adapter.method,
         "model": adapter.model,
-        "notes": adapter.notes,
-        "checkpoints": {"unit": run.unit, "at": [epoch for epoch, _ in run.checkpoints]} if run and run.unit else None,
+        "notes": [*adapter.notes, *(run.notes if run else ())],
+        "epochs": [epoch for epoch, _ in run.checkpoints] if run else [],
         "modules": [asdict(line) for line in adapter.modules()],
     }

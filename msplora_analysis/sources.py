@@ -1,6 +1,6 @@
-"""Where spectra come from: run directories, found wherever they lie below a folder.
+"""Where spectra come from: run directories and adapters, found wherever they lie below a folder.
 
-A reader looks at one path and gives the source that it is, or None. Another format is another reader in `READERS`.
+A reader looks at one path and gives the source that it is, or None. Another kind is another reader in `READERS`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_core.components import component_spectra
 from msplora_core.errors import MSPLoraError, RunDirectoryError
+from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, recognise_run
 from msplora_core.snapshots import RunDirectory
 
 Epochs = Iterator[tuple[int, Mapping[str, NDArray[np.float64]]]]
@@ -32,6 +34,7 @@ class Source:
         modules: module types in the order of the model, as far as known.
         epochs: reads the source: yields each epoch with its spectra by component key, one in memory at a
             time, and puts the error of each epoch that cannot be read into the list it is given.
+        notes: sentences that a reader of the numbers should know.
     """
 
     method: str
@@ -40,69 +43,99 @@ class Source:
     seed: int | None
     modules: list[str]
     epochs: Callable[[list[MSPLoraError]], Epochs]
+    notes: list[str] = field(default_factory=list)
 
 
-Reader = Callable[[Path], Callable[[], Source] | None]
+@dataclass(frozen=True)
+class AdapterOptions:
+    """What adapters that this toolkit did not train leave open.
+
+    Args:
+        alpha: α, for files that do not hold it.
+        base: the base model of full fine-tunes.
+        module: module types, or ends of module paths, to keep; all where empty.
+        model: their base model; as each of them says where not given.
+        task: what they were trained on; as the folders' names say where not given.
+        seed: of the training; likewise.
+    """
+
+    alpha: float | None = None
+    base: str | os.PathLike[str] | None = None
+    module: tuple[str, ...] = ()
+    model: str | None = None
+    task: str | None = None
+    seed: int | None = None
 
 
-def run_reader(path: Path) -> Callable[[], Source] | None:
+Reader = Callable[[Path, AdapterOptions], Callable[[], Source] | None]
+
+
+def run_reader(path: Path, options: AdapterOptions) -> Callable[[], Source] | None:
     """Recognise a run directory."""
     return (lambda: _run_source(path)) if RunDirectory.is_run(path) else None
 
 
-READERS: tuple[Reader, ...] = (run_reader,)
+def adapter_reader(path: Path, options: AdapterOptions) -> Callable[[], Source] | None:
+    """Recognise an adapter, or the checkpoints of a training."""
+    opened = recognise_run(path, models=options.base is not None)
+    return None if opened is None else lambda: _adapter_source(opened(), options)
 
 
-def find_sources(path: str | os.PathLike[str]) -> list[tuple[str, Callable[[], Source]]]:
+READERS: tuple[Reader, ...] = (run_reader, adapter_reader)
+
+
+def find_sources(
+    path: str | os.PathLike[str], options: AdapterOptions | None = None
+) -> list[tuple[str, Callable[[], Source]]]:
     """The sources at or below a path, named by where they lie in it, in natural order.
 
     A source's own folder is not searched for more, hidden folders are left out, and links to folders are
     followed only where they lead straight to a source.
 
     Args:
-        path: a run, or a study: a folder with runs at any depth.
+        path: a run, an adapter, or a study: a folder with such at any depth; or an adapter's hub id.
+        options: for adapters.
 
     Returns:
         Names and what opens each source (which may raise).
 
     Raises:
-        RunDirectoryError: if there is nothing there, or no source in it.
+        RunDirectoryError: if there is no source there.
+        AdapterFileError: if there is nothing there at all, and it is no hub id that can be fetched.
     """
-    root = Path(path)
-    if not root.exists():
-        raise RunDirectoryError(root, expected="a run directory or a folder of runs", found="nothing there")
-    opened = _recognised(root)
+    root, options = local_path(path), options or AdapterOptions()
+    opened = _recognised(root, options)
     if opened is not None:
         return [(root.resolve().name, opened)]
-    found = sorted(_below(root, root), key=lambda item: _natural(item[0]))
+    found = sorted(_below(root, root, options), key=lambda item: _natural(item[0]))
     if not found:
         raise RunDirectoryError(
             root,
-            expected="a run directory (with run.json) or a folder of runs",
+            expected="a run directory (with run.json), an adapter, or a folder of such",
             found=_what_is_there(root),
-            hint="msplora-analyze train makes runs",
+            hint="msplora-analyze train makes runs; a full fine-tune needs its base model (--base)",
         )
     return found
 
 
-def _recognised(path: Path) -> Callable[[], Source] | None:
-    return next((opened for reader in READERS if (opened := reader(path)) is not None), None)
+def _recognised(path: Path, options: AdapterOptions) -> Callable[[], Source] | None:
+    return next((opened for reader in READERS if (opened := reader(path, options)) is not None), None)
 
 
-def _below(folder: Path, root: Path) -> Iterator[tuple[str, Callable[[], Source]]]:
+def _below(folder: Path, root: Path, options: AdapterOptions) -> Iterator[tuple[str, Callable[[], Source]]]:
     if not folder.is_dir():
         return
     try:
-        entries = [entry for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise RunDirectoryError(folder, expected="a folder that can be read", found=str(error)) from error
     for entry in entries:
         path = Path(entry.path)
-        opened = _recognised(path)
+        opened = _recognised(path, options)
         if opened is not None:
             yield path.relative_to(root).as_posix(), opened
         elif not entry.is_symlink():
-            yield from _below(path, root)
+            yield from _below(path, root, options)
 
 
 def _run_source(path: Path) -> Source:
@@ -123,6 +156,40 @@ def _run_source(path: Path) -> Source:
         errors.extend(failed)
 
     return Source(record.method, record.model, record.task, record.seed, record.modules, epochs)
+
+
+def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
+    def opened(path: Path) -> Adapter:
+        return read_adapter(path, alpha=options.alpha, base=options.base, module=options.module)
+
+    def epochs(errors: list[MSPLoraError]) -> Epochs:
+        for epoch, path in run.checkpoints:
+            try:
+                yield epoch, component_spectra(opened(path).components())
+            except MSPLoraError as error:
+                errors.append(error)
+
+    adapter = _last(run, opened)
+    model = adapter.model if options.model is None else options.model
+    task = run.task if options.task is None else options.task
+    seed = run.seed if options.seed is None else options.seed
+    modules = list(dict.fromkeys(line.module for line in adapter.modules()))
+    notes = [*adapter.notes, *run.notes]
+    if not model:
+        notes.append("The base model is not known; adapters without one are taken to be of the same.")
+    return Source(adapter.method, model, task, seed, modules, epochs, notes)
+
+
+def _last(run: AdapterRun, opened: Callable[[Path], Adapter]) -> Adapter:
+    """The last checkpoint that can be opened; if there is none, the error of the last of all."""
+    failed: MSPLoraError | None = None
+    for _, path in reversed(run.checkpoints):
+        try:
+            return opened(path)
+        except MSPLoraError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

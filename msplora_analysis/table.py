@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.sources import Source, find_sources
+from msplora_analysis.sources import AdapterOptions, Source, find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 
@@ -25,13 +25,20 @@ class SkippedWarning(UserWarning):
     """Something could not be read and was left out; the rest was read."""
 
 
-def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> DataFrame:
-    """Read all spectra of a run, or of a study (a folder with runs at any depth), into one table.
+def load_spectra(
+    path: str | os.PathLike[str],
+    *,
+    adapters: AdapterOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataFrame:
+    """Read all spectra of a run, of adapters, or of a study (a folder with such at any depth), into one table.
 
     What cannot be read is left out with a `SkippedWarning` that names the file, as long as something is left.
 
     Args:
-        path: a run directory or a folder of runs.
+        path: a run directory; an adapter's folder, file or hub id; a Trainer's folder of checkpoints; or a
+            folder of such.
+        adapters: what adapters leave open: alpha, base model, task, seed, and which modules to keep.
         progress: called after each run with the number of runs read and of all.
 
     Returns:
@@ -42,7 +49,7 @@ def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         | run | category | where it lies in the study, `mrpc/lora-r8/seed-0` |
         | method, model, task | category | as the run recorded them; an unknown task is empty |
         | seed | Int64 | missing if unknown |
-        | epoch | int32 | 0 before the first step |
+        | epoch | int32 | 0 before the first step; 1 for an adapter alone |
         | scale | ordered category | global < mid < layer < total |
         | module | category | `query` |
         | unit | int32 | 0 for global, the group's index for mid, the layer's for layer and total |
@@ -51,7 +58,7 @@ def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         | sigma | float64 | |
 
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
-        nothing could be read.
+        nothing could be read; `attrs["notes"]` what a reader of the numbers should know.
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
@@ -67,7 +74,7 @@ def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         0  lora-r2      1  layer  query     0  1    2.0
         1  lora-r2      1  layer  query     0  2    1.0
     """
-    found = find_sources(path)
+    found = find_sources(path, adapters)
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
     for done, (name, opened) in enumerate(found, 1):
@@ -92,8 +99,21 @@ def load_spectra(path: str | os.PathLike[str], *, progress: Callable[[int, int],
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     table = builder.table()
-    table.attrs.update(skipped=skipped, failed=failed)
+    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs))
     return table
+
+
+def _notes(runs: list[tuple[str, Source]]) -> list[str]:
+    """What to know of the runs, each once, with those that it concerns where these are not all."""
+    concerned: dict[str, list[str]] = {}
+    for name, source in runs:
+        for note in source.notes:
+            concerned.setdefault(note, []).append(name)
+    notes = []
+    for note, names in concerned.items():
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        notes.append(note if len(names) == len(runs) else f"{note} ({', '.join(names[:2])}{more})")
+    return notes
 
 
 class _Builder:

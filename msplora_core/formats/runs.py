@@ -10,8 +10,12 @@ from pathlib import Path
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.folder import inside
 from msplora_core.formats.json_file import read_json_object
+from msplora_core.formats.model_folder import is_model_folder
 from msplora_core.formats.reading import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 from msplora_core.formats.torch_file import TORCH_SUFFIXES
+
+LAST_EPOCH = 100_000
+"""A later one is no epoch, and pictures have a column for each."""
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
 _NO_ADAPTER = re.compile(
@@ -31,39 +35,38 @@ class AdapterRun:
 
     Args:
         path: the folder or file.
-        checkpoints: epoch and adapter, ascending; a single adapter is epoch 0 of a run whose epochs are unknown.
-        unit: what the epochs count: `epoch`, `step`, or empty for a single adapter.
+        checkpoints: epoch and adapter, ascending. A single adapter is epoch 1.
         task: as the names of the folders say; empty if they do not.
         seed: likewise; None if they do not.
+        notes: sentences that a reader of the numbers should know.
     """
 
     path: Path
     checkpoints: tuple[tuple[int, Path], ...]
-    unit: str
     task: str
     seed: int | None
+    notes: tuple[str, ...] = ()
 
 
-def recognise_run(path: Path) -> Callable[[], AdapterRun] | None:
+def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRun] | None:
     """Whether a path looks like an adapter, or like a folder of checkpoints; only names are looked at.
 
     Args:
         path: a file or folder.
+        models: whether whole models count, too, since their base is known.
 
     Returns:
         What opens it, and may raise an `AdapterFileError`; None if it is neither.
     """
     if path.is_file():
-        weights = path.suffix in (".safetensors", *TORCH_SUFFIXES)
-        return (lambda: _single(path)) if weights and not _NO_ADAPTER.fullmatch(path.name) else None
+        weights = path.suffix in (".safetensors", *TORCH_SUFFIXES) and not _NO_ADAPTER.fullmatch(path.name)
+        return (lambda: _single(path)) if weights else None
     if not path.is_dir():
         return None
-    checkpoints = _checkpoint_folders(path)
+    checkpoints = _checkpoint_folders(path, models)
     if checkpoints:
         return lambda: _with_checkpoints(path, checkpoints)
-    if any((path / name).exists() or (path / name).is_symlink() for name in (CONFIG, *PEFT_WEIGHTS, *OTHER_WEIGHTS)):
-        return lambda: _single(path)
-    return None
+    return (lambda: _single(path)) if _holds_adapter(path, models) else None
 
 
 def task_and_seed(path: Path) -> tuple[str, int | None]:
@@ -99,17 +102,20 @@ def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
 
 
 def _single(path: Path) -> AdapterRun:
-    return AdapterRun(path, ((0, path),), "", *task_and_seed(path))
+    return AdapterRun(path, ((1, path),), *task_and_seed(path))
 
 
-def _checkpoint_folders(path: Path) -> list[tuple[int, str]]:
+def _checkpoint_folders(path: Path, models: bool) -> list[tuple[int, str]]:
     """Step and name of each checkpoint that holds an adapter."""
-    found = []
-    for entry in path.iterdir():
-        match = _CHECKPOINT.fullmatch(entry.name)
-        if match and any((entry / name).exists() for name in (CONFIG, *PEFT_WEIGHTS)):
-            found.append((int(match[1]), entry.name))
-    return sorted(found)
+    found = ((_CHECKPOINT.fullmatch(entry.name), entry) for entry in path.iterdir())
+    return sorted((int(match[1]), entry.name) for match, entry in found if match and _holds_adapter(entry, models))
+
+
+def _holds_adapter(path: Path, models: bool) -> bool:
+    names = (CONFIG, *PEFT_WEIGHTS, *OTHER_WEIGHTS)
+    return any((path / name).exists() or (path / name).is_symlink() for name in names) or (
+        models and is_model_folder(path)
+    )
 
 
 def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:
@@ -117,9 +123,11 @@ def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> Adapter
     epochs = [_epoch(folder) for folder in folders]
     known = [round(epoch) for epoch in epochs if epoch is not None and abs(epoch - round(epoch)) < 0.02]
     if len(set(known)) == len(folders):  # saved once an epoch
-        return AdapterRun(path, tuple(zip(known, folders, strict=True)), "epoch", *task_and_seed(path))
-    steps = tuple((step, folder) for (step, _), folder in zip(checkpoints, folders, strict=True))
-    return AdapterRun(path, steps, "step", *task_and_seed(path))
+        return AdapterRun(path, tuple(sorted(zip(known, folders, strict=True))), *task_and_seed(path))
+    steps = [step for step, _ in checkpoints]
+    shown = ", ".join(map(str, steps[:3])) + (f", ..., {steps[-1]}" if len(steps) > 3 else "")
+    note = f"{path.name}: not saved once an epoch; its {len(steps)} checkpoints are numbered, at steps {shown}."
+    return AdapterRun(path, tuple(enumerate(folders, 1)), *task_and_seed(path), (note,))
 
 
 def _epoch(folder: Path) -> float | None:
@@ -131,4 +139,4 @@ def _epoch(folder: Path) -> float | None:
         epoch = read_json_object(inside(folder, state.name)).get("epoch")
     except AdapterFileError:  # damaged: its step is known from its name
         return None
-    return float(epoch) if isinstance(epoch, int | float) and 0 <= epoch < 1e6 else None
+    return float(epoch) if isinstance(epoch, int | float) and 0 <= epoch <= LAST_EPOCH else None
