@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter.factors import Factors
+from msplora_core.adapter.quantised import quantization_backend
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sites import Site
 from msplora_core.pyramid import SCALES
@@ -47,6 +48,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         self.scaling: dict[str, dict[str, float]] = {}
         self.frozen_scales: dict[str, frozenset[str]] = {}
         self.cast_input_dtype_enabled = True
+        self.quantization_backend = quantization_backend(self.get_base_layer())
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = [adapter_name]
@@ -77,7 +79,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             self.components(scale)[adapter_name] = factors
         self.site[adapter_name] = site
         self.scaling[adapter_name] = site.scaling
-        self.msplora_dropout[adapter_name] = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.msplora_dropout[adapter_name] = (nn.Dropout(dropout) if dropout else nn.Identity()).train(self.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
@@ -122,11 +124,11 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.scaling:
                 continue
-            weight = self.get_base_weight()
+            weight = self._read_weight()
             merged = weight + self.get_delta_weight(name).to(weight)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
-            self.set_base_weight(merged)
+            self._write_weight(merged)
             self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
@@ -136,8 +138,19 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         while self.merged_adapters:
             name = self.merged_adapters.pop()
             if name in self.scaling:
-                weight = self.get_base_weight()
-                self.set_base_weight(weight - self.get_delta_weight(name).to(weight))
+                weight = self._read_weight()
+                self._write_weight(weight - self.get_delta_weight(name).to(weight))
+
+    def _read_weight(self) -> torch.Tensor:
+        """The base weight, in floating point if it is quantised."""
+        backend, base = self.quantization_backend, self.get_base_layer()
+        return backend.get_base_weight(base) if backend else base.weight.data
+
+    def _write_weight(self, weight: torch.Tensor) -> None:
+        if self.quantization_backend:
+            self.quantization_backend.set_base_weight(self, weight)
+        else:
+            self.get_base_layer().weight.data = weight
 
     def forward(self, x: torch.Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
         """The base module's result plus the active adapters' updates.

@@ -46,7 +46,7 @@ class MSPLoraModel(BaseTuner):
         try:
             super().inject_adapter(model, adapter_name, *args, state_dict=state_dict, **kwargs)
         except ValueError as error:
-            if self._sites is None and "not found in the base model" in str(error):
+            if self._sites is None and config.layers_to_transform is None and "not found in the base" in str(error):
                 raise ParameterError(
                     "target_modules",
                     expected=f"names of this model: {_target_names(model)}",

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
 from peft.utils.other import get_pattern_key
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter.config import MSPLoraConfig
+from msplora_core.adapter.quantised import quantization_backend
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, place_modules
 from msplora_core.pyramid import SCALES, layer_groups
@@ -190,7 +192,10 @@ def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
         ParameterError: if its kind cannot be adapted.
     """
     base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-    if isinstance(base, nn.Linear) and type(base).__name__ != "NonDynamicallyQuantizableLinear":
+    if quantization_backend(base) is not None:
+        return _get_in_out_features(base)
+    # The output projection of `nn.MultiheadAttention` is never called, so that an adapter on it would do nothing.
+    if isinstance(base, nn.Linear) and not isinstance(base, NonDynamicallyQuantizableLinear):
         return base.in_features, base.out_features
     if isinstance(base, Conv1D):
         rows, columns = base.weight.shape

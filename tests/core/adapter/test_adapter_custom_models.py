@@ -1,0 +1,193 @@
+"""Models that are no transformers: what PEFT's own tests of custom models hold LoRA to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from msplora_core.adapter import MSPLoraConfig, read_components
+from msplora_core.adapter.factors import Factors
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+class Perceptron(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin0, self.lin1 = nn.Linear(10, 20), nn.Linear(20, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lin1(torch.relu(self.lin0(x))).log_softmax(-1)
+
+
+class Transposed(nn.Module):
+    """`Conv1D` of transformers: a linear module whose weight is in × out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1d, self.lin0 = Conv1D(8, 10), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lin0(torch.relu(self.conv1d(x)))
+
+
+class Embedded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(30, 6, padding_idx=0)
+        self.conv1d, self.lin0 = Conv1D(8, 6), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.lin0(self.conv1d(self.emb(x)))
+
+
+class Scaled(Embedded):
+    """An embedding that multiplies what it looks up, as Gemma's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb = ScaledEmbedding(30, 6)
+
+
+class ScaledEmbedding(nn.Embedding):
+    embed_scale = 3.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.embed_scale
+
+
+FLOATS = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
+INDICES = torch.randint(0, 30, (4, 9), generator=torch.Generator().manual_seed(0))
+
+CASES = {
+    "one linear": (Perceptron, FLOATS, {"target_modules": ["lin0"]}),
+    "two linear": (Perceptron, FLOATS, {"target_modules": ["lin0", "lin1"]}),
+    "linear, dropout and alpha": (Perceptron, FLOATS, {"target_modules": ["lin0"], "lora_alpha": 32, "lora_dropout": 0.1}),
+    "linear, module to save": (Perceptron, FLOATS, {"target_modules": ["lin0"], "modules_to_save": ["lin1"]}),
+    "linear, rank-stabilised": (Perceptron, FLOATS, {"target_modules": ["lin0"], "use_rslora": True}),
+    "rank above the size": (Perceptron, FLOATS, {"target_modules": ["lin1"], "ranks": (0, 0, 24)}),
+    "Conv1D": (Transposed, FLOATS, {"target_modules": ["conv1d"]}),
+    "Conv1D and linear": (Transposed, FLOATS, {"target_modules": ["conv1d", "lin0"]}),
+    "embedding": (Embedded, INDICES, {"target_modules": ["emb"]}),
+    "embedding, Conv1D and linear": (Embedded, INDICES, {"target_modules": ["emb", "conv1d", "lin0"]}),
+    "embedding with a scale": (Scaled, INDICES, {"target_modules": ["emb"]}),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Callable[[], nn.Module], torch.Tensor, dict]:
+    kind, inputs, settings = CASES[request.param]
+
+    def make() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return kind().eval()
+
+    return make, inputs, settings
+
+
+def attach(case: tuple, **changes: object) -> nn.Module:
+    make, _, settings = case
+    return get_peft_model(make(), MSPLoraConfig(**{"init_lora_weights": False} | settings | changes)).eval()
+
+
+def test_a_fresh_adapter_changes_nothing(case: tuple) -> None:
+    make, x, _ = case
+    assert torch.allclose(attach(case, init_lora_weights=True)(x), make()(x), **CLOSE)
+
+
+def test_only_the_adapter_is_trained(case: tuple) -> None:
+    make, x, settings = case
+    model = attach(case, init_lora_weights=True).train()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(5):
+        optimiser.zero_grad()
+        model(x).square().sum().backward()
+        optimiser.step()
+    for name, parameter in model.named_parameters():
+        trained = "msplora_" in name or "modules_to_save" in name
+        assert torch.equal(parameter, before[name]) != trained, name
+
+
+def test_disabling_gives_the_base_model(case: tuple) -> None:
+    make, x, _ = case
+    model = attach(case)
+    assert not torch.allclose(model(x), make()(x), **CLOSE)
+    with model.disable_adapter():
+        assert torch.allclose(model(x), make()(x), **CLOSE)
+
+
+def test_saving_and_loading(case: tuple, tmp_path: Path) -> None:
+    make, x, _ = case
+    model = attach(case)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(PeftModel.from_pretrained(make(), tmp_path)(x), model(x))
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_merging_and_unmerging(case: tuple, safe: bool) -> None:
+    make, x, _ = case
+    model = attach(case)
+    wanted = model(x)
+    model.merge_adapter(safe_merge=safe)
+    assert torch.allclose(model(x), wanted, **CLOSE)
+    model.unmerge_adapter()
+    assert torch.allclose(model(x), wanted, **CLOSE)
+    assert torch.allclose(model.merge_and_unload(safe_merge=safe)(x), wanted, **CLOSE)
+
+
+def test_a_mixed_batch(case: tuple) -> None:
+    make, x, settings = case
+    model = attach(case)
+    model.add_adapter("other", MSPLoraConfig(**{"init_lora_weights": False} | settings))
+    wanted = {"default": model(x), "__base__": make()(x)}
+    model.set_adapter("other")
+    wanted["other"] = model(x)
+    names = (["other", "__base__", "default"] * 2)[: len(x)]
+    mixed = model(x, adapter_names=names)
+    for item, name in enumerate(names):
+        assert torch.allclose(mixed[item], wanted[name][item], **CLOSE)
+
+
+def test_the_update_of_each_layer_is_what_its_components_say(case: tuple) -> None:
+    model = attach(case)
+    totals = {c.key.module: c.update for c in read_components(model) if c.key.scale == "total"}
+    for path, module in model.named_modules():
+        if hasattr(module, "msplora_layer"):
+            update = module.get_delta_weight("default").detach().numpy()
+            total = totals[path.rpartition(".")[2]]
+            dense = total.scaling * total.B @ total.A
+            assert abs((dense.T if module.transposed else dense) - update).max() < 1e-5 * abs(update).max()
+
+
+@pytest.mark.parametrize("kind", [Perceptron, Transposed, Embedded])
+def test_the_layer_scale_alone_is_lora(kind: type) -> None:
+    """With one scale, on the same factors, MSPLoRA and LoRA of PEFT give the same result."""
+    targets = [name for name, module in kind().named_modules() if name and not list(module.children())]
+    torch.manual_seed(1)
+    ours = get_peft_model(
+        kind(), MSPLoraConfig(ranks=(0, 0, 4), lora_alpha=12, target_modules=targets, init_lora_weights=False)
+    )
+    torch.manual_seed(1)
+    theirs = get_peft_model(kind(), LoraConfig(r=4, lora_alpha=12, target_modules=targets, init_lora_weights=False))
+    for path, module in theirs.named_modules():
+        if hasattr(module, "lora_A"):
+            factors = ours.get_submodule(path).msplora_layer["default"]
+            embedded = "default" in module.lora_embedding_A
+            A = module.lora_embedding_A["default"] if embedded else module.lora_A["default"].weight
+            B = module.lora_embedding_B["default"] if embedded else module.lora_B["default"].weight
+            factors.A.data, factors.B.data = A.data.clone(), B.data.clone()
+    x = INDICES if kind is Embedded else FLOATS
+    theirs.base_model.model.load_state_dict(ours.base_model.model.state_dict(), strict=False)
+    assert torch.allclose(ours(x), theirs(x), **CLOSE)
+    assert (
+        sum(p.numel() for m in ours.modules() if isinstance(m, Factors) for p in m.parameters())
+        == (theirs.get_nb_trainable_parameters()[0])
+    )
