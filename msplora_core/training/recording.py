@@ -111,8 +111,8 @@ def describe_run(model: Any) -> RunRecord:
     """
     from msplora_core.adapter import read_components
 
-    config = _active_config(model)
     components = read_components(model)
+    config = _active_config(model)
     layers = {component.key.unit for component in components if component.key.scale == "total"}
     return RunRecord(
         method=method_name(config),
