@@ -125,10 +125,9 @@ def _comparisons_table(analysis: Analysis) -> Table:
 
 def _table(title: str, headers: list[str], *, left: int, caption: str) -> Table:
     """A table with so many columns of words, the rest numbers."""
-    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.title_justify = table.caption_justify = "left"
     for place, header in enumerate(headers):
         table.add_column(header, justify="left" if place < left else "right", no_wrap=True)

@@ -33,14 +33,14 @@ class Analysis:
             runs of a method are not equally long, only the epochs that all of them have.
         trajectory: the measures of these, by epoch (see `measure`).
         final: measures by model, method and scale, each run at the epoch compared.
-        layers: KL between the layers of each method, at their own length.
+        layers: KL between the layers of each method, at their own length, for both `layer` and `total`.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
         claims: the paper's two, for every method that they can be asked of.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
         failed: the runs of which nothing could be read.
         average: the order of averaging behind `trajectory` and `final`.
-        scale: which comparisons the second claim is read from.
+        scale: which of them the second claim is read from, and pictures show.
     """
 
     path: Path
@@ -74,8 +74,8 @@ def analyse(
     Args:
         path: a run directory, or a folder of runs.
         baseline: a run, or a folder of runs, to compare with; the LoRA runs in `path` where not given.
-        scale: which comparison the second claim is read from: `layer` (each layer's own component) or
-            `total` (all that acts on a layer).
+        scale: from which comparison the second claim is read, and which the pictures show: `layer` (each
+            layer's own component) or `total` (all that acts on a layer).
         lengths: how spectra of unequal length are compared (see `compare`).
         floor: raises small singular values before a divergence is taken (see `spectral_kl`).
         epoch: which epoch to compare and to tabulate; each run's last where not given.
@@ -109,7 +109,7 @@ def analyse(
         spectra=average_spectra(trajectory),
         trajectory=measure(trajectory, average=average),
         final=measure(final, ["model", "method", "scale"], average=average),
-        layers=layer_divergences(final, floor=floor),
+        layers=[one for each in _SCALES for one in layer_divergences(final, scale=each, floor=floor)],
         comparisons=comparisons,
         claims=claims,
         notes=notes + _epoch_notes(table, trajectory, final),

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.kernels import pairwise_spectral_kl
-from msplora_analysis.layers import adjacent_kl, mean_by_layer
-from msplora_analysis.pairing import common_stacks, counterparts, layer_rows
+from msplora_analysis.layers import adjacent_kl, layer_rows, mean_by_layer
+from msplora_analysis.pairing import common_stacks, counterparts
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:

@@ -47,11 +47,11 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             for rank, part in parts:
                 axes = plots.plot_svd_heatmaps(part, title=f"{method} {rank}".strip())
                 yield name("fig3", method, rank, model=model), _figure_of(axes[0])
-        for one in analysis.layers:
+        for one in (one for one in analysis.layers if one.scale == analysis.scale):
             title = drawn(f"{one.method}: {one.scale}", one.modules, f"leading {one.length} singular values")
             ax = plots.plot_pairwise_kl(one.kl, layers=one.layers, title=title)
             yield name("kl", one.method, one.scale, model=one.model, modules=one.modules), _figure_of(ax)
-        for pair in analysis.comparisons:
+        for pair in (pair for pair in analysis.comparisons if pair.scale == analysis.scale):
             title = drawn(f"{pair.method} minus {pair.baseline}: {pair.scale}", pair.modules, pair.rule)
             ax = plots.plot_kl_difference(pair.difference, layers=pair.layers, title=title)
             words = ("fig4", pair.method, "vs", pair.baseline, pair.scale)
@@ -80,7 +80,8 @@ def saved(figure: Figure, kind: str) -> bytes:
     import matplotlib
 
     buffer = BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
+    # A hyphen for a minus: signs beyond Latin-1 would need a second copy of the font, the slowest part of a PDF.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()
 

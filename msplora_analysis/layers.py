@@ -38,31 +38,28 @@ class LayerDivergence:
     kl: NDArray[np.float64]
 
 
-def layer_divergences(table: DataFrame, *, floor: float | None = None) -> list[LayerDivergence]:
-    """Pairwise KL between layers, of every method, at each scale that has a spectrum for each layer.
+def layer_divergences(table: DataFrame, *, scale: str = "layer", floor: float | None = None) -> list[LayerDivergence]:
+    """Pairwise KL between the layers of every method.
 
-    As in the paper, singular values are averaged over modules, tasks and seeds first. `total` is left out
-    for a method with layer components only, where it is the same.
+    As in the paper, singular values are averaged over modules, tasks and seeds first.
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
+        scale: `layer` or `total`. A method with layer components only has these as its total, too.
         floor: as in `spectral_kl`.
 
     Returns:
-        One for each (model, method, scale) and each set of module types that stand in the same layers.
+        One for each (model, method) and each set of module types that stand in the same layers.
     """
     found = []
-    for names, runs in table.groupby(["model", "method"], observed=True, sort=False):
+    for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
-        shared = runs["scale"].isin(["global", "mid"]).any()
-        for scale in ("layer", "total") if shared else ("layer",):
-            rows = runs[runs["scale"] == scale]
-            for modules in stacks(layers_of_modules(rows)):
-                part = rows[rows["module"].isin(modules)]
-                length = int(part["rank"].min())
-                layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
-                kl = pairwise_spectral_kl(mean_by_layer(part[part["k"] <= length]), floor)
-                found.append(LayerDivergence(model, method, scale, modules, length, layers, kl))
+        for modules in stacks(layers_of_modules(rows)):
+            part = rows[rows["module"].isin(modules)]
+            length = int(part["rank"].min())
+            layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
+            kl = pairwise_spectral_kl(mean_by_layer(part[part["k"] <= length]), floor)
+            found.append(LayerDivergence(model, method, scale, modules, length, layers, kl))
     return found
 
 
@@ -87,6 +84,19 @@ def mean_by_layer(rows: DataFrame) -> NDArray[np.float64]:
     """(L, M): singular values averaged over everything but the layer, of rows cut to one length."""
     mean = rows.groupby(["unit", "k"], observed=True)["sigma"].mean()
     return mean.to_numpy().reshape(-1, int(rows["k"].max()))
+
+
+def layer_rows(table: DataFrame, scale: str) -> DataFrame:
+    """The rows that hold a spectrum for each layer; layer components are the total of a method that has no others."""
+    rows = table[table["scale"] == scale]
+    if scale == "total":
+        kinds = table.groupby("run", observed=True)["scale"].unique()
+        plain = [run for run, scales in kinds.items() if set(scales) == {"layer"}]
+        if plain:
+            import pandas as pd
+
+            rows = pd.concat([rows, table[table["run"].isin(plain)]])
+    return rows
 
 
 def layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:

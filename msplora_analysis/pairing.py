@@ -34,19 +34,6 @@ def counterparts(ours: DataFrame, theirs: DataFrame) -> DataFrame:
     return matched
 
 
-def layer_rows(table: DataFrame, scale: str) -> DataFrame:
-    """The rows that hold a spectrum for each layer; layer components are the total of a method that has no others."""
-    rows = table[table["scale"] == scale]
-    if scale == "total":
-        kinds = table.groupby("run", observed=True)["scale"].unique()
-        plain = [run for run, scales in kinds.items() if set(scales) == {"layer"}]
-        if plain:
-            import pandas as pd
-
-            rows = pd.concat([rows, table[table["run"].isin(plain)]])
-    return rows
-
-
 def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> Iterator[tuple[str, ...]]:
     """Module types that both methods adapt, put together where they stand in the same layers."""
     mine, its = layers_of_modules(ours), layers_of_modules(theirs)

@@ -162,14 +162,16 @@ def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
     def opened(path: Path) -> Adapter:
         return read_adapter(path, alpha=options.alpha, base=options.base, module=options.module)
 
+    adapter = _last(run, opened)
+
     def epochs(errors: list[MSPLoraError]) -> Epochs:
         for epoch, path in run.checkpoints:
             try:
-                yield epoch, component_spectra(opened(path).components())
+                one = adapter if path == adapter.path else opened(path)
+                yield epoch, component_spectra(one.components())
             except MSPLoraError as error:
                 errors.append(error)
 
-    adapter = _last(run, opened)
     model = adapter.model if options.model is None else options.model
     task = run.task if options.task is None else options.task
     seed = run.seed if options.seed is None else options.seed

@@ -58,6 +58,6 @@ def plot_kl_difference(
             ax.step(edges, np.append(upper[:-1], upper[-1]), where="post", color="black", linewidth=0.8)
             ax.step(edges, np.append(lower[:-1], lower[-2]), where="post", color="black", linewidth=0.8)
             mean = adjacent_kl(difference).mean()
-            text = f"{mean:+.3g} nats".replace("-", "−") if np.isfinite(mean) else "undefined"
+            text = f"{mean:+.3g} nats" if np.isfinite(mean) else "undefined"
             ax.text(0, 0, f"adjacent layers (outlined): mean {text}", va="top", ha="left", transform=moved(ax, down=24))
     return ax

@@ -34,5 +34,5 @@ def plot_pairwise_kl(
     kl = np.asarray(kl, dtype=np.float64)
     highest = kl[np.isfinite(kl)].max(initial=0.0) or 1.0
     return draw_layer_matrix(
-        kl, "kl", layers, ax, title=title, label="D(row ‖ column) (nats)", cmap="cividis", vmin=0, vmax=highest
+        kl, "kl", layers, ax, title=title, label="D(row || column) (nats)", cmap="cividis", vmin=0, vmax=highest
     )

@@ -104,7 +104,7 @@ def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], *, first: boo
 
     for line, k in enumerate(ks):
         ratio = last.get(k, np.nan)
-        write(line, "–" if np.isnan(ratio) else f"{ratio:.2f}", 0.5, "center")
+        write(line, "-" if np.isnan(ratio) else f"{ratio:.2f}", 0.5, "center")
         if first:
             write(line, f"M_eff-{k}", 0.0, "right", right=-4)
     if first:
