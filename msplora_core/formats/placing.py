@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from msplora_core.components import ComponentKey
@@ -37,25 +38,29 @@ def component_keys(path: Path, updates: Sequence[StoredUpdate]) -> list[tuple[Co
     Raises:
         AdapterFileError: if two updates would be one component.
     """
-    paths = {id(update): update.path.replace("/", ".") for update in updates if not update.keys}
-    types = _types(set(paths.values()))
+    unplaced = [update for update in updates if not update.keys]
+    placed = iter(_keys_by_path(tuple((update.path, update.shape) for update in unplaced)))
+    keys = [update.keys or next(placed) for update in updates]
+    _check_unique(path, updates, keys)
+    return keys
+
+
+@lru_cache(maxsize=8)
+def _keys_by_path(modules: tuple[tuple[str, tuple[int, int]], ...]) -> list[tuple[ComponentKey, ...]]:
+    """The keys of updates known by path and shape; a study's adapters have them in common."""
+    paths = [path.replace("/", ".") for path, _ in modules]
+    types = _types(set(paths))
     shapes: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    for update in updates:
-        if not update.keys:
-            shapes[types[paths[id(update)]][0]].add(update.shape)
+    for path, (_, shape) in zip(paths, modules, strict=True):
+        shapes[types[path][0]].add(shape)
     members: dict[str, list[tuple[int | Order, int]]] = defaultdict(list)
-    for index, update in enumerate(updates):
-        if update.keys:
-            continue
-        module, place = types[paths[id(update)]]
-        if len(shapes[module]) > 1:
-            module = f"{module}:{update.shape[0]}x{update.shape[1]}"
-        members[module].append((place, index))
-    keys: list[tuple[ComponentKey, ...]] = [update.keys for update in updates]
+    for index, (path, (_, shape)) in enumerate(zip(paths, modules, strict=True)):
+        module, place = types[path]
+        members[f"{module}:{shape[0]}x{shape[1]}" if len(shapes[module]) > 1 else module].append((place, index))
+    keys: list[tuple[ComponentKey, ...]] = [()] * len(modules)
     for module, places in members.items():
         for unit, index in _numbered(places):
             keys[index] = (ComponentKey("layer", module, unit), ComponentKey("total", module, unit))
-    _check_unique(path, updates, keys)
     return keys
 
 

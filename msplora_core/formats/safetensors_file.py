@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import AdapterFileError
-from msplora_core.formats.tensors import MOST_DIMENSIONS, Tensor, TensorFile, check_name
+from msplora_core.formats.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
 
 LARGEST_HEADER = 2**24
 """Bytes. Some 100,000 tensors; more is no adapter, and costs a reader many times its size in memory."""
@@ -27,6 +27,9 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32
 _WORDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
           "F8_E5M2": "float8_e5m2", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
           "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}  # fmt: skip
+
+_Span = tuple[str, tuple[int, ...], int, int]
+"""Type code, shape, and where its data begin and end."""
 
 
 def read_safetensors(path: Path) -> TensorFile:
@@ -50,12 +53,12 @@ def read_safetensors(path: Path) -> TensorFile:
             text = file.read(length)
     except OSError as error:
         raise AdapterFileError(path, expected="a safetensors file", found=error.strerror or str(error)) from error
-    header = _parsed(path, text)
-    metadata = header.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise AdapterFileError(path, key="__metadata__", expected="texts by name", found=metadata)
-    spans = {check_name(path, name): _span(path, name, entry) for name, entry in header.items()}
-    _check_cover(path, spans, size - 8 - length)
+    try:
+        # The files of a study often have one header; a long one is not kept.
+        check = _checked if length < 2**18 else _checked.__wrapped__
+        spans, metadata = check(text, size - 8 - length)
+    except _HeaderError as error:
+        raise AdapterFileError(path, key=error.key, expected=error.expected, found=error.found) from error
     tensors = {}
     for name, (code, shape, start, _) in spans.items():
         load = partial(_load, path, name, code, shape, 8 + length + start)
@@ -63,43 +66,60 @@ def read_safetensors(path: Path) -> TensorFile:
     return TensorFile(path, tensors, metadata)
 
 
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+class _HeaderError(Exception):
+    """What is wrong with a header, whichever file it stands in."""
+
+    def __init__(self, key: str, expected: str, found: object) -> None:
+        self.key, self.expected, self.found = key, expected, found
+
+
+@lru_cache(maxsize=4)
+def _checked(text: bytes, size: int) -> tuple[dict[str, _Span], dict[str, str]]:
+    """Spans and metadata of a header over so many bytes of data."""
+    header = _parsed(text)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _HeaderError("__metadata__", "texts by name", metadata)
+    for name in header:
+        if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+            raise _HeaderError("header", f"tensor names of 1 to {LONGEST_NAME} printable characters", repr(name)[:80])
+    spans = {name: _span(name, entry) for name, entry in header.items()}
+    _check_cover(spans, size)
+    return spans, metadata
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = dict(pairs)
         if len(names) < len(pairs):
             seen: set[str] = set()
             twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise AdapterFileError(path, key="header", expected="each name once", found=f"{twice!r} twice")
+            raise _HeaderError("header", "each name once", f"{twice!r} twice")
         return names
 
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise AdapterFileError(path, key="header", expected="JSON in UTF-8", found=str(error)) from error
+        raise _HeaderError("header", "JSON in UTF-8", str(error)) from error
     if not isinstance(header, dict):
-        raise AdapterFileError(path, key="header", expected="a JSON object", found=type(header).__name__)
+        raise _HeaderError("header", "a JSON object", type(header).__name__)
     return header
 
 
-def _span(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
+def _span(name: str, entry: Any) -> _Span:
     """Type code, shape, first byte and the byte after the last, if they agree with each other."""
     if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - set(entry):
-        raise AdapterFileError(path, key=name, expected="dtype, shape and data_offsets", found=entry)
+        raise _HeaderError(name, "dtype, shape and data_offsets", entry)
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in _BITS:
-        raise AdapterFileError(path, key=name, expected=f"a dtype among {', '.join(_BITS)}", found=code)
+        raise _HeaderError(name, f"a dtype among {', '.join(_BITS)}", code)
     if not _whole_numbers(shape) or len(shape) > MOST_DIMENSIONS:
-        raise AdapterFileError(path, key=name, expected=f"a shape of at most {MOST_DIMENSIONS} sizes", found=shape)
+        raise _HeaderError(name, f"a shape of at most {MOST_DIMENSIONS} sizes", shape)
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise AdapterFileError(path, key=name, expected="data_offsets [begin, end]", found=offsets)
-    bits = math.prod(shape) * _BITS[code]
-    if bits != 8 * (offsets[1] - offsets[0]):
-        raise AdapterFileError(
-            path,
-            key=name,
-            expected=f"{bits / 8:.0f} bytes for {code} of shape {shape}",
-            found=f"{offsets[1] - offsets[0]} bytes",
-        )
+        raise _HeaderError(name, "data_offsets [begin, end]", offsets)
+    bits, given = math.prod(shape) * _BITS[code], offsets[1] - offsets[0]
+    if bits != 8 * given:
+        raise _HeaderError(name, f"{-(-bits // 8)} bytes for {code} of shape {shape}", f"{given} bytes")
     return code, tuple(shape), offsets[0], offsets[1]
 
 
@@ -107,32 +127,35 @@ def _whole_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 
-def _check_cover(path: Path, spans: dict[str, tuple[str, tuple[int, ...], int, int]], size: int) -> None:
+def _check_cover(spans: dict[str, _Span], size: int) -> None:
     """The tensors must lie end to end and fill the file: no overlap, no hole, nothing beyond."""
     reached, before = 0, "the header"
     for name, (_, _, start, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if start != reached:
             what = f"byte {start}, overlapping {before}" if start < reached else f"byte {start}, after a hole"
-            raise AdapterFileError(path, key=name, expected=f"its data to begin at byte {reached}", found=what)
+            raise _HeaderError(name, f"its data to begin at byte {reached}", what)
         reached, before = end, name
         if end > size:
-            raise AdapterFileError(
-                path, key=name, expected=f"{end} bytes of data", found=f"{size}: the file is cut short"
-            )
+            raise _HeaderError(name, f"{end} bytes of data", f"{size}: the file is cut short")
     if reached != size:
-        raise AdapterFileError(path, expected=f"{reached} bytes of data", found=f"{size}")
+        raise _HeaderError("", f"{reached} bytes of data", f"{size}")
 
 
 def _load(path: Path, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray:
     stored = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "BOOL": "?"}.get(
         code, f"<{code[0].lower()}{_BITS[code] // 8}"
     )
+    values = np.empty(math.prod(shape), dtype=stored)
+    room, done = values.view(np.uint8).data, 0
     try:
-        values = np.fromfile(path, dtype=stored, count=math.prod(shape), offset=offset)
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            while done < len(room) and (count := file.readinto(room[done:])):
+                done += count
     except OSError as error:
         raise AdapterFileError(path, key=name, expected="its data", found=str(error)) from error
-    if values.size != math.prod(shape):
-        raise AdapterFileError(path, key=name, expected=f"{math.prod(shape)} values", found=f"{values.size}")
+    if done != len(room):
+        raise AdapterFileError(path, key=name, expected=f"{len(room)} bytes", found=f"{done}: the file was changed")
     if code == "BF16":  # the upper half of a float32
         values = (values.astype("<u4") << 16).view("<f4")
     elif code in ("F8_E4M3", "F8_E5M2"):

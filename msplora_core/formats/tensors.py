@@ -47,7 +47,7 @@ class Tensor:
         values = self.load()
         # A sum is NaN or infinite if one of its terms is; only then is it worth looking.
         with np.errstate(over="ignore", invalid="ignore"):
-            total = values.sum(dtype=np.float64)
+            total = values.sum(dtype=np.float32 if values.itemsize < 4 else None)
         if not np.isfinite(total) and not np.isfinite(values).all():
             raise self.error("finite numbers", "NaN or infinity")
         return values
