@@ -13,11 +13,19 @@ if TYPE_CHECKING:
 
     from msplora_analysis import Analysis
 
+_MEASURES_KEY = """\
+M_eff-k, the share of the k largest: high = simple; – where the rank is at most k (1 by definition), or all is zero.
+Entropy and stable rank: high = complex."""
+_COMPARISONS_KEY = """\
+values: how many leading singular values are compared. > 0: share of adjacent pairs further apart than its."""
+
 
 def svd(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="A run directory, or a folder of runs.")],
+    path: Annotated[
+        str, typer.Argument(metavar="RUN_OR_STUDY", help="A run, an adapter, or a folder of such; or a hub id.")
+    ],
     baseline: Annotated[
-        Path | None, typer.Option(help="A run, or a folder of runs, to compare with [default: the LoRA runs there].")
+        str | None, typer.Option(help="The same, to compare with [default: the LoRA runs in RUN_OR_STUDY].")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write [default: analysis/ in the run or study].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -36,6 +44,12 @@ def svd(
     average: Annotated[
         Literal["spectra", "measures"], typer.Option(help="Average singular values, then measure; or measures.")
     ] = "spectra",
+    module: Annotated[list[str] | None, typer.Option(help="Of adapters: only this module type; repeatable.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Of adapters: alpha, for files that do not hold it.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Of full fine-tunes: their base model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of adapters: name of the base model.")] = None,
+    task: Annotated[str | None, typer.Option(help="Of adapters: what they were trained on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of adapters: seed of the training.")] = None,
 ) -> None:
     """Measure every update's spectrum, draw the paper's Fig. 3 and Fig. 4, and say whether its claims hold here.
 
@@ -43,7 +57,7 @@ def svd(
     """
     import warnings
 
-    from msplora_analysis import analyse, write_analysis
+    from msplora_analysis import AdapterOptions, analyse, draw_figures, write_analysis
     from msplora_analysis.summary import to_json
     from msplora_cli.console import messages
 
@@ -51,9 +65,16 @@ def svd(
         warnings.simplefilter("always", category=UserWarning)
         warnings.simplefilter("always", category=RuntimeWarning)
         analysis = analyse(
-            path, baseline=baseline, scale=scale, lengths=lengths, floor=floor, epoch=epoch, average=average
+            path,
+            baseline=baseline,
+            scale=scale,
+            lengths=lengths,
+            floor=floor,
+            epoch=epoch,
+            average=average,
+            adapters=AdapterOptions(alpha, base, tuple(module or ()), model, task, seed),
         )
-        written = write_analysis(analysis, out, with_figures=figures)
+        written = write_analysis(analysis, out, figures=draw_figures(analysis) if figures else ())
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         messages().print(f"warning: {message}", markup=False, soft_wrap=True)
     if as_json:
@@ -70,9 +91,9 @@ def _print(analysis: Analysis) -> None:
 
     console = data()
     width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
-    console.print(_measures_table(analysis), width=width)
+    console.print(_measures_table(analysis), _MEASURES_KEY, "", width=width, sep="\n")
     if analysis.comparisons:
-        console.print(_comparisons_table(analysis), width=width)
+        console.print(_comparisons_table(analysis), _COMPARISONS_KEY, "", width=width, sep="\n")
     for line in [*map(str, analysis.claims), *(f"Note: {note}" for note in analysis.notes)]:
         console.print(line, markup=False, soft_wrap=True)
 
@@ -85,15 +106,13 @@ def _measures_table(analysis: Analysis) -> Table:
         "How concentrated each scale is",
         headers,
         left=len(names) - 1,
-        caption="M_eff-k, share of the k largest: high = simple; – where the rank is at most k, or all is zero. "
-        "entropy and stable rank: high = complex.",
     )
     for _, rows in analysis.final.groupby(["model", "method"], observed=True, sort=False):
         shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
         for _, row in shown.iterrows():
             ranks = _numbers(row, ["entropy_rank", "stable_rank"], 2)
             table.add_row(*(str(row[name]) for name in names), *_numbers(row, ratios, 3), *ranks)
-        table.add_section()
+        table.add_row()
     return table
 
 
@@ -104,8 +123,6 @@ def _comparisons_table(analysis: Analysis) -> Table:
         "How far apart adjacent layers are: mean KL in nats, both directions",
         [*names, "values", "KL", "baseline's", "difference", "> 0"],
         left=len(names),
-        caption="values: how many leading singular values are compared. > 0: share of adjacent pairs that are "
-        "further apart than the baseline's.",
     )
     for one in analysis.comparisons:
         adjacent = one.adjacent
@@ -123,12 +140,12 @@ def _comparisons_table(analysis: Analysis) -> Table:
     return table
 
 
-def _table(title: str, headers: list[str], *, left: int, caption: str) -> Table:
+def _table(title: str, headers: list[str], *, left: int) -> Table:
     """A table with so many columns of words, the rest numbers."""
     from rich.table import Table
 
-    table = Table(title=title, caption=caption, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify = "left"
     for place, header in enumerate(headers):
         table.add_column(header, justify="left" if place < left else "right", no_wrap=True)
     return table

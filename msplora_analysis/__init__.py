@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     )
     from msplora_analysis.layers import adjacent_kl, layer_divergences
     from msplora_analysis.measures import average_spectra, common_epochs, last_epochs, measure
-    from msplora_analysis.plots import plot_effective_rank, plot_kl_difference, plot_pairwise_kl, plot_svd_heatmaps
+    from msplora_analysis.plots import (
+        draw_figures,
+        plot_effective_rank,
+        plot_kl_difference,
+        plot_pairwise_kl,
+        plot_svd_heatmaps,
+    )
     from msplora_analysis.report import write_analysis
+    from msplora_analysis.sources import AdapterOptions
     from msplora_analysis.summary import summary
     from msplora_analysis.table import SkippedWarning, load_spectra
 
 _HOME = {
+    "AdapterOptions": "sources",
     "Analysis": "analysis",
     "Comparison": "comparison",
     "InfiniteDivergenceWarning": "kernels",
@@ -37,6 +45,7 @@ _HOME = {
     "average_spectra": "measures",
     "common_epochs": "measures",
     "compare": "comparison",
+    "draw_figures": "plots",
     "effective_rank_ratio": "kernels",
     "energy_rank": "kernels",
     "entropy_rank": "kernels",
@@ -59,6 +68,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AdapterOptions",
     "Analysis",
     "Comparison",
     "InfiniteDivergenceWarning",
@@ -68,6 +78,7 @@ __all__ = [
     "average_spectra",
     "common_epochs",
     "compare",
+    "draw_figures",
     "effective_rank_ratio",
     "energy_rank",
     "entropy_rank",

@@ -12,6 +12,7 @@ from msplora_analysis.claims import Claim, complexity_claims, distance_claim
 from msplora_analysis.comparison import Comparison, Lengths, compare
 from msplora_analysis.layers import LayerDivergence, layer_divergences
 from msplora_analysis.measures import Average, average_spectra, common_epochs, last_epochs, measure
+from msplora_analysis.sources import AdapterOptions
 from msplora_analysis.table import load_spectra
 from msplora_core.errors import ComparisonError, ParameterError
 
@@ -67,19 +68,21 @@ def analyse(
     floor: float | None = None,
     epoch: int | None = None,
     average: Average = "spectra",
+    adapters: AdapterOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Measure a run or a study, and hold its methods against the baseline.
 
     Args:
-        path: a run directory, or a folder of runs.
-        baseline: a run, or a folder of runs, to compare with; the LoRA runs in `path` where not given.
+        path: a run, an adapter, or a folder of such (see `load_spectra`).
+        baseline: the same, to compare with; the LoRA runs in `path` where not given.
         scale: from which comparison the second claim is read, and which the pictures show: `layer` (each
             layer's own component) or `total` (all that acts on a layer).
         lengths: how spectra of unequal length are compared (see `compare`).
         floor: raises small singular values before a divergence is taken (see `spectral_kl`).
         epoch: which epoch to compare and to tabulate; each run's last where not given.
         average: singular values first (`spectra`) or measures first (see `measure`).
+        adapters: what adapters that this toolkit did not train leave open (see `load_spectra`).
         progress: called after each run read, with the number read and of all.
 
     Returns:
@@ -92,9 +95,9 @@ def analyse(
     """
     if scale not in _SCALES:
         raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
-    table = load_spectra(path, progress=progress)
+    table = load_spectra(path, adapters=adapters, progress=progress)
     final = _at(table, epoch)
-    tables = [table] if baseline is None else [table, load_spectra(baseline)]
+    tables = [table] if baseline is None else [table, load_spectra(baseline, adapters=adapters)]
     if baseline is None:
         comparisons, notes = _with_lora(final, lengths, floor)
     else:
@@ -112,7 +115,7 @@ def analyse(
         layers=[one for each in _SCALES for one in layer_divergences(final, scale=each, floor=floor)],
         comparisons=comparisons,
         claims=claims,
-        notes=notes + _epoch_notes(table, trajectory, final),
+        notes=_notes(tables) + notes + _epoch_notes(final),
         skipped=[message for each in tables for message in each.attrs["skipped"]],
         failed=[run for each in tables for run in each.attrs["failed"]],
         average=average,
@@ -180,7 +183,11 @@ def _words(column: Series[Any]) -> list[str]:
     return [str(value) for value in column.unique() if str(value)]
 
 
-def _epoch_notes(table: DataFrame, trajectory: DataFrame, final: DataFrame) -> list[str]:
+def _notes(tables: list[DataFrame]) -> list[str]:
+    return list(dict.fromkeys(note for table in tables for note in table.attrs["notes"]))
+
+
+def _epoch_notes(final: DataFrame) -> list[str]:
     notes = []
     for names, rows in final.groupby(["model", "method"], observed=True, sort=False):
         epochs = rows["epoch"].unique()

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.figures import figures, saved
 from msplora_analysis.summary import to_json
 from msplora_core.errors import FileError
 from msplora_core.snapshots.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
 
 
+DPI = 300
+
+
 def write_analysis(
-    analysis: Analysis, out: str | os.PathLike[str] | None = None, *, with_figures: bool = True
+    analysis: Analysis, out: str | os.PathLike[str] | None = None, *, figures: Iterable[tuple[str, Figure]] = ()
 ) -> list[Path]:
     """Write an analysis to a folder, replacing files of the same names.
 
@@ -41,12 +45,13 @@ def write_analysis(
     | summary.json | `summary(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
-    method; with several stacks of layers the module types stand last.
+    method; with several stacks of layers in one method the first module type of the stack stands last; with
+    several ranks at one scale fig3 is drawn for each; with more than four methods m-eff is.
 
     Args:
         analysis: what `analyse` found.
-        out: the folder; `analysis` in the run or study where not given.
-        with_figures: whether to draw the pictures.
+        out: the folder; `analysis` in the run or study, or beside a single file, where not given.
+        figures: names and pictures to save: `draw_figures(analysis)`.
 
     Returns:
         The files written.
@@ -54,10 +59,10 @@ def write_analysis(
     Raises:
         FileError: if the folder cannot be written to.
     """
-    folder = Path(out) if out is not None else analysis.path / "analysis"
+    folder = Path(out) if out is not None else _home(analysis.path)
     written = []
     try:
-        for name, data in _files(analysis, with_figures):
+        for name, data in _files(analysis, figures):
             write_atomically(folder / name, data)
             written.append(folder / name)
     except OSError as error:
@@ -66,11 +71,17 @@ def write_analysis(
     return written
 
 
-def _files(analysis: Analysis, with_figures: bool) -> Iterator[tuple[str, bytes]]:
-    if with_figures:
-        for name, figure in figures(analysis):
-            yield f"{name}.png", saved(figure, "png")
-            yield f"{name}.pdf", saved(figure, "pdf")
+def _home(path: Path) -> Path:
+    """Where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
+    if path.is_file():
+        path = path.parent
+    return path / "analysis" if path.is_dir() else Path("analysis")
+
+
+def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, bytes]]:
+    for name, figure in figures:
+        yield f"{name}.png", _saved(figure, "png")
+        yield f"{name}.pdf", _saved(figure, "pdf")
     for name, table in _tables(analysis):
         yield f"{name}.csv", table.to_csv(index=False).encode()
     yield "summary.json", to_json(analysis).encode()
@@ -116,3 +127,14 @@ def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
         value = getattr(source, column)
         table.insert(place, column, "+".join(value) if column == "modules" else value)
     return table
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    """A picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType."""
+    import matplotlib
+
+    buffer = BytesIO()
+    # A hyphen for a minus: signs beyond Latin-1 would need a second copy of the font, the slowest part of a PDF.
+    with matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else None)
+    return buffer.getvalue()
