@@ -35,14 +35,16 @@ class MSPLoraConfig(PeftConfig):
         rank_pattern: ranks of the modules whose path a pattern matches (matched as PEFT matches them). A pattern
             matches all layers of a module type or none, since they share.
         alpha_pattern: α, one or three, of the modules whose path a pattern matches.
-        fan_in_fan_out: has no effect; which weights lie transposed (GPT-2's `Conv1D`) is seen from the module.
+        fan_in_fan_out: whether adapted weights lie transposed, as GPT-2's `Conv1D` has them; filled in when the
+            adapter is attached, since each module shows it.
         modules_to_save: modules to train whole and to save with the adapter.
         layers_to_transform: layers to adapt, by index.
         layers_pattern: name of the list of layers that `layers_to_transform` counts in.
         placement: where each adapted module stands; filled in when the adapter is attached, whatever it was, and
             saved with it, so that `adapter_config.json` and the tensors can be read without the model. By path:
             `module` (name of the module type; modules of the same name share), `layer` (index in its stack; null
-            outside any, and then there is a layer component only), `group`, and per scale `scaling`. The file
+            outside any, and then there is a layer component only), `group`, per scale `scaling`, and `embedding`
+            for an embedding, whose matrices are those of its transpose. The file
             holds each component once, as `base_model.model.<path>.msplora_<scale>.A` (r × in) and `.B` (out × r),
             under the first of the paths that it serves. A path is served, at the global scale, by the component
             of its module; at the mid scale, by that of its module and group; at the layer scale, by its own.

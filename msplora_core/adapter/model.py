@@ -11,6 +11,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.factors import Factors
@@ -83,6 +84,7 @@ class MSPLoraModel(BaseTuner):
             self._sites = self._plan(config)
         site = self._sites[current_key]
         layer = target if isinstance(target, MSPLoraLayer) else self._new_layer(target, adapter_name)
+        config.fan_in_fan_out |= isinstance(layer.get_base_layer(), Conv1D)
         components = {scale: self._component(site, scale, layer, config) for scale in site.rank}
         layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.inference_mode)
         if layer is not target:
@@ -189,10 +191,6 @@ def _paths_of(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
 
 def _target_names(model: nn.Module) -> str:
     """The names by which a model's modules can be targeted."""
-    kinds = (nn.Linear, nn.Embedding)
-    names = {
-        path.rpartition(".")[2]
-        for path, module in model.named_modules()
-        if isinstance(module, kinds) or type(module).__name__ == "Conv1D"
-    }
+    kinds = (nn.Linear, nn.Embedding, Conv1D)
+    names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, kinds)}
     return ", ".join(sorted(name for name in names if not name.isdecimal())) or "none can be adapted"

@@ -34,6 +34,7 @@ class Site:
         ranks: ranks of (global, mid, layer), 0 for a scale that does not serve it.
         alpha: α of (global, mid, layer).
         use_rslora: whether √r stands for r in the scaling.
+        embedding: whether the module is an embedding.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Site:
     ranks: tuple[int, int, int]
     alpha: tuple[float, float, float]
     use_rslora: bool
+    embedding: bool = False
 
     @property
     def rank(self) -> dict[str, int]:
@@ -64,7 +66,8 @@ class Site:
 
     def record(self) -> dict[str, Any]:
         """What `MSPLoraConfig.placement` says of it."""
-        return {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
+        record = {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
+        return record | {"embedding": True} if self.embedding else record
 
 
 def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) -> dict[str, Site]:
@@ -98,7 +101,7 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
             f"{', '.join(split)}: shapes differ between layers, so that only layers of the same shape share",
             stacklevel=2,
         )
-    return {path: sites[path] for path in paths}
+    return {path: replace(sites[path], embedding=_is_embedding(model.get_submodule(path))) for path in paths}
 
 
 def _plan_type(
@@ -185,13 +188,21 @@ def _stack_length(path: str, lists: dict[str, int]) -> int:
     return next((lists[name] for name in sorted(lists, key=len) if path.startswith(f"{name}.")), 0)
 
 
+def _base(module: nn.Module) -> nn.Module:
+    return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+
+
+def _is_embedding(module: nn.Module) -> bool:
+    return isinstance(_base(module), nn.Embedding)
+
+
 def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
     """Input and output size of a module to be adapted.
 
     Raises:
         ParameterError: if its kind cannot be adapted.
     """
-    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    base = _base(module)
     if quantization_backend(base) is not None:
         return _get_in_out_features(base)
     # The output projection of `nn.MultiheadAttention` is never called, so that an adapter on it would do nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -18,9 +18,8 @@ from msplora_core.adapter.layer import MSPLoraLayer  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _one_seed() -> Iterator[None]:
+def _one_seed() -> None:
     torch.manual_seed(0)
-    yield
 
 
 @pytest.fixture

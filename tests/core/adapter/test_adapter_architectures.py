@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from msplora_core.adapter import MSPLoraConfig, read_components
+from msplora_core.adapter import MSPLoraConfig, convert_to_lora, read_components
+from msplora_core.conversion import convert_adapter
 
 TEXT = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
 TOKENS = torch.randint(5, 40, (2, 6), generator=torch.Generator().manual_seed(0))
@@ -150,6 +151,23 @@ def test_trains_saves_loads_and_merges(architecture: Architecture, attach: Calla
         assert not torch.allclose(output(architecture.make(), architecture), before, atol=1e-3)
         merged = loaded.merge_and_unload()
         assert torch.allclose(output(merged, architecture), before, atol=1e-4, rtol=1e-4)
+
+
+def test_converts_to_plain_lora_live_and_on_the_disk(
+    architecture: Architecture, attach: Callable, tmp_path: Path
+) -> None:
+    model, _ = attach()
+    with torch.no_grad():
+        wanted = output(model, architecture)
+        converted = convert_to_lora(model)
+        assert torch.allclose(output(converted, architecture), wanted, atol=1e-4, rtol=1e-4)
+        assert torch.equal(output(model, architecture), wanted)
+        model.save_pretrained(tmp_path / "msplora")
+        modules = convert_adapter(tmp_path / "msplora", tmp_path / "lora")
+        assert {module.rank for module in modules} == {9}
+        loaded = PeftModel.from_pretrained(architecture.make(), tmp_path / "lora")
+        assert isinstance(loaded.peft_config["default"], LoraConfig)
+        assert torch.allclose(output(loaded, architecture), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_grouped_query_attention_has_a_shape_for_each_module_type() -> None:

@@ -56,7 +56,7 @@ def test_it_comes_back_from_a_file_as_it_was(tmp_path) -> None:
     config.save_pretrained(tmp_path)
     loaded = PeftConfig.from_pretrained(tmp_path)
     assert isinstance(loaded, MSPLoraConfig)
-    assert {k: v for k, v in loaded.to_dict().items()} == {k: v for k, v in config.to_dict().items()}
+    assert loaded.to_dict() == config.to_dict()
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "MSPLORA"
 
 

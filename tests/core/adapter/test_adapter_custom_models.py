@@ -11,8 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from msplora_core.adapter import MSPLoraConfig, read_components
+from msplora_core.adapter import MSPLoraConfig, convert_to_lora, read_components
 from msplora_core.adapter.factors import Factors
+from msplora_core.conversion import convert_adapter
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -68,7 +69,7 @@ INDICES = torch.randint(0, 30, (4, 9), generator=torch.Generator().manual_seed(0
 CASES = {
     "one linear": (Perceptron, FLOATS, {"target_modules": ["lin0"]}),
     "two linear": (Perceptron, FLOATS, {"target_modules": ["lin0", "lin1"]}),
-    "linear, dropout and alpha": (Perceptron, FLOATS, {"target_modules": ["lin0"], "lora_alpha": 32, "lora_dropout": 0.1}),
+    "linear, dropout": (Perceptron, FLOATS, {"target_modules": ["lin0"], "lora_alpha": 32, "lora_dropout": 0.1}),
     "linear, module to save": (Perceptron, FLOATS, {"target_modules": ["lin0"], "modules_to_save": ["lin1"]}),
     "linear, rank-stabilised": (Perceptron, FLOATS, {"target_modules": ["lin0"], "use_rslora": True}),
     "rank above the size": (Perceptron, FLOATS, {"target_modules": ["lin1"], "ranks": (0, 0, 24)}),
@@ -103,7 +104,7 @@ def test_a_fresh_adapter_changes_nothing(case: tuple) -> None:
 
 
 def test_only_the_adapter_is_trained(case: tuple) -> None:
-    make, x, settings = case
+    _, x, _ = case
     model = attach(case, init_lora_weights=True).train()
     before = {name: p.clone() for name, p in model.named_parameters()}
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -133,7 +134,7 @@ def test_saving_and_loading(case: tuple, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("safe", [False, True])
 def test_merging_and_unmerging(case: tuple, safe: bool) -> None:
-    make, x, _ = case
+    _, x, _ = case
     model = attach(case)
     wanted = model(x)
     model.merge_adapter(safe_merge=safe)
@@ -165,6 +166,16 @@ def test_the_update_of_each_layer_is_what_its_components_say(case: tuple) -> Non
             total = totals[path.rpartition(".")[2]]
             dense = total.scaling * total.B @ total.A
             assert abs((dense.T if module.transposed else dense) - update).max() < 1e-5 * abs(update).max()
+
+
+def test_conversion_to_plain_lora(case: tuple, tmp_path: Path) -> None:
+    make, x, _ = case
+    model = attach(case)
+    wanted = model(x)
+    assert torch.allclose(convert_to_lora(model)(x), wanted, **CLOSE)
+    model.save_pretrained(tmp_path / "msplora")
+    convert_adapter(tmp_path / "msplora", tmp_path / "lora")
+    assert torch.allclose(PeftModel.from_pretrained(make(), tmp_path / "lora")(x), wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("kind", [Perceptron, Transposed, Embedded])

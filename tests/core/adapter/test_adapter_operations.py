@@ -354,7 +354,7 @@ def test_safe_merge_refuses_a_broken_adapter_and_keeps_the_weight(adapted: Calla
     layer = model.base_model.model.roberta.encoder.layer[0].attention.self.query
     weight = layer.base_layer.weight.clone()
     layer.msplora_layer["default"].A.data[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="NaNs detected in the merged weights. The adapter default seems to be broken"):
+    with pytest.raises(ValueError, match="The adapter default seems to be broken"):
         model.merge_and_unload(safe_merge=True)
     assert torch.equal(layer.base_layer.weight, weight)
 

@@ -89,7 +89,8 @@ def test_a_scale_of_rank_zero_is_left_out(ranks: tuple[int, int, int]) -> None:
     model = get_peft_model(Stack([8] * 6), MSPLoraConfig(target_modules=["up"], ranks=ranks, groups=3))
     units = {scale: len(keys(model, scale)) for scale in ("global", "mid", "layer")}
     assert units == {
-        scale: n if rank else 0 for (scale, n), rank in zip({"global": 1, "mid": 3, "layer": 6}.items(), ranks)
+        scale: n if rank else 0
+        for (scale, n), rank in zip({"global": 1, "mid": 3, "layer": 6}.items(), ranks, strict=True)
     }
     model(torch.randn(2, 8)).sum().backward()
 
