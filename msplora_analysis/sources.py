@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from msplora_core.components import component_spectra
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, recognise_run
+from msplora_core.formats.runs import within
 from msplora_core.snapshots import RunDirectory
 
 Epochs = Iterator[tuple[int, Mapping[str, NDArray[np.float64]]]]
@@ -90,7 +91,7 @@ def find_sources(
     """The sources at or below a path, named by where they lie in it, in natural order.
 
     A source's own folder is not searched for more, hidden folders are left out, and links to folders are
-    followed only where they lead straight to a source.
+    followed only where they lead straight to a source: to a run anywhere, to an adapter within the folder.
 
     Args:
         path: a run, an adapter, or a study: a folder with such at any depth; or an adapter's hub id.
@@ -133,6 +134,8 @@ def _below(folder: Path, root: Path, options: AdapterOptions) -> Iterator[tuple[
         path = Path(entry.path)
         opened = _recognised(path, options)
         if opened is not None:
+            if entry.is_symlink() and not RunDirectory.is_run(path):  # a stranger's adapter does not lead elsewhere
+                opened = within(root, path, opened)
             yield path.relative_to(root).as_posix(), opened
         elif not entry.is_symlink():
             yield from _below(path, root, options)

@@ -39,3 +39,13 @@ def first_present(folder: Path, *names: str) -> Path | None:
         if (folder / name).is_file() or (folder / name).is_symlink():
             return inside(folder, name)
     return None
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Refuse what is no plain file: a folder, or a pipe that would be waited for without end.
+
+    Raises:
+        AdapterFileError: unless it is a file.
+    """
+    if not path.is_file():
+        raise AdapterFileError(path, expected=expected, found="no file" if path.exists() else "nothing there")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import AdapterFileError
+from msplora_core.formats.folder import check_file
 
 LARGEST_FILE = 2**25
 """Bytes. A trainer's state of a long training has a few million."""
@@ -19,6 +20,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         AdapterFileError: if the file is missing, too large, no UTF-8, no JSON (NaN and infinity are none), or
             holds no object.
     """
+    check_file(path, "a JSON file")
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.folder import inside
@@ -84,7 +85,7 @@ def task_and_seed(path: Path) -> tuple[str, int | None]:
 
 
 def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
-    """The trainings at or below a path, in the order of their names; links to folders are not followed.
+    """The trainings at or below a path, by name; links are followed where they lead straight to one.
 
     Args:
         path: an adapter's folder or file, a folder of checkpoints, or a folder with such at any depth.
@@ -97,8 +98,33 @@ def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
         return [opened]
     if not path.is_dir():
         return []
-    below = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
-    return [run for entry in below if entry.is_file() or not entry.is_symlink() for run in find_runs(entry)]
+    found = []
+    for entry in sorted(path.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_symlink():
+            found += find_runs(entry)
+        elif (opened := recognise_run(entry)) is not None:
+            found.append(within(path, entry, opened))
+    return found
+
+
+Opened = TypeVar("Opened")
+
+
+def within(folder: Path, link: Path, opened: Callable[[], Opened]) -> Callable[[], Opened]:
+    """What opens a source that a link leads to, if that does not lead out of the folder: else it raises.
+
+    Example:
+        >>> within(Path("."), Path("adapter.safetensors"), lambda: "opened")()
+        'opened'
+    """
+
+    def checked() -> Opened:
+        inside(folder, str(link.relative_to(folder)))
+        return opened()
+
+    return checked
 
 
 def _single(path: Path) -> AdapterRun:

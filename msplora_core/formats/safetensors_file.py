@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import AdapterFileError
+from msplora_core.formats.folder import check_file
 from msplora_core.formats.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
 
 LARGEST_HEADER = 2**24
@@ -39,6 +40,7 @@ def read_safetensors(path: Path) -> TensorFile:
         AdapterFileError: if the header is cut short, no JSON, or lies about sizes; if tensors overlap, leave
             holes, reach beyond the file or bear one name.
     """
+    check_file(path, "a safetensors file")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

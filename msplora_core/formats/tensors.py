@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import AdapterFileError
+from msplora_core.formats.folder import check_file
 
 LONGEST_NAME = 500
 MOST_DIMENSIONS = 8
@@ -107,6 +108,7 @@ def read_tensor_file(path: Path) -> TensorFile:
     from msplora_core.formats.safetensors_file import read_safetensors
     from msplora_core.formats.torch_file import is_torch_file, read_torch_file
 
+    check_file(path, "a file of weights")
     try:
         with path.open("rb") as file:
             start = file.read(9)

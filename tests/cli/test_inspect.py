@@ -1,0 +1,95 @@
+"""`msplora-analyze inspect`."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from msplora_cli.app import app
+
+
+def write_adapter(folder, **config):
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for layer in range(3):
+        path = f"base_model.model.layers.{layer}.q_proj"
+        tensors[f"{path}.lora_A.weight"] = np.ones((2, 6), "f2")
+        tensors[f"{path}.lora_B.weight"] = np.ones((5, 2), "f2")
+    tensors["base_model.model.classifier.weight"] = np.ones((2, 5), "f2")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    content = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "base_model_name_or_path": "some/base", **config}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    return folder
+
+
+def inspect(*arguments):
+    return CliRunner().invoke(app, ["inspect", *map(str, arguments)], env={"COLUMNS": "120"})
+
+
+def test_says_what_was_recognised(tmp_path):
+    result = inspect(write_adapter(tmp_path / "lora", use_dora=True))
+    assert result.exit_code == 0
+    assert f"{tmp_path / 'lora'}: dora-r2 in the format of PEFT, of some/base" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if "q_proj" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "layer", "q_proj", "0-2", "5 × 6", "2", "1.5", "float16",
+    ]  # fmt: skip
+    assert "note: DoRA: the low-rank part only" in result.stdout
+    assert "note: Left aside, no part of the adapter: base_model.model.classifier.weight." in result.stdout
+
+
+def test_json_for_programs(tmp_path):
+    result = inspect(write_adapter(tmp_path / "lora"), "--json")
+    (adapter,) = json.loads(result.stdout)
+    assert (adapter["format"], adapter["method"], adapter["model"]) == ("PEFT", "lora-r2", "some/base")
+    assert adapter["modules"] == [
+        {"scale": "layer", "module": "q_proj", "units": [0, 1, 2], "shapes": [[5, 6]], "ranks": [2],
+         "scalings": [1.5], "dtypes": ["float16"]}
+    ]  # fmt: skip
+
+
+def test_a_bad_adapter_among_good_ones_is_reported_and_the_rest_shown(tmp_path):
+    write_adapter(tmp_path / "a")
+    (write_adapter(tmp_path / "b") / "adapter_config.json").write_text("{")
+    write_adapter(tmp_path / "c", peft_type="IA3")
+    write_adapter(tmp_path / "d")
+    result = inspect(tmp_path)
+    assert result.exit_code == 1
+    assert result.stdout.count("lora-r2 in the format of PEFT") == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert "b/adapter_config.json: expected JSON in UTF-8" in errors[0]
+    assert "the method IA3 multiplies the base model's weights" in errors[1]
+
+
+def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):
+    for step in (10, 20, 30):
+        write_adapter(tmp_path / f"checkpoint-{step}")
+    result = inspect(tmp_path)
+    assert "checkpoint-30: lora-r2" in result.stdout
+    assert "the last of 3 checkpoints: epochs 1-3" in result.stdout
+    assert "its 3 checkpoints are numbered, at steps 10, 20, 30." in result.stdout
+
+
+def test_alpha_for_files_that_do_not_hold_it(tmp_path):
+    save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
+    (adapter,) = json.loads(inspect(tmp_path / "sam.safetensors", "--alpha", 16, "--json").stdout)
+    assert adapter["modules"][0]["scalings"] == [8.0]
+
+
+@pytest.mark.parametrize("arguments", [["missing"], ["missing", "--json"]])
+def test_an_error_is_one_line_and_no_traceback(tmp_path, arguments):
+    command = [sys.executable, "-m", "msplora_cli", "inspect", *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "error: missing: expected an adapter's folder or file, or a hub id owner/name, found nothing there"
+    ]
+
+
+def test_help_has_an_example():
+    assert "Example: msplora-analyze inspect" in inspect("--help").stdout
