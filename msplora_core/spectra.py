@@ -19,6 +19,13 @@ The factor's relative error is about r·eps / eigenvalue; at 0.01 it stays near 
 _USABLE = 1e-4
 """The same, from which a first Cholesky factor serves to make the columns nearly orthonormal."""
 
+_BLOCK_ELEMENTS = 2**13
+"""Of the blocks of rows that Householder's QR works on: they fit the cache, and no BLAS shares so few among threads.
+
+Its threads would meet after every column, and on a busy machine wait for each other a hundred times longer than
+they compute.
+"""
+
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-200, 1e200
 """Outside these, squares of float64 columns lose digits to underflow or overflow."""
 
@@ -107,10 +114,25 @@ def _triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
     return _triangular_factor(M @ np.linalg.inv(R)) @ R
 
 
+def _householder_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R of M = Q·R by Householder's QR: of blocks of rows, then of their factors one on another.
+
+    As stable as that of the whole (TSQR; Demmel et al. 2012, arXiv 0808.2664).
+    """
+    count, rows, rank = M.shape
+    block = max(2 * rank, _BLOCK_ELEMENTS // rank)
+    while rows > block:
+        whole = rows - rows % block
+        factors = np.linalg.qr(M[:, :whole].reshape(count, -1, block, rank), mode="r")
+        M = np.concatenate([factors.reshape(count, -1, rank), M[:, whole:]], axis=1)
+        rows = M.shape[1]
+    return np.linalg.qr(M, mode="r")
+
+
 def _split(M: NDArray[np.float64], by_gram: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Householder's QR for the matrices that the Gram matrix would not serve, the fast route for the others."""
     R = np.empty((len(M), M.shape[-1], M.shape[-1]))
     if by_gram.any():
         R[by_gram] = _triangular_factor(M[by_gram])
-    R[~by_gram] = np.linalg.qr(M[~by_gram], mode="r")
+    R[~by_gram] = _householder_factor(M[~by_gram])
     return R

@@ -57,6 +57,15 @@ def test_ill_conditioned_factors(seed: int, decades_B: float, decades_A: float) 
     assert_agrees(low_rank_singular_values(B, A), dense(B, A))
 
 
+@pytest.mark.parametrize(("rows", "rank"), [(2049, 8), (1300, 40), (700, 64), (300, 100), (5000, 1)])
+def test_tall_ill_conditioned_factors_are_taken_in_blocks_of_rows(rows: int, rank: int) -> None:
+    rng = np.random.default_rng(7)
+    B, A = conditioned(rng, rows, rank, 12), conditioned(rng, 120, rank, 12).T
+    assert_agrees(low_rank_singular_values(B, A), dense(B, A))
+    B[:, -1] = B[:, 0]
+    assert_agrees(low_rank_singular_values(B, A), dense(B, A))
+
+
 @pytest.mark.parametrize("least", [0.011, 0.009, 1.1e-4, 0.9e-4])
 def test_each_side_of_the_borders_between_routes(least: float) -> None:
     """Two columns at an angle whose unit Gram matrix has just this least eigenvalue, 1 - cosine."""
