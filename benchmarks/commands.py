@@ -71,7 +71,7 @@ def adapter(bench: Bench) -> list[Line]:
 def figures(bench: Bench) -> list[Line]:
     """A study with all its figures."""
     study = apart("made:study", bench.folder / "study")
-    commands = {"ours": _command("svd", str(study)), "peer": _python("import matplotlib.pyplot, seaborn, pandas")}
+    commands = {"ours": _command("svd", str(study)), "peer": _python("import matplotlib, seaborn, pandas")}
     found = costs(bench, commands, rounds=5)
     return [
         Line(

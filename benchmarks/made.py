@@ -29,25 +29,23 @@ def ill_conditioned(size: Size, seed: int = 0) -> tuple[NDArray[np.float64], NDA
 
 def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> Path:
     """A PEFT LoRA adapter with query and value, float32 or bfloat16, in a folder made for it."""
-    from safetensors import serialize_file
+    import ml_dtypes
+    from safetensors.numpy import save_file
 
-    B, A = factors(size, seed)
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32)
+    B, A = (factor.astype(kind) for factor in factors(size, seed))
     layers, (query, value) = size.count // 2, ("query", "value") if size.width < 4096 else ("q_proj", "v_proj")
     paths = [f"base_model.model.model.layers.{i}.self_attn.{name}" for i in range(layers) for name in (query, value)]
-    tensors = {}
-    for path, b, a in zip(paths, B, A, strict=True):
-        for part, factor in (("A", a), ("B", b)):
-            shape, data = list(factor.shape), _bytes(factor, dtype)
-            tensors[f"{path}.lora_{part}.weight"] = {"dtype": dtype, "shape": shape, "data": data}
+    tensors = {
+        f"{path}.lora_{part}.weight": factor
+        for path, b, a in zip(paths, B, A, strict=True)
+        for part, factor in (("A", a), ("B", b))
+    }
     folder.mkdir(parents=True)
-    serialize_file(tensors, str(folder / "adapter_model.safetensors"))
+    save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": size.rank, "lora_alpha": 16, "target_modules": [query, value]}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
-
-
-def _bytes(factor: NDArray[np.float32], dtype: str) -> bytes:
-    return (factor.view(np.uint32) >> 16).astype(np.uint16).tobytes() if dtype == "bfloat16" else factor.tobytes()
 
 
 def folder_of_adapters(folder: Path, count: int) -> Path:
