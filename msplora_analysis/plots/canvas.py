@@ -111,7 +111,7 @@ def add_colour_bar(image: AxesImage, axes: list[Axes], bar: Axes | None, label: 
     colours = axes[0].figure.colorbar(image, cax=bar, ax=None if bar else axes)
     colours.set_label(label)
     colours.outline.set_linewidth(0.5)
-    colours.ax.ticklabel_format(axis="y", scilimits=(-1, 3))
+    colours.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
 
 
 def draw_heatmap(ax: Axes, values: NDArray[np.float64], **image: Any) -> AxesImage:

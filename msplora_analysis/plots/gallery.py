@@ -47,8 +47,8 @@ def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
         for names, spectra in analysis.spectra.groupby(["model", "method"], observed=True, sort=False):
             model, method = (str(part) for part in names)
             mixed = spectra.groupby("scale", observed=True)["rank"].nunique().max() > 1
-            for key, part in spectra.groupby("rank") if mixed else [("", spectra)]:  # a picture for each rank
-                rank = f"rank-{key}" if mixed else ""
+            for one_rank, part in spectra.groupby("rank") if mixed else [("", spectra)]:  # a picture for each rank
+                rank = f"rank-{one_rank}" if mixed else ""
                 axes = plot_svd_heatmaps(part, title=f"{method} {rank}".strip())
                 yield name("fig3", model, method, rank), _figure_of(axes[0])
         for one in analysis.layers:

@@ -1,0 +1,79 @@
+"""Studies made up for the tests: run directories with spectra that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msplora_core.pyramid import SCALES, Pyramid
+from msplora_core.snapshots import RunDirectory, RunRecord
+
+Spectra = dict[str, np.ndarray]
+
+
+def spectra_of(method: str, *, layers: int, modules: tuple[str, ...], epoch: int, seed: int) -> Spectra:
+    """Random spectra that grow with the epoch; the global scale's fall slowly, the layers' own fast."""
+    random = np.random.default_rng([seed, epoch, layers, *method.encode()])
+
+    def spectrum(rank: int, fall: float) -> np.ndarray:
+        return np.sort(epoch * np.exp(-fall * np.arange(rank)) * random.uniform(0.8, 1.2, rank))[::-1].copy()
+
+    found: Spectra = {}
+    name, *ranks = method.split("-")
+    for module in modules:
+        if name == "lora":
+            for layer in range(layers):
+                found[f"layer/{module}/{layer}"] = spectrum(int(ranks[0][1:]), 0.3)
+                found[f"total/{module}/{layer}"] = found[f"layer/{module}/{layer}"]
+            continue
+        pyramid = Pyramid(layers, tuple(map(int, ranks)), 3)
+        for scale, fall in zip(SCALES, (0.1, 0.3, 0.6), strict=True):
+            for unit in range(pyramid.units(scale)):
+                found[f"{scale}/{module}/{unit}"] = spectrum(pyramid.rank(scale), fall)
+        for layer in range(layers):
+            found[f"total/{module}/{layer}"] = spectrum(pyramid.rank("total"), 0.2)
+    return found
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
+    def make(
+        name: str = "run",
+        method: str = "lora-r8",
+        *,
+        task: str = "mrpc",
+        seed: int | None = 0,
+        model: str = "minilm",
+        layers: int = 6,
+        modules: tuple[str, ...] = ("query", "value"),
+        epochs: int = 3,
+        spectra: Callable[[int], Spectra] | None = None,
+    ) -> RunDirectory:
+        run = RunDirectory(tmp_path / name)
+        run.write_record(
+            RunRecord(method=method, model=model, task=task, seed=seed, layers=layers, modules=list(modules))
+        )
+        for epoch in range(epochs + 1):
+            known = seed or 0
+            made = (
+                spectra(epoch)
+                if spectra
+                else spectra_of(method, layers=layers, modules=modules, epoch=epoch, seed=known + len(task))
+            )
+            run.write_epoch(epoch, step=10 * epoch, spectra=made)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def study(make_run: Callable[..., RunDirectory], tmp_path: Path) -> Path:
+    """Two tasks, two seeds, three methods."""
+    for task in ("mrpc", "stsb"):
+        for seed in (0, 1):
+            for method in ("lora-r8", "msplora-8-4-2", "msplora-8-8-8"):
+                make_run(f"study/{task}/{method}/seed-{seed}", method, task=task, seed=seed)
+    return tmp_path / "study"
