@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from functools import cache, lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32
 _WORDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
           "F8_E5M2": "float8_e5m2", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
           "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}  # fmt: skip
+_STORED = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "BOOL": "?"}
+_BLOCK = 2**18
+_OPENINGS = count()
 
 _Span = tuple[str, tuple[int, ...], int, int]
 """Type code, shape, and where its data begin and end."""
@@ -61,9 +65,9 @@ def read_safetensors(path: Path) -> TensorFile:
         spans, metadata = check(text, size - 8 - length)
     except _HeaderError as error:
         raise AdapterFileError(path, key=error.key, expected=error.expected, found=error.found) from error
-    tensors = {}
+    tensors, opened = {}, next(_OPENINGS)
     for name, (code, shape, start, _) in spans.items():
-        load = partial(_load, path, name, code, shape, 8 + length + start)
+        load = partial(_load, path, opened, name, code, shape, 8 + length + start)
         tensors[name] = Tensor(path, name, shape, _WORDS.get(code, code.lower()), load)
     return TensorFile(path, tensors, metadata)
 
@@ -143,26 +147,42 @@ def _check_cover(spans: dict[str, _Span], size: int) -> None:
         raise _HeaderError("", f"{reached} bytes of data", f"{size}")
 
 
-def _load(path: Path, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray:
-    stored = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "BOOL": "?"}.get(
-        code, f"<{code[0].lower()}{_BITS[code] // 8}"
-    )
-    values = np.empty(math.prod(shape), dtype=stored)
-    room, done = values.view(np.uint8).data, 0
+def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray:
+    stored = np.dtype(_STORED.get(code, f"<{code[0].lower()}{_BITS[code] // 8}"))
+    size = math.prod(shape) * stored.itemsize
+    first, last = offset // _BLOCK, (offset + size - 1) // _BLOCK
     try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            while done < len(room) and (count := file.readinto(room[done:])):
-                done += count
+        if first == last:  # small tensors lie together, and are read together
+            data, start = _block(path, opened, first), offset - first * _BLOCK
+        else:
+            data, start = _bytes(path, offset, size), 0
     except OSError as error:
         raise AdapterFileError(path, key=name, expected="its data", found=str(error)) from error
-    if done != len(room):
-        raise AdapterFileError(path, key=name, expected=f"{len(room)} bytes", found=f"{done}: the file was changed")
+    if len(data) - start < size:
+        found = f"{max(0, len(data) - start)}: the file was changed"
+        raise AdapterFileError(path, key=name, expected=f"{size} bytes", found=found)
+    values = np.frombuffer(data, stored, math.prod(shape), start)
     if code == "BF16":  # the upper half of a float32
         values = (values.astype("<u4") << 16).view("<f4")
     elif code in ("F8_E4M3", "F8_E5M2"):
         values = _float8_values(code)[values]
     return values.reshape(shape)
+
+
+@lru_cache(maxsize=2)
+def _block(path: Path, opened: int, number: int) -> bytearray:
+    """A stretch of a file. `opened` tells one opening from another: the file may have changed since."""
+    return _bytes(path, number * _BLOCK, _BLOCK)
+
+
+def _bytes(path: Path, offset: int, size: int) -> bytearray:
+    """So many bytes of a file, fewer where it ends."""
+    room, done = bytearray(size), 0
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while done < size and (more := file.readinto(memoryview(room)[done:])):
+            done += more
+    return room[:done] if done < size else room
 
 
 @cache
