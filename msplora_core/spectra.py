@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +31,8 @@ they compute.
 
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-200, 1e200
 """Outside these, squares of float64 columns lose digits to underflow or overflow."""
+
+_qr: Any = partial(np.linalg.qr, mode="r")  # numpy's type stubs know of the other modes only
 
 
 def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0) -> NDArray[np.float64]:
@@ -95,11 +100,11 @@ def _triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
     second Gram matrix (CholeskyQR2); at zero, Householder's QR does it.
     """
     if M.shape[-2] < M.shape[-1]:
-        return np.linalg.qr(M, mode="r")
+        return _qr(M)
     with np.errstate(over="ignore", under="ignore"):
         gram = M.swapaxes(-1, -2) @ M
     squares = np.diagonal(gram, axis1=-2, axis2=-1)
-    sound = ((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE)).all(axis=-1)
+    sound = np.asarray(((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE)).all(axis=-1))
     if not sound.all():
         return _split(M, sound)
     norms = np.sqrt(squares)
@@ -123,10 +128,10 @@ def _householder_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
     block = max(2 * rank, _BLOCK_ELEMENTS // rank)
     while rows > block:
         whole = rows - rows % block
-        factors = np.linalg.qr(M[:, :whole].reshape(count, -1, block, rank), mode="r")
+        factors = _qr(M[:, :whole].reshape(count, -1, block, rank))
         M = np.concatenate([factors.reshape(count, -1, rank), M[:, whole:]], axis=1)
         rows = M.shape[1]
-    return np.linalg.qr(M, mode="r")
+    return _qr(M)
 
 
 def _split(M: NDArray[np.float64], by_gram: NDArray[np.bool_]) -> NDArray[np.float64]:
