@@ -120,6 +120,14 @@ def train(
         ),
     ] = None,
     weight_decay: Annotated[float | None, typer.Option(show_default="0.1", rich_help_panel=_TRAINING)] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Train MSPLoRA scale by scale, in phases of equal length: global,mid,layer or global,mid+layer.",
+            show_default="all at once",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.", rich_help_panel=_TRAINING)] = False,
 ) -> None:
     """Train LoRA and MSPLoRA on GLUE tasks and record the spectra of every epoch.
@@ -133,7 +141,8 @@ def train(
         if name == "lora":
             variants += [{"method": name, "rank": one} for one in rank or [8]]
         else:
-            variants += [{"method": name, "ranks": three_ranks(one)} for one in ranks or ["8,4,2"]]
+            phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
+            variants += [{"method": name, "ranks": three_ranks(one), "schedule": phases} for one in ranks or ["8,4,2"]]
     given = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -43,6 +43,8 @@ class RunConfig:
         max_length: tokens of an example; longer ones are cut.
         max_train_examples: a fixed random choice of so many; all where not given.
         bf16: autocast to bfloat16.
+        schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
+            that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
 
     Raises:
         ParameterError: for a value that it cannot have.
@@ -75,6 +77,7 @@ class RunConfig:
     max_length: int = 256
     max_train_examples: int | None = None
     bf16: bool = False
+    schedule: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", task_named(self.task).name)
@@ -102,6 +105,17 @@ class RunConfig:
             raise ParameterError("weight_decay", expected="a number of at least 0", found=self.weight_decay)
         if not 0 <= self.seed < 2**32:
             raise ParameterError("seed", expected="0 to 4294967295", found=self.seed)
+        if self.schedule is not None:
+            self._check_schedule(self.schedule)
+
+    def _check_schedule(self, phases: tuple[tuple[str, ...], ...]) -> None:
+        present = [scale for scale, rank in zip(SCALES, self.ranks, strict=True) if rank]
+        if self.method != "msplora":
+            raise ParameterError("schedule", expected="none, for a method without scales", found=phases)
+        if not phases or not all(phase and set(phase) <= set(present) for phase in phases):
+            raise ParameterError("schedule", expected=f"phases of the scales {', '.join(present)}", found=phases)
+        if len(phases) > self.epochs:
+            raise ParameterError("schedule", expected=f"at most {self.epochs} phases, one an epoch", found=phases)
 
     @property
     def method_name(self) -> str:

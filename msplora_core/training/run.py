@@ -17,9 +17,10 @@ from msplora_core.training.checkpoints import MarkCheckpoints, SaveAdapter, last
 from msplora_core.training.config import RunConfig
 from msplora_core.training.data import read_task
 from msplora_core.training.models import attach_adapter, load_base, model_label, packaged_model, quiet_transformers
-from msplora_core.training.processes import is_lost_connection, wait_for_all
+from msplora_core.training.processes import is_lost_connection, started_processes, wait_for_all
 from msplora_core.training.progress import TrainingProgress
 from msplora_core.training.recording import SpectralSnapshotCallback, describe_run
+from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import TASKS
 from msplora_core.training.trainer import AdapterTrainer, task_metrics
 
@@ -73,17 +74,16 @@ def train_run(
         encoded = EncodedExamples(train.subset(config.max_train_examples), tokenizer, config.max_length)
         encoded_dev = EncodedExamples(dev, tokenizer, config.max_length).by_length()
         model = attach_adapter(config, base)
-        steps = config.epochs * -(-len(encoded) // config.batch_size)
-        arguments = _arguments(config, run, steps)
+        arguments = _arguments(config, run, len(encoded))
         batches = LengthBatches(
             encoded.lengths, config.batch_size, config.seed, arguments.process_index, arguments.world_size
         )
+        _check_shares(batches, config.batch_size)
         wait_for_all()  # every process has looked at the folder before one of them writes there
         checkpoint = last_checkpoint(run)
         if arguments.process_index == 0:
             _open(run, config, model, checkpoint)
         wait_for_all()
-        progress = TrainingProgress(config.name, task.metric)
         trainer = AdapterTrainer(
             model=model,
             args=arguments,
@@ -92,28 +92,42 @@ def train_run(
             eval_dataset=encoded_dev,
             data_collator=Padding(tokenizer.pad_token_id),
             compute_metrics=task_metrics(task),
-            callbacks=[
-                MarkCheckpoints(),
-                SaveAdapter(run),
-                SpectralSnapshotCallback(run),
-                *([progress] if callbacks is None else callbacks),
-            ],
+            callbacks=[MarkCheckpoints(), SaveAdapter(run), SpectralSnapshotCallback(run)],
         )
         trainer.remove_callback(PrinterCallback)
-        if arguments.process_index:
-            set_seed(config.seed + arguments.process_index)  # each process its own dropout
+        if config.schedule:
+            trainer.add_callback(ScaleSchedule(config.schedule))
+        progress = TrainingProgress(config.name, task.metric)
+        for callback in [progress] if callbacks is None else callbacks:
+            trainer.add_callback(callback)
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except RuntimeError as error:
-            if arguments.world_size > 1 and is_lost_connection(error):
-                raise TrainingError(
-                    f"{run.path}: another process of the run ended, so it stops after step "
-                    f"{trainer.state.global_step}; what it recorded stays, and --resume goes on from there"
-                ) from error
-            raise
+            _train(trainer, run, checkpoint)
         finally:
             progress.close()
     return run
+
+
+def _train(trainer: AdapterTrainer, run: RunDirectory, checkpoint: Path | None) -> None:
+    if trainer.args.process_index:
+        set_seed(trainer.args.seed + trainer.args.process_index)  # each process its own dropout
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except RuntimeError as error:
+        if trainer.args.world_size > 1 and is_lost_connection(error):
+            raise TrainingError(
+                f"{run.path}: another process of the run ended, so this one stops at step "
+                f"{trainer.state.global_step}; what was recorded stays, and --resume goes on from there"
+            ) from error
+        raise
+
+
+def _check_shares(batches: LengthBatches, batch_size: int) -> None:
+    if len(batches.lengths) // len(batches) < batches.processes:
+        raise ParameterError(
+            "batch_size",
+            expected=f"batches of at least {batches.processes} examples, one a process",
+            found=f"{batch_size} of {len(batches.lengths)} examples",
+        )
 
 
 def check_place(config: RunConfig, *, resume: bool) -> str:
@@ -156,7 +170,8 @@ def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | N
     run.write_record(record)
 
 
-def _arguments(config: RunConfig, run: RunDirectory, steps: int) -> TrainingArguments:
+def _arguments(config: RunConfig, run: RunDirectory, examples: int) -> TrainingArguments:
+    steps = config.epochs * -(-examples // config.batch_size)
     return TrainingArguments(
         output_dir=str(run.checkpoints_path),
         num_train_epochs=config.epochs,
@@ -166,6 +181,8 @@ def _arguments(config: RunConfig, run: RunDirectory, steps: int) -> TrainingArgu
         warmup_steps=math.ceil(config.warmup * steps),
         weight_decay=config.weight_decay,
         bf16=config.bf16,
+        use_cpu=started_processes() > 1 and not torch.cuda.is_available(),  # else they would not find each other
+        ddp_find_unused_parameters=bool(config.schedule),
         seed=config.seed,
         eval_strategy="epoch",
         logging_strategy="epoch",

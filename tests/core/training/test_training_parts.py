@@ -115,6 +115,10 @@ def test_metrics_agree_with_their_definitions() -> None:
         ({"learning_rate": math.nan}, "learning_rate: expected a positive number, found nan"),
         ({"weight_decay": -1}, "weight_decay: expected a number of at least 0, found -1"),
         ({"seed": -1}, "seed: expected 0 to 4294967295, found -1"),
+        ({"schedule": (("middle",),)}, "schedule: expected phases of the scales global, mid, layer, found"),
+        ({"schedule": (("mid",),), "ranks": (8, 0, 2)}, "schedule: expected phases of the scales global, layer, found"),
+        ({"schedule": (("mid",),) * 11}, "schedule: expected at most 10 phases, one an epoch, found"),
+        ({"schedule": (("mid",),), "method": "lora"}, "schedule: expected none, for a method without scales, found"),
     ],
 )
 def test_values_that_cannot_be(changes: dict[str, object], message: str) -> None:

@@ -230,3 +230,26 @@ def test_evaluation_is_that_of_the_saved_adapter(config: RunConfig, few: TaskDat
 def _written(config: RunConfig) -> str:
     values = {name: getattr(config, name) for name in ("task", "model", "epochs", "batch_size", "learning_rate")}
     return f"RunConfig(out={str(config.out)!r}, **{values!r})"
+
+
+def test_scales_train_on_schedule(config: RunConfig, few: TaskData) -> None:
+    config = replace(config, epochs=3, schedule=(("global",), ("mid",), ("layer",)))
+    run = train_run(config, data=few, callbacks=())
+    largest = [
+        {scale: max(s[0] for key, s in snapshot.spectra.items() if key.startswith(scale)) for scale in scales}
+        for snapshot in run.snapshots()
+        for scales in [("global", "mid", "layer")]
+    ]
+    assert largest[1]["global"] > 0 == largest[1]["mid"] == largest[1]["layer"]
+    assert largest[2]["global"] == largest[1]["global"]
+    assert largest[2]["mid"] > 0 == largest[2]["layer"]
+    assert largest[3]["mid"] == largest[2]["mid"]
+    assert largest[3]["layer"] > 0
+    assert run.read_record().hyperparameters["schedule"] == [["global"], ["mid"], ["layer"]]
+
+
+def test_alpha_of_each_scale_and_rslora(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, alpha=(16, 8, 4), rslora=True, epochs=1), data=few, callbacks=())
+    configuration = run.read_record().configuration
+    assert configuration["lora_alpha"] == [16, 8, 4]
+    assert configuration["use_rslora"] is True
