@@ -8,9 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from msplora_core.components import ComponentKey, LowRankUpdate, Update
 from msplora_core.formats.tensors import Tensor
-from msplora_core.formats.updates import flattened
+from msplora_core.formats.updates import MOST_ELEMENTS, flattened
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,11 @@ def low_rank(
 ) -> StoredUpdate:
     """The update scaling·B·A; kernels of convolutions are flattened.
 
+    Where a convolution has groups, each group of outputs has its own ranks: B holds the blocks on its diagonal.
+
     Args:
         path: of the adapted module.
-        B: (out, r), or (out, r, 1, 1).
+        B: (out, r), or (out, r, 1, 1), or for groups (out, r/groups, 1, 1).
         A: (r, in), or (r, in, kernel height, kernel width).
         scaling: α/r.
         keys: as for `StoredUpdate`.
@@ -99,11 +104,25 @@ def low_rank(
         if len(tensor.shape) < 2 or not math.prod(tensor.shape):
             raise tensor.error("a matrix, or the kernel of a convolution", f"shape {list(tensor.shape)}")
     rank = A.shape[0]
-    if B.shape[1] != rank or math.prod(B.shape[2:]) != 1:
+    groups = rank // B.shape[1] if len(B.shape) > 2 and not rank % B.shape[1] else 1
+    if B.shape[1] * groups != rank or B.shape[0] % groups or math.prod(B.shape[2:]) != 1:
         raise B.error(f"shape [out, {rank}], to go with {A.name} of shape {list(A.shape)}", f"shape {list(B.shape)}")
+    if groups > 1 and B.shape[0] * rank > MOST_ELEMENTS:
+        raise B.error(f"at most {MOST_ELEMENTS} numbers with its {groups} groups apart", B.shape[0] * rank)
     shape = (B.shape[0], math.prod(A.shape[1:]))
 
     def load() -> Update:
-        return LowRankUpdate(flattened(B.read()), flattened(A.read()), scaling)
+        left = flattened(B.read())
+        return LowRankUpdate(_block_diagonal(left, groups) if groups > 1 else left, flattened(A.read()), scaling)
 
     return StoredUpdate(path, shape, rank, scaling, A.dtype, load, keys)
+
+
+def _block_diagonal(B: NDArray, groups: int) -> NDArray:
+    """The blocks (out/groups, r/groups) that lie in B one below the other, as the diagonal of (out, r)."""
+    rows, columns = B.shape[0] // groups, B.shape[1]
+    whole = np.zeros((B.shape[0], columns * groups), dtype=B.dtype)
+    for group in range(groups):
+        block = slice(group * rows, (group + 1) * rows)
+        whole[block, group * columns : (group + 1) * columns] = B[block]
+    return whole

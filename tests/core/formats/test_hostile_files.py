@@ -247,6 +247,12 @@ def test_thin_factors_that_claim_much_take_little_memory(tmp_path):
         assert stored.load().singular_values()[0] == pytest.approx(400 * 2e4)
 
 
+def test_groups_of_a_convolution_that_claim_much_are_refused(tmp_path):
+    size = 30_000
+    save_file({A: np.ones((size, 1, 1, 1), "f4"), B: np.ones((size, 1, 1, 1), "f4")}, tmp_path / "x.safetensors")
+    refused(tmp_path / "x.safetensors", B, "expected at most 33554432 numbers with its 30000 groups apart")
+
+
 def test_factors_whose_product_is_too_large_are_refused(tmp_path):
     size = write_loha(tmp_path / "loha.safetensors", 20_000, 150)
     (stored,) = read_adapter(tmp_path / "loha.safetensors").updates

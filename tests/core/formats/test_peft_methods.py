@@ -117,6 +117,35 @@ def test_conv1d_embedding_and_convolution_equal_peft(tmp_path, dtype, kernel):
     assert modules["embed_tokens"].units == (0,)
 
 
+def test_convolutions_with_groups_equal_what_the_layer_does(tmp_path):
+    """PEFT has no weight update for them; its layers answer to unit inputs with the columns of one."""
+
+    class Grouped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(6, 12, (1, 2), groups=2, bias=False)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = peft.LoraConfig(r=4, lora_alpha=6, target_modules=["conv"], init_lora_weights=False)
+        model = peft.get_peft_model(Grouped(), config)
+    model.save_pretrained(tmp_path)
+    model.double()
+    with torch.no_grad():
+        units = torch.eye(12, dtype=torch.float64).reshape(12, 6, 1, 2)
+        added = model(units)
+        with model.disable_adapter():
+            added -= model(units)
+    expected = np.linalg.svd(added.reshape(12, 12).numpy(), compute_uv=False)[:4]
+    (stored,) = read_adapter(tmp_path).updates
+    assert stored.shape == (12, 12)
+    np.testing.assert_allclose(stored.load().singular_values(), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("initialisation", ["pissa", "olora"])
 def test_initialisations_that_change_the_base_are_named(tmp_path, initialisation):
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=initialisation)
@@ -182,6 +211,32 @@ def test_adalora_equals_peft_before_and_after_pruning(tmp_path):
 def test_loha_equals_peft(tmp_path, dtype, rank):
     config = peft.LoHaConfig(r=rank, alpha=7, target_modules=["q_proj", "v_proj"], alpha_pattern={"layers.1.v_proj": 3})
     agrees(tmp_path, saved(config, tmp_path, dtype=dtype, layers=3))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=2, lora_alpha=3, target_modules=["conv_1d", "conv_3d", "attention"]),
+        peft.LoHaConfig(r=2, alpha=3, target_modules=["conv_1d", "grouped"]),
+        peft.LoKrConfig(r=2, alpha=3, target_modules=["conv_1d", "grouped"], decompose_both=True),
+        peft.AdaLoraConfig(init_r=4, target_r=2, target_modules=["conv_2d"], total_step=10),
+        peft.LoraConfig(r=20, lora_alpha=3, target_modules=["narrow"]),
+    ],
+    ids=["lora", "loha", "lokr", "adalora", "rank above size"],
+)
+def test_unusual_layers_equal_peft(tmp_path, config, monkeypatch):
+    class Unusual(nn.Module):
+        def __init__(self, *_):
+            super().__init__()
+            self.conv_1d, self.conv_3d = nn.Conv1d(6, 10, 3), nn.Conv3d(4, 6, 2)
+            self.conv_2d, self.grouped = nn.Conv2d(6, 10, 3), nn.Conv2d(6, 12, 3, groups=2)
+            self.attention, self.narrow = nn.MultiheadAttention(8, 2), nn.Linear(6, 5)
+
+        def forward(self, x):
+            return x
+
+    monkeypatch.setitem(globals(), "Model", Unusual)
+    agrees(tmp_path, saved(config, tmp_path))
 
 
 @pytest.mark.parametrize("effective", [True, False])
