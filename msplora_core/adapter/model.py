@@ -22,6 +22,8 @@ from msplora_core.adapter.sites import Site, plan_sites
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES
 
+NEWER_PEFT = "install peft>=0.21"
+
 
 class MSPLoraModel(BaseTuner):
     """A model with MSPLoRA adapters. Made by `peft.get_peft_model`; see `MSPLoraConfig`."""
@@ -39,6 +41,10 @@ class MSPLoraModel(BaseTuner):
     ) -> None:
         """Attach an adapter: PEFT matches the modules, the plan made at the first of them says what serves each."""
         config = self.peft_config[adapter_name]
+        if config.bias != "none" and not hasattr(BaseTuner, "_get_learnable_bias_state_dict"):
+            raise ParameterError(
+                "bias", expected="none: this PEFT would not save it", found=config.bias, hint=NEWER_PEFT
+            )
         self._sites: dict[str, Site] | None = None
         self._components: dict[tuple[str, str, int], Factors] = {}
         self._given_paths = None if state_dict is None else _paths_of(state_dict, config)

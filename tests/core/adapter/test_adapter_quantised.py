@@ -45,11 +45,13 @@ def test_trains_saves_loads_and_merges(base, tmp_path: Path) -> None:
     model = get_peft_model(base(), config)
     assert quantization_backend(model.base_model.model.blocks[0]["lin"].get_base_layer()) is not None
     x = torch.randn(4, 64, device=DEVICE)
-    before = model(x)
-    before.square().sum().backward()
+    model(x).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     model.save_pretrained(tmp_path)
-    assert torch.allclose(PeftModel.from_pretrained(base(), tmp_path)(x), before, atol=1e-4)
-    merged = model.merge_and_unload()(x)
-    plain = base()(x)
+    with torch.no_grad():  # bitsandbytes takes other kernels, and rounds otherwise, where gradients are kept
+        before = model.eval()(x)
+        assert torch.allclose(PeftModel.from_pretrained(base(), tmp_path)(x), before, atol=1e-4)
+        plain = base().eval()(x)
+        # On processors a forward pass repacks the weights for good, after which they cannot be merged into.
+        merged = PeftModel.from_pretrained(base(), tmp_path).merge_and_unload()(x)
     assert (merged - before).norm() < 0.5 * (plain - before).norm()

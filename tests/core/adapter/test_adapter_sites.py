@@ -72,15 +72,15 @@ def test_the_placement_is_written_into_the_configuration() -> None:
 
 def test_boundaries_count_the_layers_of_the_stack() -> None:
     config = MSPLoraConfig(target_modules=["up"], groups=(1, 4), layers_to_transform=[3, 4, 5], layers_pattern="blocks")
-    get_peft_model(Stack([8] * 6), config)
+    get_peft_model(nn.ModuleDict({"body": Stack([8] * 6)}), config)
     assert {path: site["group"] for path, site in config.placement.items()} == {
-        "blocks.3.up": 1, "blocks.4.up": 2, "blocks.5.up": 2,
+        "body.blocks.3.up": 1, "body.blocks.4.up": 2, "body.blocks.5.up": 2,
     }  # fmt: skip
 
 
 def test_a_number_of_groups_divides_the_layers_that_are_adapted() -> None:
-    config = MSPLoraConfig(target_modules=["up"], groups=2, layers_to_transform=[2, 3, 4, 5], layers_pattern="blocks")
-    get_peft_model(Stack([8] * 6), config)
+    config = MSPLoraConfig(target_modules=["up"], groups=2, layers_to_transform=[2, 3, 4, 5])
+    get_peft_model(nn.ModuleDict({"body": Stack([8] * 6)}), config)
     assert [site["group"] for site in config.placement.values()] == [0, 0, 1, 1]
 
 
