@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from msplora_analysis.report import write_analysis
     from msplora_analysis.sources import AdapterOptions
-    from msplora_analysis.summary import summary
+    from msplora_analysis.summary import summarise
     from msplora_analysis.table import SkippedWarning, load_spectra
 
 _HOME = {
@@ -63,7 +63,7 @@ _HOME = {
     "spectral_distribution": "kernels",
     "spectral_kl": "kernels",
     "stable_rank": "kernels",
-    "summary": "summary",
+    "summarise": "summary",
     "write_analysis": "report",
 }
 
@@ -96,7 +96,7 @@ __all__ = [
     "spectral_distribution",
     "spectral_kl",
     "stable_rank",
-    "summary",
+    "summarise",
     "write_analysis",
 ]
 

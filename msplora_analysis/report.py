@@ -42,7 +42,7 @@ def write_analysis(
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
-    | summary.json | `summary(analysis)`: all of it, the claims, what to know; written last |
+    | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
     method; with several stacks of layers in one method the first module type of the stack stands last; with

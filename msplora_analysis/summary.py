@@ -32,7 +32,7 @@ AVERAGING = {
 COMPARING = "per layer, singular values averaged over modules, tasks and seeds, then compared"
 
 
-def summary(analysis: Analysis) -> dict[str, Any]:
+def summarise(analysis: Analysis) -> dict[str, Any]:
     """The numbers of an analysis as strict JSON has them: null for what is not finite or not informative.
 
     Args:
@@ -63,8 +63,8 @@ def summary(analysis: Analysis) -> dict[str, Any]:
 
 
 def to_json(analysis: Analysis) -> str:
-    """`summary` as the text of `summary.json`."""
-    return json.dumps(summary(analysis), indent=2, allow_nan=False) + "\n"
+    """`summarise` as the text of `summary.json`."""
+    return json.dumps(summarise(analysis), indent=2, allow_nan=False) + "\n"
 
 
 def _runs(table: DataFrame) -> list[dict[str, Any]]:

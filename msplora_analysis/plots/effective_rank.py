@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_FRAME = Frame(height=2.1, left=0.48, bottom=0.66)
+_FRAME = Frame(height=2.1, left=0.54, bottom=0.66)
 _COLOURS = {"global": "#0072B2", "mid": "#E69F00", "layer": "#009E73", "total": "#CC79A7"}  # Okabe and Ito
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 MOST_METHODS = len(_LINES)

@@ -66,8 +66,8 @@ def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
             if measured["epoch"].nunique() > 1:  # else there is nothing to follow
                 many = measured["method"].nunique() > MOST_METHODS
-                for method, part in measured.groupby("method", observed=True) if many else [("", measured)]:
-                    yield name("m-eff", str(key), str(method)), _figure_of(plot_effective_rank(part)[0])
+                for one_method, part in measured.groupby("method", observed=True) if many else [("", measured)]:
+                    yield name("m-eff", str(key), str(one_method)), _figure_of(plot_effective_rank(part)[0])
 
 
 def _title(words: str, modules: Sequence[str], rule: str) -> str:

@@ -13,7 +13,7 @@ from msplora_core.errors import ParameterError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FRAME = Frame(height=3.1, right=0.55, bottom=0.5, top=0.35, bar=0.08)
+_FRAME = Frame(height=3.1, right=0.62, bottom=0.5, top=0.35, bar=0.08)
 
 
 def draw_layer_matrix(

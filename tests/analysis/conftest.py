@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,42 +39,43 @@ def spectra_of(method: str, *, layers: int, modules: tuple[str, ...], epoch: int
     return found
 
 
+def write_run(
+    path: Path,
+    method: str = "lora-r8",
+    *,
+    task: str = "mrpc",
+    seed: int | None = 0,
+    model: str = "minilm",
+    layers: int = 6,
+    modules: tuple[str, ...] = ("query", "value"),
+    epochs: int = 3,
+    spectra: Callable[[int], Spectra] | None = None,
+) -> RunDirectory:
+    run = RunDirectory(path)
+    run.write_record(RunRecord(method=method, model=model, task=task, seed=seed, layers=layers, modules=list(modules)))
+    known = (seed or 0) + len(task)
+    spectra = spectra or (lambda epoch: spectra_of(method, layers=layers, modules=modules, epoch=epoch, seed=known))
+    for epoch in range(epochs + 1):
+        run.write_epoch(epoch, step=10 * epoch, spectra=spectra(epoch))
+    return run
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
-    def make(
-        name: str = "run",
-        method: str = "lora-r8",
-        *,
-        task: str = "mrpc",
-        seed: int | None = 0,
-        model: str = "minilm",
-        layers: int = 6,
-        modules: tuple[str, ...] = ("query", "value"),
-        epochs: int = 3,
-        spectra: Callable[[int], Spectra] | None = None,
-    ) -> RunDirectory:
-        run = RunDirectory(tmp_path / name)
-        run.write_record(
-            RunRecord(method=method, model=model, task=task, seed=seed, layers=layers, modules=list(modules))
-        )
-        for epoch in range(epochs + 1):
-            known = seed or 0
-            made = (
-                spectra(epoch)
-                if spectra
-                else spectra_of(method, layers=layers, modules=modules, epoch=epoch, seed=known + len(task))
-            )
-            run.write_epoch(epoch, step=10 * epoch, spectra=made)
-        return run
-
-    return make
+    return lambda name="run", *words, **options: write_run(tmp_path / name, *words, **options)
 
 
-@pytest.fixture
-def study(make_run: Callable[..., RunDirectory], tmp_path: Path) -> Path:
-    """Two tasks, two seeds, three methods."""
+@pytest.fixture(scope="session")
+def _one_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("studies") / "study"
     for task in ("mrpc", "stsb"):
         for seed in (0, 1):
             for method in ("lora-r8", "msplora-8-4-2", "msplora-8-8-8"):
-                make_run(f"study/{task}/{method}/seed-{seed}", method, task=task, seed=seed)
-    return tmp_path / "study"
+                write_run(path / task / method / f"seed-{seed}", method, task=task, seed=seed)
+    return path
+
+
+@pytest.fixture
+def study(_one_study: Path, tmp_path: Path) -> Path:
+    """Two tasks, two seeds, three methods; a copy to do with as a test likes."""
+    return shutil.copytree(_one_study, tmp_path / "study")

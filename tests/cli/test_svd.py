@@ -1,0 +1,187 @@
+"""`msplora-analyze svd`: what it prints, writes and says where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msplora_cli.app import main
+from msplora_core.snapshots import RunDirectory, RunRecord
+
+
+def write_run(
+    path: Path, method: str, *, fall: float = 0.5, model: str = "minilm", task: str = "mrpc", layers: int = 4
+) -> RunDirectory:
+    run = RunDirectory(path)
+    run.write_record(RunRecord(method=method, model=model, task=task, seed=0, layers=layers, modules=["query"]))
+    scales = {"layer": layers} if method.startswith("lora") else {"global": 1, "layer": layers, "total": layers}
+    for epoch in (0, 1, 2):
+        spectra = {
+            f"{scale}/query/{unit}": epoch * np.exp(-(0.05 if scale == "global" else 0.2 + fall * unit) * np.arange(4))
+            for scale, units in scales.items()
+            for unit in range(units)
+        }
+        run.write_epoch(epoch, step=epoch, spectra=spectra)
+    return run
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    write_run(tmp_path / "study" / "lora", "lora-r4", fall=0.1)
+    write_run(tmp_path / "study" / "msplora", "msplora-4-0-4", fall=0.5)
+    return tmp_path / "study"
+
+
+class Svd:
+    """The command, as a shell would run it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["msplora-analyze", "svd", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = self._capsys.readouterr()
+        return code, captured.out, " ".join(captured.err.split())
+
+
+@pytest.fixture
+def svd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Svd:
+    monkeypatch.setenv("COLUMNS", "120")
+    return Svd(capsys, monkeypatch)
+
+
+def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None:
+    code, out, err = svd(study, "--no-figures")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ["method", "scale", "rank", "M_eff-1", "M_eff-2", "M_eff-4", "M_eff-8", "entropy", "stable"] in rows
+    sigma = np.exp(-0.05 * np.arange(4))
+    expected = [f"{sigma[0] / sigma.sum():.3f}", f"{sigma[:2].sum() / sigma.sum():.3f}", "–", "–"]
+    row = next(row for row in rows if row[:3] == ["msplora-4-0-4", "global", "4"])
+    assert row[3:7] == expected
+    claims = [line for line in out.splitlines() if line.startswith("Claim")]
+    assert [line.split(" (")[0] for line in claims] == [
+        "Claim 1, the global scale is the most complex, the layers' own the least: borne out for msplora-4-0-4",
+        "Claim 2, MSPLoRA's layers are further apart than LoRA's: borne out for msplora-4-0-4",
+    ]
+    assert "positive for 100% of adjacent pairs" in claims[1]
+    assert "7 files in" in err
+    assert str(study / "analysis") in err
+
+
+def test_the_table_fits_80_columns(svd: Svd, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = svd(study, "--no-figures")
+    assert "…" not in out
+
+
+def test_json_is_the_summary_and_nothing_else(svd: Svd, study: Path) -> None:
+    code, out, _ = svd(study, "--json", "--no-figures")
+    assert code == 0
+    assert out == (study / "analysis" / "summary.json").read_text()
+    assert json.loads(out)["format"] == "msplora-analysis"
+
+
+def test_no_figures_leaves_the_pictures_out(svd: Svd, study: Path, tmp_path: Path) -> None:
+    svd(study, "--no-figures", "--out", tmp_path / "tables")
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".json"}
+    assert not (study / "analysis").exists()
+    svd(study, "--out", tmp_path / "all")
+    assert {"fig3-lora-r4.png", "fig4-msplora-4-0-4-vs-lora-r4-layer.pdf", "m-eff.png"} <= {
+        path.name for path in (tmp_path / "all").iterdir()
+    }
+
+
+def test_options_reach_the_analysis(svd: Svd, study: Path) -> None:
+    _, out, _ = svd(study, "--json", "--no-figures", "--epoch", 1, "--lengths", "own", "--average", "measures")
+    content = json.loads(out)
+    assert {pair["epoch"] for one in content["comparisons"] for pair in one["pairs"]} == {1}
+    assert content["averaging"]["measures"].startswith("each component measured")
+
+
+def test_a_baseline_elsewhere(svd: Svd, tmp_path: Path) -> None:
+    write_run(tmp_path / "mine", "msplora-4-0-4")
+    write_run(tmp_path / "its", "lora-r4", fall=0.1)
+    _, out, _ = svd(tmp_path / "mine", "--baseline", tmp_path / "its", "--json", "--no-figures")
+    assert {one["baseline"] for one in json.loads(out)["comparisons"]} == {"lora-r4"}
+
+
+def test_without_lora_it_says_how_to_get_it_and_does_the_rest(svd: Svd, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mine", "msplora-4-0-4")
+    code, out, _ = svd(run.path)
+    assert code == 0
+    assert "Note: Fig. 4 needs LoRA runs on the same model, task and seed: msplora-analyze train --method lora" in out
+    assert (run.analysis_path / "fig3-msplora-4-0-4.png").is_file()
+
+
+def test_a_damaged_snapshot_is_a_warning(svd: Svd, study: Path) -> None:
+    RunDirectory(study / "lora").snapshot_path(1).write_bytes(b"cut off")
+    code, out, err = svd(study, "--no-figures")
+    assert code == 0
+    assert "warning: left out:" in err
+    assert "epoch-0001.safetensors: expected a whole snapshot" in err
+    assert "Claim 2" in out
+
+
+def test_a_run_that_cannot_be_read_is_told_and_the_exit_code_1(svd: Svd, study: Path) -> None:
+    write_run(study / "newer", "lora-r4").record_path.write_text('{"format": "msplora-run", "version": 99}')
+    code, out, err = svd(study, "--no-figures")
+    assert code == 1
+    assert "expected at most 1, found 99; update msplora" in err
+    assert "Claim 2" in out
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            {"model": "roberta"},
+            "error: no run of the baseline has the model of a run to compare: msplora-4-0-4 has model minilm",
+        ),
+        ({"task": "cola"}, "has task mrpc, the baseline lora-r4 cola"),
+        ({"layers": 3}, "has 4 layers (0 to 3) of query, but lora-r4 on minilm 3 (0 to 2)"),
+    ],
+)
+def test_a_baseline_that_does_not_fit(svd: Svd, tmp_path: Path, other: dict[str, object], message: str) -> None:
+    write_run(tmp_path / "mine", "msplora-4-0-4")
+    write_run(tmp_path / "its", "lora-r4", **other)  # type: ignore[arg-type]
+    code, out, err = svd(tmp_path / "mine", "--baseline", tmp_path / "its")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "mine" / "analysis").exists()
+
+
+def test_an_empty_folder(svd: Svd, tmp_path: Path) -> None:
+    code, out, err = svd(tmp_path)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "expected a run directory (with run.json)" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [["--scale", "mid"], ["--floor", "much"], ["--epoch", "-1"], ["--colour", "red"]])
+def test_wrong_usage_is_exit_code_2(svd: Svd, study: Path, options: list[str]) -> None:
+    code, out, _ = svd(study, *options)
+    assert (code, out) == (2, "")
+
+
+def test_a_floor_out_of_range_is_named(svd: Svd, study: Path) -> None:
+    code, _, err = svd(study, "--floor", "7", "--no-figures")
+    assert code == 1
+    assert err == "error: floor: expected above 0 and at most 1, or None, found 7.0"
+
+
+def test_help_has_an_example(svd: Svd) -> None:
+    code, out, _ = svd("--help")
+    assert code == 0
+    assert "msplora-analyze svd runs" in out

@@ -1,0 +1,98 @@
+"""Analysis starts light: torch, transformers and peft are never loaded on its way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msplora_core.snapshots import RunDirectory, RunRecord
+
+HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "sklearn", "seaborn")
+CHECK = """
+import sys
+{code}
+loaded = [name for name in {names} if name in sys.modules]
+assert not loaded, "loaded: " + ", ".join(loaded)
+"""
+
+
+def check(code: str, names: tuple[str, ...] = HEAVY) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter and see what it loaded."""
+    return subprocess.run(
+        [sys.executable, "-c", CHECK.format(code=code, names=names)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    for method in ("lora-r2", "msplora-2-2-2"):
+        run = RunDirectory(tmp_path / method)
+        run.write_record(RunRecord(method=method, model="minilm", task="mrpc", seed=0))
+        scales = ["layer"] if method == "lora-r2" else ["global", "layer", "total"]
+        for epoch in (0, 1, 2):
+            spectra = {f"{scale}/q/{i}": epoch * np.array([2.0 + i, 1.0]) for scale in scales for i in range(3)}
+            run.write_epoch(epoch, step=epoch, spectra=spectra)
+    return tmp_path
+
+
+def test_the_check_can_fail() -> None:
+    failed = check("import json.tool", names=("json.tool",))
+    assert failed.returncode == 1
+    assert "loaded: json.tool" in failed.stderr
+
+
+def test_the_check_sees_what_a_function_loads() -> None:
+    code = "def late():\n    import json.tool\nlate()"
+    assert "loaded: json.tool" in check(code, names=("json.tool",)).stderr
+
+
+@pytest.mark.parametrize("package", ["msplora_analysis", "msplora_core"])
+def test_importing_a_package_loads_almost_nothing(package: str) -> None:
+    done = check(f"import {package}", (*HEAVY, "numpy", "pandas", "matplotlib", "scipy", "typer", "rich"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_analysis_loads_nothing_heavy_with_every_public_name() -> None:
+    done = check("import msplora_analysis as m\nfor name in m.__all__: getattr(m, name)")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["kernels", "table", "measures", "comparison", "analysis", "report"])
+def test_matplotlib_is_loaded_for_pictures_only(module: str) -> None:
+    done = check(f"import msplora_analysis.{module}", (*HEAVY, "matplotlib", "pandas"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json", "--no-figures"]])
+def test_svd_loads_nothing_heavy(study: Path, options: list[str]) -> None:
+    arguments = ["msplora-analyze", "svd", str(study), *options]
+    names = HEAVY if not options else (*HEAVY, "matplotlib")
+    code = f"""
+sys.argv = {arguments!r}
+from msplora_cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    done = check(code, names)
+    assert done.returncode == 0, done.stderr
+    assert (study / "analysis" / "summary.json").is_file()
+    assert (study / "analysis" / "fig3-lora-r2.png").is_file() == (not options)
+
+
+def test_help_loads_neither_tables_nor_pictures() -> None:
+    code = """
+sys.argv = ["msplora-analyze", "svd", "--help"]
+from msplora_cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+    done = check(code, (*HEAVY, "pandas", "matplotlib", "numpy"))
+    assert done.returncode == 0, done.stderr
