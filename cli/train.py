@@ -174,17 +174,22 @@ def train(
     ]
     from msplora_cli.console import messages
     from msplora_core.training.data import read_task
-    from msplora_core.training.processes import is_main_process
+    from msplora_core.training.models import check_fit, quiet_transformers
+    from msplora_core.training.processes import is_main_process, told_when_terminated
     from msplora_core.training.run import check_place, train_run
     from msplora_core.training.tasks import TASKS
 
     places = [check_place(config, resume=resume) for config in configs]
+    with quiet_transformers():
+        for config in configs:
+            check_fit(config)
     data = {config.task: read_task(TASKS[config.task], data_dir) for config in configs}
     say = messages().print if is_main_process() else _say_nothing
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         state = {"free": "", "unfinished": ": goes on", "finished": ": finished already, left as it is"}[place]
         say(f"[{count}/{len(configs)}] {config.path}{state}", markup=False, soft_wrap=True)
-        train_run(config, resume=resume, data=data[config.task])
+        with told_when_terminated(config.path):
+            train_run(config, resume=resume, data=data[config.task])
         if is_main_process():
             print(config.path, flush=True)
 

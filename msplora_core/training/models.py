@@ -74,12 +74,40 @@ def load_base(config: RunConfig) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    source = str(config.model or packaged_model())
     outputs = TASKS[config.task].outputs
     kind = "regression" if outputs == 1 else "single_label_classification"
-    try:
+    with _refused_as_model(_source(config)) as source:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=outputs, problem_type=kind)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def check_fit(config: RunConfig) -> None:
+    """Attach the adapter to the model's outline, without its weights: soon done however large it is.
+
+    Raises:
+        ParameterError: if the model is none, or targets, ranks or groups do not fit it.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    with _refused_as_model(_source(config)) as source, torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(source))
+    with torch.device("meta"):
+        attach_adapter(config, model)
+
+
+def _source(config: RunConfig) -> str:
+    return str(config.model or packaged_model())
+
+
+@contextmanager
+def _refused_as_model(source: str) -> Iterator[str]:
+    try:
+        yield source
     except Exception as error:  # a hub client, a tokenizer and a weights reader each have their own
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParameterError(
@@ -88,10 +116,6 @@ def load_base(config: RunConfig) -> tuple[Any, Any]:
             found=source,
             hint=f"it says: {reason[0]}",
         ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
 
 
 def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
