@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,13 +79,8 @@ def load_spectra(
     found = find_sources(path, adapters)
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
-    for done, (name, opened) in enumerate(found, 1):
-        errors: list[MSPLoraError] = []
-        try:
-            read = builder.add(name, opened(), errors)
-        except MSPLoraError as error:
-            read = False
-            errors.append(error)
+    for done, (name, source, epochs, errors) in enumerate(_in_turn(found), 1):
+        read = source is not None and builder.add(name, source, epochs, errors)
         if not read:
             failed.append(name)
         skipped.extend(str(error) for error in errors)
@@ -101,6 +98,32 @@ def load_spectra(
     table = builder.table()
     table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs))
     return table
+
+
+_Read = tuple[str, "Source | None", list[tuple[int, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
+
+
+def _in_turn(found: list[tuple[str, Callable[[], Source]]]) -> Iterator[_Read]:
+    """Every source read, in the order given, several at a time: numpy computes while Python looks at the next."""
+    if len(found) == 1:
+        yield _read(*found[0])
+        return
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        yield from pool.map(_read, *zip(*found, strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(name: str, opened: Callable[[], Source]) -> _Read:
+    """Name, source if it could be opened, its epochs, and the errors of all that could not be read."""
+    errors: list[MSPLoraError] = []
+    try:
+        source = opened()
+        epochs = list(source.epochs(errors))
+    except MSPLoraError as error:
+        return name, None, [], [*errors, error]
+    return name, replace(source, epochs=lambda _: iter(())), epochs, errors  # read; what it held is let go
 
 
 def _notes(runs: list[tuple[str, Source]]) -> list[str]:
@@ -126,13 +149,19 @@ class _Builder:
         self.components: list[tuple[int, int, int, int, int]] = []  # run, epoch, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
 
-    def add(self, name: str, source: Source, errors: list[MSPLoraError]) -> bool:
-        """Read one source; whether there was anything in it."""
+    def add(
+        self,
+        name: str,
+        source: Source,
+        epochs: list[tuple[int, Mapping[str, NDArray[np.float64]]]],
+        errors: list[MSPLoraError],
+    ) -> bool:
+        """Take in one source; whether there was anything in it."""
         for module in source.modules:
             self._module(module)
         seen: set[int] = set()
         run, components, sigmas = len(self.runs), [], []
-        for epoch, spectra in source.epochs(errors):
+        for epoch, spectra in epochs:
             if epoch in seen:
                 errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch} twice"))
                 continue
