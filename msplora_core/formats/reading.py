@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from os import PathLike
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_adapter(
     *,
     alpha: float | None = None,
     base: str | PathLike[str] | None = None,
-    module: Collection[str] = (),
+    module: str | Collection[str] = (),
 ) -> Adapter:
     """Recognise an adapter. Its values are read when its components are asked for, one at a time.
 
@@ -76,7 +77,7 @@ def read_adapter(
         AdapterFileError: if there is nothing to read, or it is damaged or contradicts itself.
         UnsupportedAdapterError: if the method's update has no spectrum of its own.
         MissingDependencyError: if a `.bin` or `.pt` is read without torch.
-        ParameterError: if no module is called as `module` says.
+        ParameterError: if no module is called as `module` says, or alpha is no finite number.
 
     Example:
         >>> import json, tempfile, numpy as np
@@ -90,12 +91,14 @@ def read_adapter(
         >>> adapter.method, [(str(c.key), c.update.singular_values().tolist()) for c in adapter.components()]
         ('lora-r2', [('layer/q_proj/0', [6.0, 2.0]), ('total/q_proj/0', [6.0, 2.0])])
     """
-    source = _open(local_path(path), alpha, Path(base) if base is not None else None)
+    if alpha is not None and not math.isfinite(alpha):
+        raise ParameterError("alpha", expected="a finite number", found=alpha)
+    source = _open(local_path(path), alpha, None if base is None else local_path(base))
     found = _recognised(source)
     if not found.updates:
         raise AdapterFileError(source.path, expected="at least one pair of factors", found="none")
     keys = component_keys(source.path, found.updates)
-    updates, keys = _chosen(found, keys, module)
+    updates, keys = _chosen(found, keys, (module,) if isinstance(module, str) else module)
     return Adapter(source.path, found.format, found.method, found.model, tuple(found.notes), updates, keys)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.folder import check_file
+from msplora_core.formats.json_file import RepeatedName, unique_names
 from msplora_core.formats.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
 
 LARGEST_HEADER = 2**24
@@ -95,16 +96,10 @@ def _checked(text: bytes, size: int) -> tuple[dict[str, _Span], dict[str, str]]:
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = dict(pairs)
-        if len(names) < len(pairs):
-            seen: set[str] = set()
-            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise _HeaderError("header", "each name once", f"{twice!r} twice")
-        return names
-
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique_names)
+    except RepeatedName as error:
+        raise _HeaderError(error.name, "it once in the header", "it twice") from error
     except (ValueError, RecursionError) as error:
         raise _HeaderError("header", "JSON in UTF-8", str(error)) from error
     if not isinstance(header, dict):

@@ -59,7 +59,7 @@ HEADERS = {
     "deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "header: expected JSON in UTF-8"),
     "twice": (
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
-        "header: expected each name once, found 'a' twice",
+        "a: expected it once in the header, found it twice",
     ),
     "a line break in a name": ({"a\nb": entry([1], 0, 4)}, "expected tensor names of 1 to 500 printable characters"),
     "no shape": ({"a": {"dtype": "F32"}}, "a: expected dtype, shape and data_offsets"),
@@ -158,6 +158,7 @@ def test_values_of_the_configuration(tmp_path, case):
         (b"[]", "expected a JSON object, found list"),
         (b'{"peft_type": "LORA", "r": NaN}', "NaN is no JSON"),
         (b"[" * 100_000, "expected JSON in UTF-8"),
+        (b'{"peft_type": "LORA", "r": 4, "r": 8}', "r: expected it once, found it twice"),
         (b"", "expected JSON in UTF-8"),
     ],
 )

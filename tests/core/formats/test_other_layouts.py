@@ -257,7 +257,23 @@ def test_full_fine_tune_against_its_base(tmp_path, shards):
     assert len(found) == 8
     difference = after["layers.1.v.weight"].astype("f8") - before["layers.1.v.weight"]
     np.testing.assert_allclose(found["layer/v/1"], np.linalg.svd(difference, compute_uv=False), rtol=1e-12)
-    only = read_adapter(tmp_path / "tuned", base=tmp_path / "base", module=["q"])
-    assert [line.module for line in only.modules()] == ["q"]
+    for module in ("q", ["q"], ["layers.0.q", "layers.1.q"]):
+        only = read_adapter(tmp_path / "tuned", base=tmp_path / "base", module=module)
+        assert [(line.module, line.units) for line in only.modules()] == [("q", (0, 1))]
     with pytest.raises(ParameterError, match="module: expected one of q, v, found k"):
         read_adapter(tmp_path / "tuned", base=tmp_path / "base", module=["k"])
+    with pytest.raises(ParameterError, match="alpha: expected a finite number, found nan"):
+        read_adapter(tmp_path / "tuned", base=tmp_path / "base", alpha=float("nan"))
+    with pytest.raises(AdapterFileError, match="found nothing there"):
+        read_adapter(tmp_path / "tuned", base=tmp_path / "missing")
+
+
+def test_a_base_saved_without_its_head_is_the_base_all_the_same(tmp_path):
+    for name, prefix in (("base", ""), ("tuned", "bert.")):
+        (tmp_path / name).mkdir()
+        save_file(
+            {f"{prefix}layers.0.q.weight": np.full((3, 3), 1.0 + bool(prefix))}, tmp_path / name / "model.safetensors"
+        )
+    for one, other in (("base", "tuned"), ("tuned", "base")):
+        found = component_spectra(read_adapter(tmp_path / one, base=tmp_path / other).components())
+        np.testing.assert_allclose(found["layer/q/0"], [3.0, 0, 0], atol=1e-12)
