@@ -15,7 +15,7 @@ from msplora_core.adapter.reading import adapted_layers, layer_updates
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
 from msplora_core.components import joined
-from msplora_core.errors import ParameterError
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.plain_lora import plain_configuration, plain_module
 
 
@@ -50,6 +50,7 @@ def convert_to_lora(
     for path, (layer, name) in layers.items():
         if layer.merged:
             raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
+        _check_plain(layer, name)
         update = joined(layer_updates(layer, name).values())
         modules[path] = plain_module(
             path,
@@ -70,6 +71,13 @@ def convert_to_lora(
     converted = get_peft_model(_base_of(peft_model), config, adapter_name=name)
     set_peft_model_state_dict(converted, state, adapter_name=name)
     return converted.train(peft_model.training)
+
+
+def _check_plain(layer: BaseTunerLayer, adapter_name: str) -> None:
+    """Refuse what LoRA's variants add to the product of their factors."""
+    for switch, what in (("use_dora", "DoRA's magnitudes"), ("lora_bias", "biases of the adapter (lora_bias)")):
+        if getattr(layer, switch, {}).get(adapter_name):
+            raise UnsupportedAdapterError(f"adapter {adapter_name}: expected low-rank updates alone, found {what}")
 
 
 def _kernel(layer: BaseTunerLayer, adapter_name: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
@@ -85,15 +85,22 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
             scale: _update(layer.components(scale)[adapter_name](), scaling)
             for scale, scaling in layer.scaling[adapter_name].items()
         }
-    if isinstance(layer, LoraLayer) and adapter_name in layer.lora_embedding_A:
+    plain = isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper)
+    if plain and adapter_name in layer.lora_embedding_A:
         A, B = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
-    elif isinstance(layer, LoraLayer) and isinstance(layer.lora_A, nn.ModuleDict) and layer.lora_A:
+    elif plain and isinstance(layer.lora_A, nn.ModuleDict) and adapter_name in layer.lora_A:
         A, B = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
     else:
         kind = f"{type(layer).__module__.removeprefix('peft.tuners.')}.{type(layer).__name__}"
         raise UnsupportedAdapterError(f"adapter {adapter_name}: expected LoRA or MSPLoRA, found {kind}")
     # A convolution's A takes a whole patch: its matrix has a column for each channel and place.
-    return {"layer": _update((A.flatten(1), B.flatten(1)), layer.scaling[adapter_name])}
+    A, B = A.flatten(1), B.flatten(1)
+    if A.shape[0] != B.shape[1]:
+        raise UnsupportedAdapterError(
+            f"adapter {adapter_name}: expected factors of one rank, found {B.shape[1]} and {A.shape[0]}: "
+            "those of a grouped convolution"
+        )
+    return {"layer": _update((A, B), layer.scaling[adapter_name])}
 
 
 def _update(factors: tuple[torch.Tensor, torch.Tensor], scaling: float) -> LowRankUpdate:

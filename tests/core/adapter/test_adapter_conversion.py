@@ -282,10 +282,13 @@ def test_converting_needs_no_torch(saved: Callable, tmp_path: Path) -> None:
     ],
 )
 def test_more_than_a_low_rank_product_is_refused(lora: Callable, tmp_path: Path, settings: dict, message: str) -> None:
-    _, adapter = lora(**settings)
+    model, adapter = lora(**settings)
     with pytest.raises(UnsupportedAdapterError, match=message):
         convert_adapter(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    if "init_lora_weights" not in settings:  # live, the changed base model is at hand
+        with pytest.raises(UnsupportedAdapterError, match=message.partition(": ")[2] or message):
+            convert_to_lora(model)
 
 
 def test_a_folder_in_use_is_refused(saved: Callable, tmp_path: Path) -> None:

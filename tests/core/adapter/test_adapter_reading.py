@@ -123,3 +123,12 @@ def test_models_without_such_an_adapter(base_model: Callable) -> None:
     ):
         with pytest.raises(UnsupportedAdapterError, match=f"expected LoRA or MSPLoRA, found {kind}"):
             read_components(get_peft_model(base_model(), config))
+
+
+def test_a_grouped_convolution_is_refused() -> None:
+    model = nn.ModuleDict({"conv": nn.Conv2d(4, 8, 3, groups=2)})
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["conv"]))
+    with pytest.raises(
+        UnsupportedAdapterError, match="expected factors of one rank, found 2 and 4: those of a grouped"
+    ):
+        read_components(adapted)
