@@ -15,7 +15,7 @@ def params(
     ranks: Annotated[str, typer.Option(help="Ranks of MSPLoRA: global, mid, layer; 0 leaves one out.")] = "8,4,2",
     groups: Annotated[str, typer.Option(help="Number of groups of layers, or their boundaries: 4,8.")] = "3",
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Rank of plain LoRA [default: the highest of --ranks].")
+        int | None, typer.Option(min=1, help="Rank of plain LoRA.", show_default="the highest of --ranks")
     ] = None,
     modules: Annotated[int, typer.Option(min=1, help="Adapted module types per layer (query and value: 2).")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
