@@ -19,6 +19,8 @@ Entropy and stable rank: high = complex."""
 _COMPARISONS_KEY = """\
 values: how many leading singular values are compared. > 0: share of adjacent pairs further apart than its."""
 
+_MANY_RUNS = 50
+
 
 def svd(
     path: Annotated[
@@ -55,7 +57,10 @@ def svd(
 
     Example: msplora-analyze svd runs
     """
+    import gc
     import warnings
+
+    gc.set_threshold(200_000)  # loading and drawing make many objects that live long: looking through them is in vain
 
     from msplora_analysis import AdapterOptions, analyse, draw_figures, write_analysis
     from msplora_analysis.summary import to_json
@@ -73,6 +78,7 @@ def svd(
             epoch=epoch,
             average=average,
             adapters=AdapterOptions(alpha, base, tuple(module or ()), model, task, seed),
+            progress=_tell,
         )
         written = write_analysis(analysis, out, figures=draw_figures(analysis) if figures else ())
     for message in dict.fromkeys(str(warning.message) for warning in caught):
@@ -84,6 +90,15 @@ def svd(
     messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
     if analysis.failed:
         raise typer.Exit(1)
+
+
+def _tell(done: int, total: int) -> None:
+    """Progress of reading, where there is enough to read for it to be of use."""
+    from msplora_cli.console import messages
+
+    if total >= _MANY_RUNS and (done % (total // 10) == 0 or done == total):
+        end = "\r" if messages().is_terminal and done < total else "\n"
+        messages().print(f"read {done:,} of {total:,} runs", end=end, markup=False)
 
 
 def _print(analysis: Analysis) -> None:
@@ -99,24 +114,24 @@ def _print(analysis: Analysis) -> None:
 
 
 def _measures_table(analysis: Analysis) -> Table:
+    from rich.text import Text
+
     ratios = [column for column in analysis.final.columns if column.startswith("m_eff_")]
     names = [*(["model"] if analysis.final["model"].nunique() > 1 else []), "method", "scale", "rank"]
     headers = [*names, *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios), "entropy", "stable"]
-    table = _table(
-        "How concentrated each scale is",
-        headers,
-        left=len(names) - 1,
-    )
+    table = _table("How concentrated each scale is", headers, left=len(names) - 1)
     for _, rows in analysis.final.groupby(["model", "method"], observed=True, sort=False):
         shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
         for _, row in shown.iterrows():
             ranks = _numbers(row, ["entropy_rank", "stable_rank"], 2)
-            table.add_row(*(str(row[name]) for name in names), *_numbers(row, ratios, 3), *ranks)
+            table.add_row(*(Text(str(row[name])) for name in names), *_numbers(row, ratios, 3), *ranks)
         table.add_row()
     return table
 
 
 def _comparisons_table(analysis: Analysis) -> Table:
+    from rich.text import Text
+
     several = len({one.modules for one in analysis.comparisons}) > 1
     names = ["method", "baseline", *(["modules"] if several else []), "scale"]
     table = _table(
@@ -127,9 +142,7 @@ def _comparisons_table(analysis: Analysis) -> Table:
     for one in analysis.comparisons:
         adjacent = one.adjacent
         table.add_row(
-            one.method,
-            one.baseline,
-            *([" ".join(one.modules)] if several else []),
+            *(Text(name) for name in (one.method, one.baseline, *([" ".join(one.modules)] if several else []))),
             one.scale,
             str(one.lengths[0]) if len(set(one.lengths)) == 1 else "{} / {}".format(*one.lengths),
             f"{adjacent['adjacent_kl']:.3g}",

@@ -49,12 +49,13 @@ def layer_divergences(table: DataFrame, *, scale: str = "layer", floor: float | 
         floor: as in `spectral_kl`.
 
     Returns:
-        One for each (model, method) and each set of module types that stand in the same layers.
+        One for each (model, method) and each set of module types that stand in the same layers and are of one
+        stack and shape.
     """
     found = []
     for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
-        for modules in stacks(layers_of_modules(rows)):
+        for modules in stacks(layers_of_modules(rows), table.attrs.get("stacks", {})):
             part = rows[rows["module"].isin(modules)]
             length = int(part["rank"].min())
             layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
@@ -105,14 +106,18 @@ def layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:
     return {str(module): tuple(units) for module, units in pairs.groupby("module", observed=True)["unit"]}
 
 
-def stacks(layers: Mapping[str, tuple[int, ...]]) -> list[tuple[str, ...]]:
-    """Module types put together where they stand in the same layers.
+def stacks(layers: Mapping[str, tuple[int, ...]], alike: Mapping[str, str] | None = None) -> list[tuple[str, ...]]:
+    """Module types put together where they stand in the same layers, of the same stack, and have one shape.
+
+    Args:
+        layers: by module type, the layers that it stands in.
+        alike: by module type, its stack and shape, as far as known (`attrs["stacks"]` of a spectra table).
 
     Example:
         >>> stacks({"query": (0, 1), "value": (0, 1), "decoder.q": (0, 1, 2)})
         [('query', 'value'), ('decoder.q',)]
     """
-    together: dict[tuple[int, ...], list[str]] = {}
+    together: dict[tuple[tuple[int, ...], str], list[str]] = {}
     for module, units in layers.items():
-        together.setdefault(units, []).append(module)
+        together.setdefault((units, (alike or {}).get(module, "")), []).append(module)
     return [tuple(modules) for modules in together.values()]

@@ -35,7 +35,7 @@ def counterparts(ours: DataFrame, theirs: DataFrame) -> DataFrame:
 
 
 def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> Iterator[tuple[str, ...]]:
-    """Module types that both methods adapt, put together where they stand in the same layers."""
+    """Module types that both methods adapt, put together where they stand in the same layers of one stack."""
     mine, its = layers_of_modules(ours), layers_of_modules(theirs)
     common = [module for module in mine if module in its]
     if not common:
@@ -49,7 +49,7 @@ def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> 
                 f"{name} has {len(mine[module])} layers ({_span(mine[module])}) of {module}, but {other} "
                 f"{len(its[module])} ({_span(its[module])}); compare runs of the same model and layers"
             )
-    yield from stacks({module: mine[module] for module in common})
+    yield from stacks({module: mine[module] for module in common}, ours.attrs.get("stacks", {}))
 
 
 def _runs(rows: DataFrame) -> DataFrame:

@@ -132,9 +132,14 @@ def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
 def _saved(figure: Figure, kind: str) -> bytes:
     """A picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType."""
     import matplotlib
+    from matplotlib.text import Text
 
     buffer = BytesIO()
-    # A hyphen for a minus: signs beyond Latin-1 would need a second copy of the font, the slowest part of a PDF.
+    # Embedding the font is the slowest part of a PDF, and what is beyond Latin-1 takes a second copy of it: so a
+    # hyphen stands for a minus, and the letters of M_eff for their ligature (which matplotlib sets from 3.11 on).
+    for text in figure.findobj(Text):
+        if hasattr(text, "set_fontfeatures"):
+            text.set_fontfeatures(["-liga"])
     with matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()

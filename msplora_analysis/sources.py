@@ -36,6 +36,7 @@ class Source:
         epochs: reads the source: yields each epoch with its spectra by component key, one in memory at a
             time, and puts the error of each epoch that cannot be read into the list it is given.
         notes: sentences that a reader of the numbers should know.
+        stacks: stack and shape by module type, as far as known: only what agrees in them is drawn as one.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Source:
     modules: list[str]
     epochs: Callable[[list[MSPLoraError]], Epochs]
     notes: list[str] = field(default_factory=list)
+    stacks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
     notes = [*adapter.notes, *run.notes]
     if not model:
         notes.append("The base model is not known; adapters without one are taken to be of the same.")
-    return Source(adapter.method, model, task, seed, modules, epochs, notes)
+    return Source(adapter.method, model, task, seed, modules, epochs, notes, adapter.stacks())
 
 
 def _last(run: AdapterRun, opened: Callable[[Path], Adapter]) -> Adapter:

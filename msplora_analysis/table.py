@@ -60,7 +60,8 @@ def load_spectra(
         | sigma | float64 | |
 
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
-        nothing could be read; `attrs["notes"]` what a reader of the numbers should know.
+        nothing could be read; `attrs["notes"]` what a reader of the numbers should know; `attrs["stacks"]`
+        the stack and shape of each module type, as far as known.
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
@@ -96,7 +97,7 @@ def load_spectra(
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     table = builder.table()
-    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs))
+    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs), stacks=builder.stacks)
     return table
 
 
@@ -145,6 +146,7 @@ class _Builder:
     def __init__(self) -> None:
         self.runs: list[tuple[str, Source]] = []
         self.modules: dict[str, int] = {}
+        self.stacks: dict[str, str] = {}
         self.keys: dict[str, tuple[int, int, int]] = {}
         self.components: list[tuple[int, int, int, int, int]] = []  # run, epoch, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
@@ -171,6 +173,7 @@ class _Builder:
                 sigmas.append(sigma)
         if seen:
             self.runs.append((name, source))
+            self.stacks = {**source.stacks, **self.stacks}
             self.components += components
             self.sigmas += sigmas
         return bool(seen)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_analysis import load_spectra
+from msplora_analysis import compare, load_spectra
+from msplora_analysis.layers import layer_divergences
+from msplora_analysis.measures import last_epochs
 from msplora_analysis.sources import AdapterOptions
 from msplora_analysis.table import SkippedWarning
 from msplora_core.errors import AdapterFileError, RunDirectoryError
@@ -114,3 +116,41 @@ def test_notes_name_the_runs_that_they_concern(tmp_path):
     assert len(notes) == 1
     assert notes[0].startswith("DoRA: the low-rank part only")
     assert notes[0].endswith("(two)")
+
+
+def write_pairs(path, modules):
+    """A file with the factors of each module: path and output size."""
+    made = {}
+    random = np.random.default_rng(0)
+    for module, out in modules:
+        made[f"{module}.lora_down.weight"] = random.standard_normal((2, 6))
+        made[f"{module}.lora_up.weight"] = random.standard_normal((out, 2))
+    save_file(made, path)
+    return load_spectra(path)
+
+
+def drawn_together(table):
+    return [one.modules for one in layer_divergences(last_epochs(table))]
+
+
+def test_encoder_and_decoder_are_two_stacks(tmp_path):
+    modules = [
+        (f"{side}.block.{layer}.{name}", 6) for side in ("encoder", "decoder") for layer in (0, 1) for name in "qv"
+    ]
+    table = write_pairs(tmp_path / "t5.safetensors", modules)
+    assert sorted(drawn_together(table)) == [("decoder.q", "decoder.v"), ("encoder.q", "encoder.v")]
+
+
+def test_modules_of_unlike_shape_stay_apart(tmp_path):
+    modules = [(f"layers.{layer}.{name}", out) for layer in (0, 1) for name, out in (("q", 6), ("k", 2), ("v", 2))]
+    table = write_pairs(tmp_path / "grouped.safetensors", modules)
+    assert sorted(drawn_together(table)) == [("k", "v"), ("q",)]
+
+
+def test_two_methods_are_compared_stack_by_stack(tmp_path):
+    for name, rank in (("lora", {}), ("dora", {"use_dora": True})):
+        write_adapter(tmp_path / name, **rank)
+    table = load_spectra(tmp_path, adapters=AdapterOptions(task="x", seed=0))
+    ours, theirs = (table[table["method"] == method] for method in ("dora-r2", "lora-r2"))
+    (comparison,) = compare(ours, theirs)
+    assert (comparison.method, comparison.baseline, comparison.modules) == ("dora-r2", "lora-r2", ("q_proj",))
