@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 from msplora_core.components import Component, ComponentKey
@@ -45,6 +46,15 @@ class Adapter:
             for key in keys:
                 yield Component(key, update)
 
+    def stacks(self) -> dict[str, str]:
+        """By module type the list of layers that it stands in, and its shape: `encoder.block 512x512`."""
+        found = {}
+        for stored, keys in zip(self.updates, self.keys, strict=True):
+            names = stored.path.split(".")
+            stack = ".".join(takewhile(lambda name: not name.isdecimal(), names)) if _has_number(names) else ""
+            found[keys[0].module] = f"{stack} {stored.shape[0]}x{stored.shape[1]}".strip()
+        return found
+
     def modules(self) -> list[ModuleSummary]:
         """What the adapter holds, a line per scale and module type."""
         lines: dict[tuple[str, str], list[tuple[int, StoredUpdate]]] = {}
@@ -55,6 +65,10 @@ class Adapter:
         if scales == {"layer", "total"}:  # the same updates under two names
             lines = {line: members for line, members in lines.items() if line[0] == "layer"}
         return [ModuleSummary.of(scale, module, members) for (scale, module), members in lines.items()]
+
+
+def _has_number(names: list[str]) -> bool:
+    return any(name.isdecimal() for name in names)
 
 
 @dataclass(frozen=True)
