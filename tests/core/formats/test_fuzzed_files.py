@@ -1,7 +1,6 @@
 """Thousands of mutations of valid adapters: each is read, or refused in one line. Nothing else may happen.
 
-`MSPLORA_FUZZ=200000 pytest tests/core/formats/test_fuzzed_files.py` runs more of them; `MSPLORA_FUZZ_SEED`
-others.
+`make fuzz` runs more of them than CI does; MSPLORA_FUZZ says how many, MSPLORA_FUZZ_SEED which.
 """
 
 import json
