@@ -27,9 +27,11 @@ def svd(
         str, typer.Argument(metavar="RUN_OR_STUDY", help="A run, an adapter, or a folder of such; or a hub id.")
     ],
     baseline: Annotated[
-        str | None, typer.Option(help="The same, to compare with [default: the LoRA runs in RUN_OR_STUDY].")
+        str | None, typer.Option(help="The same, to compare with.", show_default="the LoRA runs in RUN_OR_STUDY")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write [default: analysis/ in the run or study].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write.", show_default="analysis/ in the run or study")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw Fig. 3, Fig. 4 and more.")] = True,
     scale: Annotated[
@@ -42,9 +44,12 @@ def svd(
     floor: Annotated[
         float | None, typer.Option(help="Raise smaller singular values to this share of the largest before a KL.")
     ] = None,
-    epoch: Annotated[int | None, typer.Option(min=0, help="Which epoch to compare [default: each run's last].")] = None,
+    epoch: Annotated[
+        int | None, typer.Option(min=0, help="Which epoch to compare.", show_default="each run's last")
+    ] = None,
     average: Annotated[
-        Literal["spectra", "measures"], typer.Option(help="Average singular values, then measure; or measures.")
+        Literal["spectra", "measures"],
+        typer.Option(help="Average singular values and then measure, or measure and then average."),
     ] = "spectra",
     module: Annotated[list[str] | None, typer.Option(help="Of adapters: only this module type; repeatable.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Of adapters: alpha, for files that do not hold it.")] = None,
