@@ -7,6 +7,7 @@ import sys
 import typer
 
 from msplora_cli.convert import convert
+from msplora_cli.demo import demo
 from msplora_cli.inspect import inspect
 from msplora_cli.params import params
 from msplora_cli.svd import svd
@@ -28,7 +29,7 @@ def _root() -> None:
     """Keeps every command a word of its own, however few there are."""
 
 
-for command in (inspect, params, train, svd, convert):
+for command in (demo, inspect, params, train, svd, convert):
     app.command()(command)
 
 
