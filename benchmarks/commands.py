@@ -46,7 +46,7 @@ def answers(bench: Bench) -> list[Line]:
 
 def adapter(bench: Bench) -> list[Line]:
     """The spectra of a LLaMA2-7B adapter from the disk: time, and memory whatever its size."""
-    twice = LLAMA._replace(count=2 * LLAMA.count)
+    twice = LLAMA._replace(matrices=2 * LLAMA.matrices)
     paths = {
         "float32": apart("made:adapter", bench.folder / "float32", LLAMA, "float32"),
         "bfloat16": apart("made:adapter", bench.folder / "bfloat16", LLAMA, "bfloat16"),

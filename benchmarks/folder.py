@@ -59,5 +59,5 @@ def _spectra(path: Path) -> object:
     tensors = load_file(path / "adapter_model.safetensors")
     B = np.stack([tensor for name, tensor in tensors.items() if ".lora_B." in name])
     A = np.stack([tensor for name, tensor in tensors.items() if ".lora_A." in name])
-    assert len(B) == len(A) == ROBERTA.count
+    assert len(B) == len(A) == ROBERTA.matrices
     return low_rank_singular_values(B, A, 2.0)

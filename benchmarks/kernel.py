@@ -75,8 +75,8 @@ def _sizes(bench: Bench, name: str, size: Size) -> list[Line]:
             lines.append(Line(work, "two Gram products, float64", found[dtype], found["floor"], Target("at most", 3)))
         for peer, seconds in theirs.items():
             limit = (_WEIGHTWATCHER if peer.startswith("WeightWatcher") else _DENSE)[size]
-            shown = f"{peer} (1 matrix × {size.count})"
-            lines.append(Line(work, shown, found[dtype], seconds * size.count, Target("faster", limit)))
+            shown = f"{peer} (1 matrix × {size.matrices})"
+            lines.append(Line(work, shown, found[dtype], seconds * size.matrices, Target("faster", limit)))
         if absent:
             target = Target("faster", _WEIGHTWATCHER[size])
             lines.append(Line(work, "WeightWatcher", found[dtype], None, target, absent))
@@ -123,9 +123,10 @@ def _weightwatcher_dense(size: Size, B: NDArray[Any], A: NDArray[Any]) -> Callab
     import torch
     from torch import nn
 
-    model = nn.Sequential(nn.Linear(size.width, size.width, bias=False))
+    layer = nn.Linear(size.width, size.width, bias=False)
     with torch.no_grad():
-        model[0].weight.copy_(torch.from_numpy(B @ A))
+        layer.weight.copy_(torch.from_numpy(B @ A))
+    model = nn.Sequential(layer)
     return lambda: _analyze(model)
 
 

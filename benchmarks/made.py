@@ -14,8 +14,8 @@ from benchmarks.sizes import ROBERTA, Size
 def factors(size: Size, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """B (count, width, rank) and A (count, rank, width), as a training leaves them: columns of various sizes."""
     random = np.random.default_rng(seed)
-    B = random.standard_normal((size.count, size.width, size.rank), dtype=np.float32)
-    A = random.standard_normal((size.count, size.rank, size.width), dtype=np.float32)
+    B = random.standard_normal((size.matrices, size.width, size.rank), dtype=np.float32)
+    A = random.standard_normal((size.matrices, size.rank, size.width), dtype=np.float32)
     return B * np.geomspace(1, 0.05, size.rank, dtype=np.float32), A / np.float32(np.sqrt(size.width))
 
 
@@ -34,7 +34,7 @@ def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> 
 
     kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32)
     B, A = (factor.astype(kind) for factor in factors(size, seed))
-    layers, (query, value) = size.count // 2, ("query", "value") if size.width < 4096 else ("q_proj", "v_proj")
+    layers, (query, value) = size.matrices // 2, ("query", "value") if size.width < 4096 else ("q_proj", "v_proj")
     paths = [f"base_model.model.model.layers.{i}.self_attn.{name}" for i in range(layers) for name in (query, value)]
     tensors = {
         f"{path}.lora_{part}.weight": factor

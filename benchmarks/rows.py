@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
-from benchmarks.processes import apart
+from benchmarks.processes import apart, named
 from benchmarks.target import Line
+from benchmarks.timing import Bench
 
 ROWS = {
     "kernel-llama": "kernel:llama",
@@ -35,8 +38,6 @@ def measured(name: str, quick: bool = False) -> list[Line]:
 
 
 def run(function: str, folder: Path, quick: bool) -> list[Line]:
-    """The same in this process, with a folder for its files."""
-    from benchmarks.processes import named
-    from benchmarks.timing import Bench
-
-    return named(function)(Bench(folder, quick))
+    """The same in this process, with a folder for its files. Standard output is for the table alone."""
+    with redirect_stdout(sys.stderr):
+        return named(function)(Bench(folder, quick))

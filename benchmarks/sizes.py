@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Size(NamedTuple):
     """Of an adapter: so many square matrices with an update of some rank."""
 
-    count: int
+    matrices: int
     width: int
     rank: int
 

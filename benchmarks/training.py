@@ -25,15 +25,17 @@ def snapshots(bench: Bench) -> list[Line]:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
-    from msplora_core.training.models import attach_adapter, load_base
+    from msplora_core.training.data import TaskData
+    from msplora_core.training.models import attach_adapter, load_base, quiet_transformers
 
     sentences = [" ".join(["word"] * (10 + i % 30)) for i in range(64 if bench.quick else _EXAMPLES)]
     examples = Examples([(sentence, sentence) for sentence in sentences], [i % 2 for i in range(len(sentences))])
     clock = _Clock()
     config = RunConfig(**_SETTINGS, out=bench.folder)
-    train_run(config, data=(examples, examples.subset(8)), callbacks=[clock])
+    train_run(config, data=TaskData(examples, examples.subset(8)), callbacks=[clock])
 
-    model = attach_adapter(config, load_base(config)[0])
+    with quiet_transformers():
+        model = attach_adapter(config, load_base(config)[0])
     arguments, state = TrainingArguments(output_dir=str(bench.folder / "none")), TrainerState(epoch=1.0)
     callback = SpectralSnapshotCallback(bench.folder / "snapshots")
     found = bench.medians({"ours": lambda: callback.on_epoch_end(arguments, state, TrainerControl(), model=model)})
@@ -54,7 +56,8 @@ class _Clock(TrainerCallback):
 def tokens(bench: Bench) -> list[Line]:
     """1,000 MRPC examples, from the sentences to the trained adapter."""
     from msplora_core.training import TASKS, RunConfig, train_run
-    from msplora_core.training.data import read_task
+    from msplora_core.training.data import TaskData, read_task
+    from msplora_core.training.models import quiet_transformers
 
     work, peer = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6", "plain Trainer, random batches"
     if not (_GLUE / "MRPC").is_dir():
@@ -64,12 +67,13 @@ def tokens(bench: Bench) -> list[Line]:
 
     def ours() -> None:
         config = RunConfig(**_SETTINGS, out=bench.folder / str(next(number)))
-        train_run(config, data=(train, train.subset(8)), callbacks=[])
+        train_run(config, data=TaskData(train, train.subset(8)), callbacks=[])
 
     def plain() -> None:
-        _plain_trainer(RunConfig(**_SETTINGS), train, bench.folder / str(next(number)))
+        with quiet_transformers():
+            _plain_trainer(RunConfig(**_SETTINGS), train, bench.folder / str(next(number)))
 
-    found = bench.medians({"ours": ours, "peer": plain}, rounds=3, seconds=90.0)
+    found = bench.medians({"ours": ours, "peer": plain}, rounds=2, seconds=90.0)
     return [Line(work, peer, found["ours"], found["peer"], Target("faster", 1.5))]
 
 
