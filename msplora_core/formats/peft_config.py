@@ -137,8 +137,8 @@ class Patterns:
 
 def _compiled(config: PeftConfig, name: str, pattern: str) -> re.Pattern[str]:
     rest, repeats = _REPEAT.subn("x", pattern)
-    options = rest.replace("(?:", "(").count("?") + rest.count("|")
-    runs_away = repeats > 2 or options > 64 or rest.count("(") > 3 or re.search(r"[)?][*+?{]|(?<!\\)[*+]", rest)
+    optional, choices, groups = rest.replace("(?:", "(").count("?"), rest.count("|"), rest.count("(")
+    runs_away = repeats > 2 or optional > 3 or choices > 200 or groups > 3 or re.search(r"\)[*+{]|\?[*+?{]|[*+]", rest)
     if len(pattern) > 500 or runs_away:
         raise config.error(name, "a pattern without repeats of groups and with at most two repeats", pattern)
     try:

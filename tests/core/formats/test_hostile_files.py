@@ -140,6 +140,7 @@ CONFIGS = {
     "regex": ({"rank_pattern": {"[q": 2}}, "rank_pattern: expected a"),
     "runaway": ({"rank_pattern": {"(a+)+$": 2}}, "expected a pattern without repeats of groups and with at most two"),
     "runaway by choices": ({"alpha_pattern": {"(a|a)*b": 2}}, "expected a pattern without repeats of groups"),
+    "runaway by options": ({"rank_pattern": {"a?" * 30 + "a" * 30: 2}}, "expected a pattern without repeats of groups"),
     "many repeats": ({"alpha_pattern": {"a*a*a*a*b": 2}}, "expected a pattern without repeats of groups"),
 }
 

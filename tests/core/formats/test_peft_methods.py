@@ -84,6 +84,7 @@ def agrees(folder, model, tolerance=1e-6):
         {"use_dora": True},
         {"rank_pattern": {"layers.1.q_proj": 3, "v_proj": 5}, "alpha_pattern": {"^layers.2.q_proj": 7, "q_proj": 9}},
         {"rank_pattern": {r".*\.(1|2)\.q_proj": 2, r"layers.\d+.v_proj": 4}, "use_rslora": True},
+        {"rank_pattern": {r"(?:layers\.)?[23]\.q_proj": 2, r"^layers\.(?:0|1|11)\.\w_proj$": 4}},
         {"lora_bias": True},
         {"modules_to_save": ["classifier"]},
     ],
