@@ -39,4 +39,4 @@ def three_ranks(text: str) -> tuple[int, int, int]:
     ranks = whole_numbers(text)
     if len(ranks) != 3:
         raise ParameterError("--ranks", expected="three ranks: global, mid, layer, as in 8,4,2", found=text)
-    return ranks  # type: ignore[return-value] # its length was just checked
+    return ranks

@@ -32,7 +32,7 @@ def list_paths(paths: Iterable[str]) -> set[str]:
         >>> sorted(list_paths(["encoder.layer.0.attention.q", "encoder.layer.1.attention.q", "pooler"]))
         ['encoder.layer']
     """
-    found = set()
+    found: set[str] = set()
     for path in paths:
         names = path.split(".")
         found.update(".".join(names[:place]) for place, name in enumerate(names) if name.isdecimal() and place)
@@ -44,8 +44,8 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
 
     The outermost list that a path runs through is its stack, and the position in it the layer. What
     follows is the module type, named by the shortest ending that tells it from the other types of its
-    stack. Where several stacks hold a type of the same name (encoder and decoder of a T5), the stack is
-    put before it, again as short as tells them apart.
+    stack. Where there are several stacks (encoder and decoder of a T5, the two towers of a CLIP), the
+    name of the stack is put before it, as short as tells it from the others.
 
     Args:
         paths: dotted paths of the adapted modules.
@@ -68,17 +68,11 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
     for stack, _, rest in split.values():
         types[stack].add(rest)
     short = {stack: _shortest_endings(rests) for stack, rests in types.items()}
-    holders: dict[str, set[str]] = defaultdict(set)
-    for stack, names in short.items():
-        for name in names.values():
-            holders[name].add(stack)
-    placed = {}
-    for path, (stack, layer, rest) in split.items():
-        name = short[stack][rest]
-        rivals = holders[name]
-        prefix = _distinguishing_part(stack, rivals) if len(rivals) > 1 else ""
-        placed[path] = Placement(f"{prefix}.{name}" if prefix else name, layer)
-    return placed
+    prefix = _prefixes([stack for stack in types if stack])
+    return {
+        path: Placement(prefix.get(stack, "") + short[stack][rest], layer)
+        for path, (stack, layer, rest) in split.items()
+    }
 
 
 def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:
@@ -107,9 +101,16 @@ def _endings(path: str) -> list[str]:
     return [".".join(names[start:]) for start in reversed(starts)]
 
 
-def _distinguishing_part(stack: str, rivals: Collection[str]) -> str:
-    """The first name in which a stack differs from its rivals; the whole stack where one name does not do."""
-    columns = [rival.split(".") for rival in rivals]
+def _prefixes(stacks: Collection[str]) -> dict[str, str]:
+    """What to put before the names of each stack's module types; nothing where there is but one stack."""
+    if len(stacks) < 2:
+        return {}
+    return {stack: f"{_distinguishing_part(stack, stacks)}." for stack in stacks}
+
+
+def _distinguishing_part(stack: str, stacks: Collection[str]) -> str:
+    """The first name in which a stack differs from all others; the whole stack where one name does not do."""
+    columns = [other.split(".") for other in stacks]
     for place, name in enumerate(stack.split(".")):
         here = [column[place] if place < len(column) else "" for column in columns]
         if here.count(name) == 1:

@@ -24,8 +24,8 @@ def test_encoder_and_decoder_are_two_stacks_and_cross_attention_a_type_of_its_ow
     paths += [f"decoder.block.{i}.layer.{j}.{kind}.q" for i in range(2)
               for j, kind in enumerate(["SelfAttention", "EncDecAttention"])]  # fmt: skip
     found = placed(paths)
-    assert found["encoder.block.1.layer.0.SelfAttention.q"] == ("q", 1)
-    assert found["decoder.block.1.layer.1.EncDecAttention.q"] == ("EncDecAttention.q", 1)
+    assert found["encoder.block.1.layer.0.SelfAttention.q"] == ("encoder.q", 1)
+    assert found["decoder.block.1.layer.1.EncDecAttention.q"] == ("decoder.EncDecAttention.q", 1)
     assert len({name for name, _ in found.values()}) == 3
 
 

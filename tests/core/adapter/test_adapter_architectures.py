@@ -76,7 +76,8 @@ ARCHITECTURES = {
         {"vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 3, "num_decoder_layers": 4,
          "num_heads": 4, "decoder_start_token_id": 0},
         ["q", "v"],
-        {"q": 3, "v": 3, "SelfAttention.q": 4, "SelfAttention.v": 4, "EncDecAttention.q": 4, "EncDecAttention.v": 4},
+        {"encoder.q": 3, "encoder.v": 3, "decoder.SelfAttention.q": 4, "decoder.SelfAttention.v": 4,
+         "decoder.EncDecAttention.q": 4, "decoder.EncDecAttention.v": 4},
         {"input_ids": TOKENS, "decoder_input_ids": TOKENS},
     ),
     "bart": Architecture(
@@ -84,8 +85,8 @@ ARCHITECTURES = {
         {"vocab_size": 40, "d_model": 16, "encoder_layers": 3, "decoder_layers": 3, "encoder_attention_heads": 4,
          "decoder_attention_heads": 4, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_position_embeddings": 20},
         ["q_proj", "v_proj"],
-        {"q_proj": 3, "v_proj": 3, "self_attn.q_proj": 3, "self_attn.v_proj": 3,
-         "encoder_attn.q_proj": 3, "encoder_attn.v_proj": 3},
+        {"encoder.q_proj": 3, "encoder.v_proj": 3, "decoder.self_attn.q_proj": 3, "decoder.self_attn.v_proj": 3,
+         "decoder.encoder_attn.q_proj": 3, "decoder.encoder_attn.v_proj": 3},
         {"input_ids": TOKENS},
     ),
     "vit": Architecture(

@@ -190,7 +190,7 @@ def test_encoder_and_decoder_are_stacks_of_their_own() -> None:
     config = T5Config(vocab_size=20, d_model=16, d_kv=4, d_ff=16, num_layers=3, num_decoder_layers=4, num_heads=4)
     model = get_peft_model(T5Model(config), MSPLoraConfig(target_modules=["q"], groups=3))
     assert keys(model, "global") == [
-        "global/q/0", "global/SelfAttention.q/0", "global/EncDecAttention.q/0",
+        "global/encoder.q/0", "global/decoder.SelfAttention.q/0", "global/decoder.EncDecAttention.q/0",
     ]  # fmt: skip
 
 
