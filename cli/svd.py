@@ -17,7 +17,7 @@ _MEASURES_KEY = """\
 M_eff-k, the share of the k largest: high = simple; – where the rank is at most k (1 by definition), or all is zero.
 Entropy and stable rank: high = complex."""
 _COMPARISONS_KEY = """\
-values: how many leading singular values are compared. > 0: share of adjacent pairs further apart than its."""
+values: how many leading singular values are compared; > 0: share of adjacent pairs further apart than baseline's."""
 
 _MANY_RUNS = 50
 
@@ -114,6 +114,8 @@ def _print(analysis: Analysis) -> None:
     console.print(_measures_table(analysis), _MEASURES_KEY, "", width=width, sep="\n")
     if analysis.comparisons:
         console.print(_comparisons_table(analysis), _COMPARISONS_KEY, "", width=width, sep="\n")
+    if len(analysis.scores):
+        console.print(_scores_table(analysis), "", width=width, sep="\n")
     for line in [*map(str, analysis.claims), *(f"Note: {note}" for note in analysis.notes)]:
         console.print(line, markup=False, soft_wrap=True)
 
@@ -155,6 +157,21 @@ def _comparisons_table(analysis: Analysis) -> Table:
             f"{adjacent['difference']:+.3g}",
             f"{adjacent['share_positive']:.0%}",
         )
+    return table
+
+
+def _scores_table(analysis: Analysis) -> Table:
+    from rich.text import Text
+
+    from msplora_analysis.scores import last_scores
+
+    scores = last_scores(analysis.scores)
+    scores["name"] = scores["task"] + " " + scores["metric"]
+    names = scores["name"].unique()
+    table = _table("How well they did: task metrics at the last epoch, mean over seeds", ["method", *names], left=1)
+    for method, rows in scores.groupby("method", sort=False):
+        value = rows.set_index("name")["mean"]
+        table.add_row(Text(str(method)), *(f"{value[name]:.3f}" if name in value else "–" for name in names))
     return table
 
 

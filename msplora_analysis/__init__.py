@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         plot_svd_heatmaps,
     )
     from msplora_analysis.report import write_analysis
+    from msplora_analysis.scores import load_scores
     from msplora_analysis.sources import AdapterOptions
     from msplora_analysis.summary import summarise
     from msplora_analysis.table import SkippedWarning, load_spectra
@@ -52,6 +53,7 @@ _HOME = {
     "kl_difference": "kernels",
     "last_epochs": "measures",
     "layer_divergences": "layers",
+    "load_scores": "scores",
     "load_spectra": "table",
     "measure": "measures",
     "pairwise_spectral_kl": "kernels",
@@ -85,6 +87,7 @@ __all__ = [
     "kl_difference",
     "last_epochs",
     "layer_divergences",
+    "load_scores",
     "load_spectra",
     "measure",
     "pairwise_spectral_kl",

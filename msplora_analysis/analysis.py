@@ -12,6 +12,7 @@ from msplora_analysis.claims import Claim, complexity_claims, distance_claim
 from msplora_analysis.comparison import Comparison, Lengths, compare
 from msplora_analysis.layers import LayerDivergence, layer_divergences
 from msplora_analysis.measures import Average, average_spectra, common_epochs, last_epochs, measure
+from msplora_analysis.scores import load_scores
 from msplora_analysis.sources import AdapterOptions
 from msplora_analysis.table import load_spectra
 from msplora_core.errors import ComparisonError, ParameterError
@@ -36,6 +37,7 @@ class Analysis:
         final: measures by model, method and scale, each run at the epoch compared.
         layers: KL between the layers of each method, at their own length, for both `layer` and `total`.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
+        scores: evaluation metrics by run and epoch (see `load_scores`).
         claims: the paper's two, for every method that they can be asked of.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
@@ -51,6 +53,7 @@ class Analysis:
     final: DataFrame
     layers: list[LayerDivergence]
     comparisons: list[Comparison]
+    scores: DataFrame
     claims: list[Claim]
     notes: list[str]
     skipped: list[str]
@@ -114,6 +117,7 @@ def analyse(
         final=measure(final, ["model", "method", "scale"], average=average),
         layers=[one for each in _SCALES for one in layer_divergences(final, scale=each, floor=floor)],
         comparisons=comparisons,
+        scores=load_scores(path),
         claims=claims,
         notes=_notes(tables) + notes + _epoch_notes(final),
         skipped=[message for each in tables for message in each.attrs["skipped"]],

@@ -42,6 +42,7 @@ def write_analysis(
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
+    | scores.csv | evaluation metrics by run and epoch |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
@@ -94,6 +95,8 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     yield "trajectory", analysis.trajectory
     yield "measures", analysis.final
     kinds = ["model", "method", "scale", "modules"]
+    if len(analysis.scores):
+        yield "scores", analysis.scores
     if analysis.layers:
         tables = [_pairs_of_layers(one, [*kinds, "length"], kl=one.kl) for one in analysis.layers]
         yield "kl", pd.concat(tables, ignore_index=True)

@@ -87,6 +87,15 @@ def adapter_reader(path: Path, options: AdapterOptions) -> Callable[[], Source] 
 READERS: tuple[Reader, ...] = (run_reader, adapter_reader)
 
 
+def find_run_directories(path: str | os.PathLike[str]) -> list[tuple[str, RunDirectory]]:
+    """The run directories at or below a path, named and ordered as `find_sources` does; none is no error."""
+    root = Path(path)
+    if RunDirectory.is_run(root):
+        return [(root.resolve().name, RunDirectory(root))]
+    names = [name for name, _ in _below(root, root, AdapterOptions(), (run_reader,))]
+    return [(name, RunDirectory(root / name)) for name in sorted(names, key=_natural)]
+
+
 def find_sources(
     path: str | os.PathLike[str], options: AdapterOptions | None = None
 ) -> list[tuple[str, Callable[[], Source]]]:
@@ -121,11 +130,15 @@ def find_sources(
     return found
 
 
-def _recognised(path: Path, options: AdapterOptions) -> Callable[[], Source] | None:
-    return next((opened for reader in READERS if (opened := reader(path, options)) is not None), None)
+def _recognised(
+    path: Path, options: AdapterOptions, readers: tuple[Reader, ...] = READERS
+) -> Callable[[], Source] | None:
+    return next((opened for reader in readers if (opened := reader(path, options)) is not None), None)
 
 
-def _below(folder: Path, root: Path, options: AdapterOptions) -> Iterator[tuple[str, Callable[[], Source]]]:
+def _below(
+    folder: Path, root: Path, options: AdapterOptions, readers: tuple[Reader, ...] = READERS
+) -> Iterator[tuple[str, Callable[[], Source]]]:
     if not folder.is_dir():
         return
     try:
@@ -134,13 +147,13 @@ def _below(folder: Path, root: Path, options: AdapterOptions) -> Iterator[tuple[
         raise RunDirectoryError(folder, expected="a folder that can be read", found=str(error)) from error
     for entry in entries:
         path = Path(entry.path)
-        opened = _recognised(path, options)
+        opened = _recognised(path, options, readers)
         if opened is not None:
             if entry.is_symlink() and not RunDirectory.is_run(path):  # a stranger's adapter does not lead elsewhere
                 opened = within(root, path, opened)
             yield path.relative_to(root).as_posix(), opened
         elif not entry.is_symlink():
-            yield from _below(path, root, options)
+            yield from _below(path, root, options, readers)
 
 
 def _run_source(path: Path) -> Source:

@@ -10,6 +10,7 @@ import numpy as np
 
 from msplora_analysis.comparison import Comparison
 from msplora_analysis.layers import LayerDivergence, adjacent_kl
+from msplora_analysis.scores import last_scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +42,8 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
     Returns:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method and
         scale), layers (KL between the layers of each method), comparisons (with the baseline, for `layer`
-        and `total`; whole matrices, and a row for each pair of runs), claims, notes, skipped, failed.
+        and `total`; whole matrices, and a row for each pair of runs), scores (task metrics), claims, notes,
+        skipped, failed.
     """
     return _plain(
         {
@@ -54,6 +56,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "measures": _records(analysis.final),
             "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+            "scores": _records(last_scores(analysis.scores)),
             "claims": [vars(claim) for claim in analysis.claims],
             "notes": analysis.notes,
             "skipped": analysis.skipped,

@@ -121,7 +121,7 @@ def test_epoch_0_alone_is_no_distribution(make_run, tmp_path):
 def test_summary_is_strict_json_with_all_of_it(study, analysis):
     content = json.loads(json.dumps(summarise(analysis), allow_nan=False))
     assert list(content) == ["format", "version", "path", "reading", "averaging", "runs", "measures", "layers",
-                             "comparisons", "claims", "notes", "skipped", "failed"]  # fmt: skip
+                             "comparisons", "scores", "claims", "notes", "skipped", "failed"]  # fmt: skip
     assert len(content["runs"]) == 12
     assert content["runs"][0] == {
         "run": "mrpc/lora-r8/seed-0", "method": "lora-r8", "model": "minilm", "task": "mrpc", "seed": 0,
