@@ -14,6 +14,7 @@ from msplora_core.formats.json_file import read_json_object
 from msplora_core.formats.model_folder import is_model_folder
 from msplora_core.formats.reading import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 from msplora_core.formats.torch_file import TORCH_SUFFIXES
+from msplora_core.snapshots import RunDirectory
 
 LAST_EPOCH = 100_000
 """A later one is no epoch, and pictures have a column for each."""
@@ -87,6 +88,8 @@ def task_and_seed(path: Path) -> tuple[str, int | None]:
 def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
     """The trainings at or below a path, by name; links are followed where they lead straight to one.
 
+    Of a run directory it is the adapter that was saved at the end, or the checkpoints if it has not come to that.
+
     Args:
         path: an adapter's folder or file, a folder of checkpoints, or a folder with such at any depth.
 
@@ -98,6 +101,9 @@ def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
         return [opened]
     if not path.is_dir():
         return []
+    if RunDirectory.is_run(path):
+        run = RunDirectory(path)
+        return find_runs(run.adapter_path) or find_runs(run.checkpoints_path)
     found = []
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from msplora_cli.app import app
+from msplora_core.snapshots import RunDirectory, RunRecord
 
 
 def write_adapter(folder, **config):
@@ -73,6 +74,21 @@ def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):
     assert "checkpoint-30: lora-r2" in result.stdout
     assert "the last of 3 checkpoints: epochs 1-3" in result.stdout
     assert "its 3 checkpoints are numbered, at steps 10, 20, 30." in result.stdout
+
+
+def test_a_run_directory_shows_its_adapter_or_else_its_checkpoints(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord("lora-r2", "some/base"))
+    run.write_epoch(0, step=0, spectra={"layer/q_proj/0": np.ones(2)})
+    write_adapter(run.checkpoints_path / "checkpoint-10")
+    result = inspect(run.path)
+    assert result.exit_code == 0
+    assert "checkpoint-10: lora-r2" in result.stdout
+    write_adapter(run.adapter_path)
+    result = inspect(tmp_path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("lora-r2 in the format of PEFT") == 1
+    assert f"{run.adapter_path}: lora-r2" in result.stdout
 
 
 def test_alpha_for_files_that_do_not_hold_it(tmp_path):
