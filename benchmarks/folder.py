@@ -28,8 +28,8 @@ def thousand_adapters(bench: Bench) -> list[Line]:
             os.link(file, few / path.name / file.name)
     found = bench.medians(
         {
-            "ours": lambda: load_spectra(many),
-            "few": lambda: load_spectra(few),
+            "ours": lambda: load_spectra(many, n_jobs=-1),
+            "few": lambda: load_spectra(few, n_jobs=-1),
             "bare": lambda: [_spectra(path) for path in paths],
             "bare, all cores": lambda: _on_all_cores(paths),
         },

@@ -83,6 +83,7 @@ def svd(
             epoch=epoch,
             average=average,
             adapters=AdapterOptions(alpha, base, tuple(module or ()), model, task, seed),
+            n_jobs=-1,
             progress=_tell,
         )
         written = write_analysis(analysis, out, figures=draw_figures(analysis) if figures else ())

@@ -72,6 +72,7 @@ def analyse(
     epoch: int | None = None,
     average: Average = "spectra",
     adapters: AdapterOptions | None = None,
+    n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
     """Measure a run or a study, and hold its methods against the baseline.
@@ -86,6 +87,7 @@ def analyse(
         epoch: which epoch to compare and to tabulate; each run's last where not given.
         average: singular values first (`spectra`) or measures first (see `measure`).
         adapters: what adapters that this toolkit did not train leave open (see `load_spectra`).
+        n_jobs: how many processes read (see `load_spectra`).
         progress: called after each run read, with the number read and of all.
 
     Returns:
@@ -98,9 +100,9 @@ def analyse(
     """
     if scale not in _SCALES:
         raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
-    table = load_spectra(path, adapters=adapters, progress=progress)
+    table = load_spectra(path, adapters=adapters, n_jobs=n_jobs, progress=progress)
     final = _at(table, epoch)
-    tables = [table] if baseline is None else [table, load_spectra(baseline, adapters=adapters)]
+    tables = [table] if baseline is None else [table, load_spectra(baseline, adapters=adapters, n_jobs=n_jobs)]
     if baseline is None:
         comparisons, notes = _with_lora(final, lengths, floor)
     else:

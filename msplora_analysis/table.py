@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.sources import AdapterOptions, Source, find_sources
+from msplora_analysis.sources import AdapterOptions, Epochs, Source, find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 
@@ -31,6 +31,7 @@ def load_spectra(
     path: str | os.PathLike[str],
     *,
     adapters: AdapterOptions | None = None,
+    n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataFrame:
     """Read all spectra of a run, of adapters, or of a study (a folder with such at any depth), into one table.
@@ -41,6 +42,9 @@ def load_spectra(
         path: a run directory; an adapter's folder, file or hub id; a Trainer's folder of checkpoints; or a
             folder of such.
         adapters: what adapters leave open: alpha, base model, task, seed, and which modules to keep.
+        n_jobs: how many processes read, as in scikit-learn: -1 for one a core. It pays from some hundred
+            adapters on, and fewer are started for few. Processes are forked, so on other systems than Linux
+            it is always one.
         progress: called after each run with the number of runs read and of all.
 
     Returns:
@@ -80,7 +84,7 @@ def load_spectra(
     found = find_sources(path, adapters)
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
-    for done, (name, source, epochs, errors) in enumerate(_in_turn(found), 1):
+    for done, (name, source, epochs, errors) in enumerate(_in_turn(found, n_jobs), 1):
         read = source is not None and builder.add(name, source, epochs, errors)
         if not read:
             failed.append(name)
@@ -101,19 +105,41 @@ def load_spectra(
     return table
 
 
+_CHUNK = 16
+_Found = tuple[str, Callable[[], Source]]
+_handed_over: Sequence[_Found] = ()
 _Read = tuple[str, "Source | None", list[tuple[int, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
 
 
-def _in_turn(found: list[tuple[str, Callable[[], Source]]]) -> Iterator[_Read]:
-    """Every source read, in the order given, several at a time: numpy computes while Python looks at the next."""
-    if len(found) == 1:
-        yield _read(*found[0])
+def _in_turn(found: Sequence[_Found], n_jobs: int) -> Iterator[_Read]:
+    """Every source read, in the order given."""
+    processes = _processes(len(found), n_jobs)
+    if processes == 1:
+        yield from (_read(*one) for one in found)
         return
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
-    try:
-        yield from pool.map(_read, *zip(*found, strict=True))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # Threads would stand in each other's way: half of the work is Python's own.
+    context = get_context("fork")
+    with ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(found,)) as pool:
+        yield from pool.map(_read_number, range(len(found)), chunksize=_CHUNK)
+
+
+def _processes(sources: int, n_jobs: int) -> int:
+    cores = os.cpu_count() or 1
+    wanted = cores if n_jobs < 0 else n_jobs
+    return max(1, min(wanted, sources // (4 * _CHUNK))) if sys.platform == "linux" else 1
+
+
+def _hand_over(found: Sequence[_Found]) -> None:
+    """Give a forked process what it reads: sources hold functions, which cannot be sent."""
+    global _handed_over
+    _handed_over = found
+
+
+def _read_number(place: int) -> _Read:
+    return _read(*_handed_over[place])
 
 
 def _read(name: str, opened: Callable[[], Source]) -> _Read:
@@ -124,7 +150,11 @@ def _read(name: str, opened: Callable[[], Source]) -> _Read:
         epochs = list(source.epochs(errors))
     except MSPLoraError as error:
         return name, None, [], [*errors, error]
-    return name, replace(source, epochs=lambda _: iter(())), epochs, errors  # read; what it held is let go
+    return name, replace(source, epochs=_none_left), epochs, errors  # read; what it held is let go
+
+
+def _none_left(errors: list[MSPLoraError]) -> Epochs:
+    return iter(())
 
 
 def _notes(runs: list[tuple[str, Source]]) -> list[str]:

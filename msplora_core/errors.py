@@ -18,10 +18,22 @@ The command line prints it and ends with exit code 1.
 from __future__ import annotations
 
 from os import PathLike
+from typing import Any
 
 
 class MSPLoraError(Exception):
     """Base of every error that this toolkit raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come back from other processes as they were, whatever their constructor takes."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[MSPLoraError], args: tuple[Any, ...], fields: dict[str, Any]) -> MSPLoraError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class ParameterError(MSPLoraError, ValueError):

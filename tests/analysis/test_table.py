@@ -1,12 +1,16 @@
 """Reading runs and studies into the spectra table."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from msplora_analysis import SkippedWarning, load_spectra
+from msplora_analysis.table import _processes
 from msplora_core.errors import MSPLoraError, RunDirectoryError
-from msplora_core.snapshots import RunDirectory
+from msplora_core.snapshots import RunDirectory, RunRecord
 
 COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "scale", "module", "unit", "rank", "k", "sigma"]
 
@@ -173,3 +177,26 @@ def test_a_run_being_read_is_not_changed(make_run):
     before = {path: path.stat().st_mtime_ns for path in RunDirectory(run.path).path.rglob("*")}
     load_spectra(run.path)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_several_processes_read_the_same_table_and_report_the_same_damage(tmp_path: Path) -> None:
+    for number in range(140):
+        run = RunDirectory(tmp_path / f"run-{number}")
+        run.write_record(RunRecord("lora-r2", "minilm", "mrpc", number))
+        run.write_epoch(1, step=1, spectra={"layer/query/0": np.array([number + 2.0, 1.0])})
+    (tmp_path / "run-7" / "run.json").write_text("{")
+    (tmp_path / "run-9" / "snapshots" / "epoch-0002.safetensors").write_bytes(b"cut short")
+    with pytest.warns(SkippedWarning):
+        one = load_spectra(tmp_path)
+    with pytest.warns(SkippedWarning):
+        two = load_spectra(tmp_path, n_jobs=2)
+    pd.testing.assert_frame_equal(one, two)
+    assert one.attrs == two.attrs
+    assert two.attrs["failed"] == ["run-7"]
+    assert len(two.attrs["skipped"]) == 2
+
+
+@pytest.mark.parametrize(("sources", "n_jobs", "expected"), [(1000, 1, 1), (1000, 3, 3), (20, 8, 1), (130, 8, 2)])
+def test_few_sources_take_few_processes(sources: int, n_jobs: int, expected: int) -> None:
+    assert _processes(sources, n_jobs) == (expected if sys.platform == "linux" else 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 from msplora_core.errors import FileError, MissingDependencyError, MSPLoraError, ParameterError
 
 
@@ -15,3 +17,8 @@ def test_standard_handlers_catch_them_too() -> None:
     assert isinstance(ParameterError("rank", expected="1", found=2), ValueError)
     assert isinstance(MissingDependencyError("torch", purpose="x", extra="train"), ImportError)
     assert issubclass(FileError, MSPLoraError)
+
+
+def test_errors_come_back_from_a_pickle_as_they_were() -> None:
+    error = pickle.loads(pickle.dumps(FileError("a/b", key="k", expected="x", found="y", hint="z")))
+    assert (type(error), str(error), error.key) == (FileError, "a/b: k: expected x, found y; z", "k")
