@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 _EPOCHS = 8
-_BATCH_SIZE = 16
-_LEARNING_RATE = 2e-3  # above the paper's: there are few steps
+_BATCH_SIZE = 8
+_LEARNING_RATE = 1e-3
 
 
 def demo(
