@@ -12,7 +12,7 @@ from msplora_cli.inspect import inspect
 from msplora_cli.params import params
 from msplora_cli.svd import svd
 from msplora_cli.train import train
-from msplora_core.errors import MSPLoraError
+from msplora_core.errors import MSPLoraError, training_needs
 
 app = typer.Typer(
     name="msplora-analyze",
@@ -39,6 +39,9 @@ def main() -> None:
         app()
     except MSPLoraError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        print(f"error: {training_needs(error, 'this command')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

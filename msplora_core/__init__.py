@@ -43,7 +43,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        from msplora_core.errors import training_needs
+
+        raise training_needs(error, f"{__name__}.{name}") from error
 
 
 def __dir__() -> list[str]:

@@ -126,6 +126,21 @@ class MissingDependencyError(MSPLoraError, ImportError):
         self.package, self.purpose, self.extra = package, purpose, extra
 
 
+TRAINING_PACKAGES = frozenset({"torch", "transformers", "peft", "accelerate", "datasets", "sklearn"})
+"""What the extra `train` brings."""
+
+
+def training_needs(error: ModuleNotFoundError, purpose: str) -> MissingDependencyError:
+    """The error for a missing package of the extra `train`, from the one that its import raised.
+
+    Raises:
+        ModuleNotFoundError: the one given, if it is another package that is missing.
+    """
+    if error.name not in TRAINING_PACKAGES:
+        raise error
+    return MissingDependencyError(error.name, purpose=purpose, extra="train")
+
+
 def _shown(value: object) -> str:
     """A value as one short line, however hostile."""
     text = _one_line(value if isinstance(value, str) else repr(value))

@@ -1,0 +1,34 @@
+"""What becomes of errors at the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HIDE = """
+import sys
+for name in {names}:
+    sys.modules[name] = None  # as if it were not installed
+"""
+
+
+def run(code: str, *hidden: str) -> subprocess.CompletedProcess[str]:
+    code = HIDE.format(names=hidden) + code
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_command_that_needs_torch_says_so_without_it() -> None:
+    done = run("sys.argv[1:] = ['train', '--task', 'mrpc']\nfrom msplora_cli.app import main\nmain()", "torch")
+    assert done.returncode == 1
+    assert done.stderr == 'error: this command needs torch: pip install "msplora[train]"\n'
+
+
+def test_so_does_a_name_of_the_library() -> None:
+    done = run("from msplora_core import MSPLoraConfig", "peft")
+    assert 'msplora_core.MSPLoraConfig needs peft: pip install "msplora[train]"' in done.stderr
+
+
+def test_another_missing_module_is_a_fault_of_ours_and_stays_one() -> None:
+    done = run("from msplora_core import RunDirectory", "safetensors")
+    assert "ModuleNotFoundError" in done.stderr
+    assert "msplora[train]" not in done.stderr
