@@ -34,9 +34,13 @@ def groups_option(text: str) -> int | tuple[int, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def three_ranks(text: str) -> tuple[int, int, int]:
-    """Ranks of (global, mid, layer): `8,4,2`."""
+def three_ranks(text: str, option: str = "--ranks") -> tuple[int, int, int]:
+    """Ranks of (global, mid, layer): `8,4,2`.
+
+    Raises:
+        ParameterError: naming the option, unless there are three.
+    """
     ranks = whole_numbers(text)
     if len(ranks) != 3:
-        raise ParameterError("--ranks", expected="three ranks: global, mid, layer, as in 8,4,2", found=text)
+        raise ParameterError(option, expected="three ranks: global, mid, layer, as in 8,4,2", found=text)
     return ranks

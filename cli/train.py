@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from msplora_cli.options import groups_option, three_ranks
+from msplora_cli.options import groups_option, three_ranks, whole_numbers
 
 _WHAT, _DATA, _ADAPTER, _TRAINING = "What to train", "Data and model", "Adapter", "Training"
 
@@ -91,6 +91,17 @@ def train(
     rslora: Annotated[
         bool, typer.Option("--rslora", help="Scale by alpha/√rank instead.", rich_help_panel=_ADAPTER)
     ] = False,
+    rank_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Other ranks for a module type: value=4,2,1 for MSPLoRA, value=4 for LoRA. May be repeated.",
+            show_default="none",
+            rich_help_panel=_ADAPTER,
+        ),
+    ] = None,
+    init: Annotated[
+        str, typer.Option(help="Initialisation: kaiming, gaussian or orthogonal.", rich_help_panel=_ADAPTER)
+    ] = "kaiming",
     dropout: Annotated[
         float | None, typer.Option(help="Before the adapter.", show_default="0.05", rich_help_panel=_ADAPTER)
     ] = None,
@@ -136,13 +147,15 @@ def train(
 
     Example: msplora-analyze train --task mrpc --method lora --method msplora --data-dir glue --epochs 10
     """
+    one_rank, more_ranks = _patterns(rank_pattern or [])
     variants: list[dict[str, Any]] = []
     for name in method or ["msplora"]:
         if name == "lora":
-            variants += [{"method": name, "rank": one} for one in rank or [8]]
+            variants += [{"method": name, "rank": one, "rank_pattern": one_rank or None} for one in rank or [8]]
         else:
             phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
-            variants += [{"method": name, "ranks": three_ranks(one), "schedule": phases} for one in ranks or ["8,4,2"]]
+            same = {"method": name, "schedule": phases, "rank_pattern": more_ranks or None}
+            variants += [{"ranks": three_ranks(one), **same} for one in ranks or ["8,4,2"]]
     given = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -161,6 +174,7 @@ def train(
         "target_modules": tuple(target) if target else None,
         "groups": groups_option(groups),
         "rslora": rslora,
+        "init": init,
         "bf16": bf16,
         **{name: value for name, value in given.items() if value is not None},
     }
@@ -196,6 +210,23 @@ def train(
 
 def _say_nothing(*_: Any, **__: Any) -> None:
     """What the processes other than the main one say."""
+
+
+def _patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:
+    """`value=4` are ranks for LoRA, `value=4,2,1` for MSPLoRA."""
+    one: dict[str, int] = {}
+    three: dict[str, tuple[int, int, int]] = {}
+    for text in texts:
+        name, equals, numbers = text.partition("=")
+        if not (name and equals):
+            found = f"expected a module type and its ranks, as in value=4,2,1, found {text!r}"
+            raise typer.BadParameter(found, param_hint="--rank-pattern")
+        ranks = whole_numbers(numbers)
+        if len(ranks) == 1:
+            one[name] = ranks[0]
+        else:
+            three[name] = three_ranks(numbers, "--rank-pattern")
+    return one, three
 
 
 def _alpha(text: str | None) -> float | tuple[float, ...] | None:

@@ -12,6 +12,7 @@ from msplora_core.pyramid import SCALES, check_ranks
 from msplora_core.training.tasks import task_named
 
 METHODS = ("lora", "msplora")
+INITIALISATIONS = ("kaiming", "gaussian", "orthogonal")
 
 _PAPER_EPOCHS = {"mrpc": 30, "stsb": 40, "cola": 80, "rte": 80, "sst2": 60, "qnli": 25}
 
@@ -29,6 +30,8 @@ class RunConfig:
         groups: of layers that share a mid component: how many, or the boundaries between them.
         alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
         rslora: scale by alpha/√rank instead.
+        rank_pattern: ranks of module types that have others than the rest: one for LoRA, three for MSPLoRA.
+        init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
         dropout: before the adapter, share of 1.
         target_modules: module types to adapt; the model's query and value where not given.
         model: local folder or hub id; the packaged MiniLM-L6 where not given.
@@ -63,6 +66,8 @@ class RunConfig:
     groups: int | tuple[int, ...] = 3
     alpha: float | tuple[float, float, float] = 16
     rslora: bool = False
+    rank_pattern: dict[str, int | tuple[int, int, int]] | None = None
+    init: str = "kaiming"
     dropout: float = 0.05
     target_modules: tuple[str, ...] | None = None
     model: str | None = None
@@ -92,6 +97,12 @@ class RunConfig:
             )
         if self.method == "lora" and len(alphas) > 1:
             raise ParameterError("alpha", expected="one number for method lora", found=self.alpha)
+        if self.init not in INITIALISATIONS:
+            raise ParameterError("init", expected=f"one of {', '.join(INITIALISATIONS)}", found=self.init)
+        for ranks in (self.rank_pattern or {}).values():
+            if isinstance(ranks, int) is not (self.method == "lora"):
+                expected = "one rank a module type for LoRA, three for MSPLoRA"
+                raise ParameterError("rank_pattern", expected=expected, found=ranks)
         for name in ("rank", "epochs", "batch_size", "max_length", "max_train_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -130,6 +130,8 @@ def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
+        "rank_pattern": config.rank_pattern or {},
+        "init_lora_weights": True if config.init == "kaiming" else config.init,
     }
     if config.method == "lora":
         from peft import LoraConfig

@@ -253,3 +253,29 @@ def test_alpha_of_each_scale_and_rslora(config: RunConfig, few: TaskData) -> Non
     configuration = run.read_record().configuration
     assert configuration["lora_alpha"] == [16, 8, 4]
     assert configuration["use_rslora"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "query", "value"),
+    [("lora", {"value": 3}, {"layer": 8}, {"layer": 3}),
+     ("msplora", {"value": (4, 2, 0)}, {"global": 8, "mid": 4, "layer": 2}, {"global": 4, "mid": 2})],
+)  # fmt: skip
+def test_ranks_of_a_module_type(
+    config: RunConfig, few: TaskData, method: str, pattern: dict, query: dict, value: dict
+) -> None:
+    run = train_run(replace(config, method=method, rank_pattern=pattern, epochs=1), data=few, callbacks=())
+    found: dict[str, dict[str, int]] = {"query": {}, "value": {}}
+    for component in run.read_record().components:
+        scale, module, _ = component["key"].split("/")
+        if scale != "total":
+            found[module][scale] = component["rank"]
+    assert found == {"query": query, "value": value}
+
+
+def test_initialisation_by_name(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, init="orthogonal", ranks=(8, 4, 2), epochs=1), data=few, callbacks=())
+    assert run.read_record().configuration["init_lora_weights"] == "orthogonal"
+    with pytest.raises(ParameterError, match="init: expected one of kaiming, gaussian, orthogonal, found noise"):
+        replace(config, init="noise")
+    with pytest.raises(ParameterError, match="rank_pattern: expected one rank a module type for LoRA, three for"):
+        replace(config, method="lora", rank_pattern={"value": (4, 2, 1)})
