@@ -169,4 +169,7 @@ def _targets(config: RunConfig, model: Any) -> list[str]:
             expected=f"linear modules of the model: {', '.join(there)}",
             found=", ".join(missing) or f"none, and no default for a model of type {kind}",
         )
+    for name in config.rank_pattern or {}:
+        if not any(f".{target}".endswith(f".{name}") for target in targets):
+            raise ParameterError("rank_pattern", expected=f"ranks of {', '.join(targets)}", found=name)
     return list(targets)

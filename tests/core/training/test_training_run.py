@@ -272,6 +272,12 @@ def test_ranks_of_a_module_type(
     assert found == {"query": query, "value": value}
 
 
+def test_a_pattern_that_fits_no_module_is_refused(config: RunConfig, few: TaskData) -> None:
+    with pytest.raises(ParameterError, match="rank_pattern: expected ranks of query, value, found foo"):
+        train_run(replace(config, rank_pattern={"foo": (4, 2, 1)}), data=few, callbacks=())
+    assert not config.path.exists()
+
+
 def test_initialisation_by_name(config: RunConfig, few: TaskData) -> None:
     run = train_run(replace(config, init="orthogonal", ranks=(8, 4, 2), epochs=1), data=few, callbacks=())
     assert run.read_record().configuration["init_lora_weights"] == "orthogonal"
