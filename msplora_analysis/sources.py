@@ -5,6 +5,7 @@ A reader looks at one path and gives the source that it is, or None. Another kin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.components import component_spectra
+from msplora_core.components import ComponentKey, component_spectra
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, recognise_run
 from msplora_core.formats.runs import within
-from msplora_core.snapshots import RunDirectory
+from msplora_core.snapshots import RunDirectory, RunRecord
 
 Epochs = Iterator[tuple[int, Mapping[str, NDArray[np.float64]]]]
 
@@ -173,7 +174,21 @@ def _run_source(path: Path) -> Source:
             yield snapshot.epoch, snapshot.spectra
         errors.extend(failed)
 
-    return Source(record.method, record.model, record.task, record.seed, record.modules, epochs)
+    return Source(
+        record.method, record.model, record.task, record.seed, record.modules, epochs, stacks=_stacks_of(record)
+    )
+
+
+def _stacks_of(record: RunRecord) -> dict[str, str]:
+    """Stack and shape by module type. Where a model has several stacks, every module type begins with its stack."""
+    shapes = {}
+    for component in record.components:
+        with contextlib.suppress(MSPLoraError, KeyError, TypeError, ValueError):  # a stranger's record
+            out, columns = component["shape"]
+            shapes[ComponentKey.parse(component["key"]).module] = f"{out}x{columns}"
+    prefixes = {module: module.partition(".")[0] for module in shapes if "." in module}
+    several = len(prefixes) == len(shapes) and len(set(prefixes.values())) > 1
+    return {module: f"{prefixes[module]} {shape}" if several else shape for module, shape in shapes.items()}
 
 
 def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:

@@ -8,7 +8,7 @@ import pytest
 
 from msplora_analysis import SkippedWarning, analyse, draw_figures, load_spectra, summarise, write_analysis
 from msplora_core.errors import ComparisonError, FileError, ParameterError, RunDirectoryError
-from msplora_core.snapshots import RunDirectory
+from msplora_core.snapshots import RunDirectory, RunRecord
 
 
 @pytest.fixture
@@ -212,3 +212,19 @@ def test_an_empty_run_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(RunDirectoryError):
         analyse(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stacks_and_shapes_of_a_run_are_pictures_apart(tmp_path):
+    modules = {"encoder.q": [8, 8], "decoder.q": [8, 8], "decoder.v": [4, 8]}
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(
+        RunRecord(
+            "lora-r2", "t5", modules=list(modules),
+            components=[{"key": f"layer/{name}/{unit}", "rank": 2, "shape": shape, "layers": [unit]}
+                        for name, shape in modules.items() for unit in range(3)],
+        )
+    )  # fmt: skip
+    spectra = {f"layer/{name}/{unit}": np.array([2.0 + unit, 1.0]) for name in modules for unit in range(3)}
+    run.write_epoch(1, step=1, spectra=spectra)
+    found = {one.modules for one in analyse(run.path).layers if one.scale == "layer"}
+    assert found == {("encoder.q",), ("decoder.q",), ("decoder.v",)}
