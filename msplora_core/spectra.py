@@ -82,7 +82,7 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
 
 def _finite(name: str, M: NDArray) -> NDArray[np.float64]:
     """The factor in float64. A sum is NaN or infinite if one of its terms is; only then is it worth looking."""
-    M = M.astype(np.float64)
+    M = M.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         total = M.sum()
     if not np.isfinite(total) and not np.isfinite(M).all():
@@ -136,8 +136,9 @@ def _householder_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _split(M: NDArray[np.float64], by_gram: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Householder's QR for the matrices that the Gram matrix would not serve, the fast route for the others."""
+    if not by_gram.any():
+        return _householder_factor(M)
     R = np.empty((len(M), M.shape[-1], M.shape[-1]))
-    if by_gram.any():
-        R[by_gram] = _triangular_factor(M[by_gram])
+    R[by_gram] = _triangular_factor(M[by_gram])
     R[~by_gram] = _householder_factor(M[~by_gram])
     return R
