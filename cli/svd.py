@@ -86,7 +86,8 @@ def svd(
             n_jobs=-1,
             progress=_tell,
         )
-        written = write_analysis(analysis, out, figures=draw_figures(analysis) if figures else ())
+        pictures = draw_figures(analysis) if figures else ()
+        written = write_analysis(analysis, out, figures=pictures, n_jobs=-1)
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         messages().print(f"warning: {message}", markup=False, soft_wrap=True)
     if as_json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.processes import in_processes
 from msplora_analysis.summary import to_json
 from msplora_core.errors import FileError
 from msplora_core.snapshots.atomic import write_atomically
@@ -26,7 +27,11 @@ DPI = 300
 
 
 def write_analysis(
-    analysis: Analysis, out: str | os.PathLike[str] | None = None, *, figures: Iterable[tuple[str, Figure]] = ()
+    analysis: Analysis,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    figures: Iterable[tuple[str, Figure]] = (),
+    n_jobs: int = 1,
 ) -> list[Path]:
     """Write an analysis to a folder, replacing files of the same names.
 
@@ -53,6 +58,7 @@ def write_analysis(
         analysis: what `analyse` found.
         out: the folder; `analysis` in the run or study, or beside a single file, where not given.
         figures: names and pictures to save: `draw_figures(analysis)`.
+        n_jobs: how many processes turn pictures into files (see `load_spectra`).
 
     Returns:
         The files written.
@@ -63,7 +69,7 @@ def write_analysis(
     folder = Path(out) if out is not None else _home(analysis.path)
     written = []
     try:
-        for name, data in _files(analysis, figures):
+        for name, data in _files(analysis, figures, n_jobs):
             write_atomically(folder / name, data)
             written.append(folder / name)
     except OSError as error:
@@ -79,10 +85,8 @@ def _home(path: Path) -> Path:
     return path / "analysis" if path.is_dir() else Path("analysis")
 
 
-def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, bytes]]:
-    for name, figure in figures:
-        yield f"{name}.png", _saved(figure, "png")
-        yield f"{name}.pdf", _saved(figure, "pdf")
+def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
+    yield from in_processes(_picture, [(*named, kind) for named in figures for kind in ("png", "pdf")], n_jobs)
     for name, table in _tables(analysis):
         yield f"{name}.csv", table.to_csv(index=False).encode()
     yield "summary.json", to_json(analysis).encode()
@@ -130,6 +134,11 @@ def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
         value = getattr(source, column)
         table.insert(place, column, "+".join(value) if column == "modules" else value)
     return table
+
+
+def _picture(named: tuple[str, Figure, str]) -> tuple[str, bytes]:
+    name, figure, kind = named
+    return f"{name}.{kind}", _saved(figure, kind)
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

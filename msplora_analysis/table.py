@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.processes import in_processes
 from msplora_analysis.sources import AdapterOptions, Epochs, Source, find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
@@ -84,9 +84,9 @@ def load_spectra(
     found = find_sources(path, adapters)
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
-    for done, (name, source, epochs, errors) in enumerate(_in_turn(found, n_jobs), 1):
-        read = source is not None and builder.add(name, source, epochs, errors)
-        if not read:
+    read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
+    for done, (name, source, epochs, errors) in enumerate(read, 1):
+        if source is None or not builder.add(name, source, epochs, errors):
             failed.append(name)
         skipped.extend(str(error) for error in errors)
         last = errors[-1] if errors else last
@@ -106,44 +106,12 @@ def load_spectra(
 
 
 _CHUNK = 16
-_Found = tuple[str, Callable[[], Source]]
-_handed_over: Sequence[_Found] = ()
 _Read = tuple[str, "Source | None", list[tuple[int, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
 
 
-def _in_turn(found: Sequence[_Found], n_jobs: int) -> Iterator[_Read]:
-    """Every source read, in the order given."""
-    processes = _processes(len(found), n_jobs)
-    if processes == 1:
-        yield from (_read(*one) for one in found)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # Threads would stand in each other's way: half of the work is Python's own.
-    context = get_context("fork")
-    with ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(found,)) as pool:
-        yield from pool.map(_read_number, range(len(found)), chunksize=_CHUNK)
-
-
-def _processes(sources: int, n_jobs: int) -> int:
-    cores = os.cpu_count() or 1
-    wanted = cores if n_jobs < 0 else n_jobs
-    return max(1, min(wanted, sources // (4 * _CHUNK))) if sys.platform == "linux" else 1
-
-
-def _hand_over(found: Sequence[_Found]) -> None:
-    """Give a forked process what it reads: sources hold functions, which cannot be sent."""
-    global _handed_over
-    _handed_over = found
-
-
-def _read_number(place: int) -> _Read:
-    return _read(*_handed_over[place])
-
-
-def _read(name: str, opened: Callable[[], Source]) -> _Read:
+def _read(found: tuple[str, Callable[[], Source]]) -> _Read:
     """Name, source if it could be opened, its epochs, and the errors of all that could not be read."""
+    name, opened = found
     errors: list[MSPLoraError] = []
     try:
         source = opened()

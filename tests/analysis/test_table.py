@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from msplora_analysis import SkippedWarning, load_spectra
-from msplora_analysis.table import _processes
+from msplora_analysis.processes import process_count
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.snapshots import RunDirectory, RunRecord
 
@@ -199,4 +199,4 @@ def test_several_processes_read_the_same_table_and_report_the_same_damage(tmp_pa
 
 @pytest.mark.parametrize(("sources", "n_jobs", "expected"), [(1000, 1, 1), (1000, 3, 3), (20, 8, 1), (130, 8, 2)])
 def test_few_sources_take_few_processes(sources: int, n_jobs: int, expected: int) -> None:
-    assert _processes(sources, n_jobs) == (expected if sys.platform == "linux" else 1)
+    assert process_count(sources, n_jobs, least=64) == (expected if sys.platform == "linux" else 1)
