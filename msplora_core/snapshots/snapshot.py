@@ -53,7 +53,8 @@ def read_snapshot(path: Path) -> Snapshot:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             _check_header(path, header)
-            spectra = {key: _checked(path, key, file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
+            names = file.keys()  # an open file is no mapping: it cannot be iterated itself
+            spectra = {key: _checked(path, key, file.get_tensor(key)) for key in names}
     except (SafetensorError, OSError, ValueError, struct.error, json.JSONDecodeError) as error:
         raise RunDirectoryError(path, expected="a whole snapshot in safetensors format", found=str(error)) from error
     return Snapshot(int(header["epoch"]), int(header["step"]), spectra)
