@@ -56,7 +56,7 @@ def _spectra(path: Path) -> object:
     import numpy as np
     from safetensors.numpy import load_file
 
-    from msplora_core.spectra import low_rank_singular_values
+    from msplora_core.linalg.singular_values import low_rank_singular_values
 
     tensors = load_file(path / "adapter_model.safetensors")
     B = np.stack([tensor for name, tensor in tensors.items() if ".lora_B." in name])

@@ -34,7 +34,7 @@ def roberta(bench: Bench) -> list[Line]:
 
 def ill_conditioned(bench: Bench) -> list[Line]:
     """LLaMA2-7B, factors that spread over twelve orders of magnitude."""
-    from msplora_core.spectra import low_rank_singular_values
+    from msplora_core.linalg.singular_values import low_rank_singular_values
 
     B, A = made.ill_conditioned(LLAMA)
     found = bench.medians({"ours": lambda: low_rank_singular_values(B, A), "floor": lambda: _gram_products(B, A)})
@@ -46,7 +46,7 @@ def _sizes(bench: Bench, name: str, size: Size) -> list[Line]:
     import ml_dtypes
     import numpy as np
 
-    from msplora_core.spectra import low_rank_singular_values
+    from msplora_core.linalg.singular_values import low_rank_singular_values
 
     B, A = made.factors(size)
     B16, A16 = B.astype(ml_dtypes.bfloat16), A.astype(ml_dtypes.bfloat16)

@@ -58,7 +58,7 @@ def folder_of_adapters(folder: Path, count: int) -> Path:
 def study(folder: Path, tasks: int = 3, epochs: int = 30) -> Path:
     """Runs of LoRA and MSPLoRA on RoBERTa-base: each task, both methods, spectra that grow from zero."""
     from msplora_core.pyramid import SCALES, Pyramid
-    from msplora_core.snapshots import RunDirectory, RunRecord
+    from msplora_core.runs import RunDirectory, RunRecord
 
     random = np.random.default_rng(0)
     layers, pyramid = range(12), Pyramid(12, (8, 4, 2), 3)

@@ -26,7 +26,7 @@ def snapshots(bench: Bench) -> list[Line]:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
-    from msplora_core.training.data import TaskData
+    from msplora_core.training.data.examples import TaskData
     from msplora_core.training.models import attach_adapter, load_base, quiet_transformers
 
     sentences = [" ".join(["word"] * (10 + i % 30)) for i in range(64 if bench.quick else _EXAMPLES)]
@@ -57,7 +57,7 @@ class _Clock(TrainerCallback):
 def tokens(bench: Bench) -> list[Line]:
     """1,000 MRPC examples, from the sentences to the trained adapter, in batches of 32 and of 64 as in the paper."""
     from msplora_core.training import TASKS
-    from msplora_core.training.data import read_task
+    from msplora_core.training.data.task_data import read_task
 
     target = Target("faster", 1.5)
     work, peer = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6", "plain Trainer, random batches"
@@ -75,7 +75,7 @@ def tokens(bench: Bench) -> list[Line]:
 def _trainings(bench: Bench, train: Examples, size: int) -> tuple[Callable[[], None], Callable[[], None]]:
     """Ours and the plain Trainer's, each into a new folder every time."""
     from msplora_core.training import RunConfig, train_run
-    from msplora_core.training.data import TaskData
+    from msplora_core.training.data.examples import TaskData
     from msplora_core.training.models import quiet_transformers
 
     settings, number = {**_SETTINGS, "batch_size": size}, count()

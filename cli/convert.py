@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from msplora_core.plain_lora import PlainModule
+    from msplora_core.conversion.plain import PlainModule
 
 
 def convert(
@@ -26,7 +26,7 @@ def convert(
     Example: msplora-analyze convert runs/mrpc-msplora --to lora -o lora --rank 8
     """
     from msplora_cli.console import data, messages, print_json
-    from msplora_core.conversion import convert_adapter
+    from msplora_core.conversion.disk import convert_adapter
 
     modules = convert_adapter(source, out, rank=rank, energy=energy)
     if as_json:

@@ -68,7 +68,7 @@ def svd(
     gc.set_threshold(200_000)  # loading and drawing make many objects that live long: looking through them is in vain
 
     from msplora_analysis import AdapterOptions, analyse, draw_figures, write_analysis
-    from msplora_analysis.summary import to_json
+    from msplora_analysis.report.summary import to_json
     from msplora_cli.console import messages
 
     with warnings.catch_warnings(record=True) as caught:
@@ -165,7 +165,7 @@ def _comparisons_table(analysis: Analysis) -> Table:
 def _scores_table(analysis: Analysis) -> Table:
     from rich.text import Text
 
-    from msplora_analysis.scores import last_scores
+    from msplora_analysis.loading.scores import last_scores
 
     scores = last_scores(analysis.scores)
     scores["name"] = scores["task"] + " " + scores["metric"]

@@ -178,7 +178,7 @@ def train(
         "bf16": bf16,
         **{name: value for name, value in given.items() if value is not None},
     }
-    from msplora_core.training.config import RunConfig, preset_settings
+    from msplora_core.training.run_config import RunConfig, preset_settings
 
     configs = [
         RunConfig(**{**preset_settings(preset, one_task), **common, **variant, "task": one_task, "seed": one_seed})
@@ -187,7 +187,7 @@ def train(
         for one_seed in seed or [0]
     ]
     from msplora_cli.console import messages
-    from msplora_core.training.data import read_task
+    from msplora_core.training.data.task_data import read_task
     from msplora_core.training.models import check_fit, quiet_transformers
     from msplora_core.training.processes import is_main_process, told_when_terminated
     from msplora_core.training.run import check_place, train_run

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.claims import Claim, complexity_claims, distance_claim
-from msplora_analysis.comparison import Comparison, Lengths, compare
-from msplora_analysis.layers import LayerDivergence, layer_divergences
+from msplora_analysis.comparison.difference import Comparison, Lengths, compare
+from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
+from msplora_analysis.loading.scores import load_scores
+from msplora_analysis.loading.sources import AdapterOptions
+from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, common_epochs, last_epochs, measure
-from msplora_analysis.scores import load_scores
-from msplora_analysis.sources import AdapterOptions
-from msplora_analysis.table import load_spectra
+from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
 from msplora_core.errors import ComparisonError, ParameterError
+from msplora_core.methods import is_lora
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -149,7 +150,7 @@ def _with_baseline(final: DataFrame, baseline: DataFrame, lengths: Lengths, floo
 
 def _with_lora(final: DataFrame, lengths: Lengths, floor: float | None) -> tuple[list[Comparison], list[str]]:
     """Every other method with the LoRA runs beside it; what cannot be compared becomes a note."""
-    plain = final["method"].map(_is_lora).astype(bool)
+    plain = final["method"].map(is_lora).astype(bool)
     theirs, ours = final[plain], final[~plain]
     if ours.empty:
         return [], ["only LoRA runs here: Fig. 4 compares another method with them"]
@@ -164,10 +165,6 @@ def _with_lora(final: DataFrame, lengths: Lengths, floor: float | None) -> tuple
             except ComparisonError as error:
                 notes.append(str(error))
     return comparisons, list(dict.fromkeys(notes))
-
-
-def _is_lora(method: str) -> bool:
-    return method == "lora" or method.startswith("lora-")
 
 
 def _methods_with_shared_scales(table: DataFrame) -> set[str]:

@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import ParameterError
-from msplora_core.spectra import low_rank_singular_values
+from msplora_core.linalg.singular_values import low_rank_singular_values
+from msplora_core.linalg.updates import LowRankUpdate, Update
 
 _KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>\d+)")
 
@@ -46,47 +46,6 @@ class ComponentKey:
         return cls(match["scale"], match["module"], int(match["unit"]))
 
 
-class Update(Protocol):
-    """A weight update ΔW whose singular values can be had without trouble."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(out, in) of ΔW."""
-
-    @property
-    def rank(self) -> int:
-        """How many singular values there are."""
-
-    def singular_values(self) -> NDArray[np.float64]:
-        """All of them, float64, descending."""
-
-
-@dataclass(frozen=True, eq=False)
-class LowRankUpdate:
-    """ΔW = scaling·B·A.
-
-    Args:
-        B: (out, r), any float dtype.
-        A: (r, in), any float dtype.
-        scaling: α/r, or what stands in its place.
-    """
-
-    B: NDArray
-    A: NDArray
-    scaling: float = 1.0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.B.shape[0], self.A.shape[1]
-
-    @property
-    def rank(self) -> int:
-        return self.A.shape[0]
-
-    def singular_values(self) -> NDArray[np.float64]:
-        return low_rank_singular_values(self.B, self.A, self.scaling)
-
-
 @dataclass(frozen=True, eq=False)
 class Component:
     """One weight update and where it belongs.
@@ -100,31 +59,10 @@ class Component:
     update: Update
 
 
-def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
-    """The sum of low-rank updates of one matrix, as one: factors joined along the rank, scaling folded into B.
-
-    Args:
-        updates: of equal shape; at least one.
-
-    Returns:
-        An update in float64 with scaling 1, whose rank is the sum of the ranks.
-
-    Example:
-        >>> one = LowRankUpdate(np.ones((3, 1)), np.ones((1, 2)), 0.5)
-        >>> joined([one, one]).singular_values().round(6)
-        array([2.44949, 0.     ])
-    """
-    updates = list(updates)
-    B = np.concatenate([update.scaling * update.B.astype(np.float64) for update in updates], axis=1)
-    A = np.concatenate([update.A.astype(np.float64) for update in updates], axis=0)
-    return LowRankUpdate(B, A)
-
-
 def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
     """The spectrum of every component, with low-rank updates of equal shape computed as one batch.
 
-    Holds some 16 MB of float32 factors at a time, however many there are. An update that follows itself
-    under another key, as plain LoRA's total follows its layer, is computed once.
+    Holds some 16 MB of float32 factors at a time, however many there are.
 
     Args:
         components: any number, in any order; may be a generator.
@@ -134,21 +72,14 @@ def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.f
     """
     spectra: dict[str, NDArray[np.float64]] = {}
     waiting = _Batches(spectra)
-    previous: tuple[str, Update] | None = None
-    same: dict[str, str] = {}
     for component in components:
         key, update = str(component.key), component.update
         spectra[key] = _PENDING  # holds the place, so that the order is that of the components
-        if previous is not None and update is previous[1]:
-            same[key] = previous[0]
-            continue
-        previous = key, update
         if isinstance(update, LowRankUpdate):
             waiting.add(key, update)
         else:
             spectra[key] = update.singular_values()
     waiting.compute()
-    spectra.update({key: spectra[first] for key, first in same.items()})
     return spectra
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msplora_core.snapshots import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord
 
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "sklearn", "seaborn")
 CHECK = """
@@ -61,7 +61,9 @@ def test_analysis_loads_nothing_heavy_with_every_public_name() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["kernels", "table", "measures", "comparison", "analysis", "report"])
+@pytest.mark.parametrize(
+    "module", ["kernels", "loading.table", "measures", "comparison.difference", "analysis", "report.files"]
+)
 def test_matplotlib_is_loaded_for_pictures_only(module: str) -> None:
     done = check(f"import msplora_analysis.{module}", (*HEAVY, "matplotlib", "pandas"))
     assert done.returncode == 0, done.stderr

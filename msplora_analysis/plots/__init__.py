@@ -1,9 +1,8 @@
-"""Pictures of what was computed: data and `ax=None` in, what was drawn on out. Nothing computes, saves or shows."""
+"""Pictures of what was computed: data and `ax=None` in, the axes out. Nothing computes, saves or shows."""
 
 from msplora_analysis.plots.effective_rank import plot_effective_rank
-from msplora_analysis.plots.gallery import draw_figures
 from msplora_analysis.plots.kl_difference import plot_kl_difference
 from msplora_analysis.plots.pairwise_kl import plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 
-__all__ = ["draw_figures", "plot_effective_rank", "plot_kl_difference", "plot_pairwise_kl", "plot_svd_heatmaps"]
+__all__ = ["plot_effective_rank", "plot_kl_difference", "plot_pairwise_kl", "plot_svd_heatmaps"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msplora_analysis.layers import adjacent_kl
+from msplora_analysis.comparison.layers import adjacent_kl
 from msplora_analysis.plots.canvas import moved, paper_style
 from msplora_analysis.plots.layer_matrix import draw_layer_matrix
 

@@ -1,11 +1,10 @@
 """MSPLoRA as a PEFT method. Importing this package makes it known to PEFT."""
 
 from msplora_core.adapter.config import MSPLoraConfig
-from msplora_core.adapter.conversion import convert_to_lora
+from msplora_core.adapter.extraction import read_components
 from msplora_core.adapter.model import MSPLoraModel, set_trainable_scales
-from msplora_core.adapter.reading import read_components
 from msplora_core.adapter.registration import register
 
 register(MSPLoraConfig, MSPLoraModel)
 
-__all__ = ["MSPLoraConfig", "MSPLoraModel", "convert_to_lora", "read_components", "set_trainable_scales"]
+__all__ = ["MSPLoraConfig", "MSPLoraModel", "read_components", "set_trainable_scales"]

@@ -1,8 +1,8 @@
 """Adapters that already exist, whoever trained them: recognised by looking, read one component at a time."""
 
-from msplora_core.formats.adapter import Adapter, ModuleSummary
+from msplora_core.formats.adapter_file import Adapter, ModuleSummary
+from msplora_core.formats.checkpoints import AdapterRun, find_runs, recognise_run
 from msplora_core.formats.hub import local_path
-from msplora_core.formats.reading import read_adapter
-from msplora_core.formats.runs import AdapterRun, find_runs, recognise_run
+from msplora_core.formats.recognising import read_adapter
 
 __all__ = ["Adapter", "AdapterRun", "ModuleSummary", "find_runs", "local_path", "read_adapter", "recognise_run"]

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.components import ComponentKey, LowRankUpdate, Update
-from msplora_core.formats.tensors import Tensor
-from msplora_core.formats.updates import MOST_ELEMENTS, flattened
+from msplora_core.components import ComponentKey
+from msplora_core.linalg.updates import MOST_ELEMENTS, LowRankUpdate, Update, flattened
+from msplora_core.storage.tensors import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StoredUpdate:
         scaling: what multiplies the product of its factors.
         dtype: of its factors, in words.
         load: reads it.
-        keys: which components it is, where the file says more than the path does; else a layer's.
+        key: which component it is, where the file says more than the path does; else a layer's own.
     """
 
     path: str
@@ -36,7 +36,7 @@ class StoredUpdate:
     scaling: float
     dtype: str
     load: Callable[[], Update] = field(repr=False, compare=False)
-    keys: tuple[ComponentKey, ...] = ()
+    key: ComponentKey | None = None
 
 
 Parts = Mapping[str, Tensor]
@@ -83,9 +83,7 @@ def needed(parts: Parts, *names: str) -> tuple[Tensor, ...]:
     return tuple(parts[name] for name in names)
 
 
-def low_rank(
-    path: str, B: Tensor, A: Tensor, scaling: float = 1.0, keys: tuple[ComponentKey, ...] = ()
-) -> StoredUpdate:
+def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: ComponentKey | None = None) -> StoredUpdate:
     """The update scaling·B·A; kernels of convolutions are flattened.
 
     Where a convolution has groups, each group of outputs has its own ranks: B holds the blocks on its diagonal.
@@ -95,7 +93,7 @@ def low_rank(
         B: (out, r), or (out, r, 1, 1), or for groups (out, r/groups, 1, 1).
         A: (r, in), or (r, in, kernel height, kernel width).
         scaling: α/r.
-        keys: as for `StoredUpdate`.
+        key: as for `StoredUpdate`.
 
     Raises:
         AdapterFileError: if a factor is empty or no matrix, or the inner sizes differ.
@@ -115,7 +113,7 @@ def low_rank(
         left = flattened(B.read())
         return LowRankUpdate(_block_diagonal(left, groups) if groups > 1 else left, flattened(A.read()), scaling)
 
-    return StoredUpdate(path, shape, rank, scaling, A.dtype, load, keys)
+    return StoredUpdate(path, shape, rank, scaling, A.dtype, load, key)
 
 
 def _block_diagonal(B: NDArray, groups: int) -> NDArray:

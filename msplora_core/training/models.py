@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import MissingDependencyError, ParameterError
-from msplora_core.training.config import RunConfig
+from msplora_core.training.run_config import RunConfig
 from msplora_core.training.tasks import TASKS
 
 if TYPE_CHECKING:

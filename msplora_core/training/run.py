@@ -11,15 +11,15 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
-from msplora_core.snapshots import RunDirectory
-from msplora_core.training.batches import EncodedExamples, LengthBatches, Padding
-from msplora_core.training.checkpoints import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
-from msplora_core.training.config import RunConfig
-from msplora_core.training.data import read_task
+from msplora_core.runs import RunDirectory
+from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
+from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
+from msplora_core.training.data.task_data import read_task
 from msplora_core.training.models import attach_adapter, load_base, model_label, packaged_model, quiet_transformers
 from msplora_core.training.processes import is_lost_connection, started_processes, wait_for_all
 from msplora_core.training.progress import TrainingProgress
-from msplora_core.training.recording import SpectralSnapshotCallback, describe_run
+from msplora_core.training.resuming import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
+from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import TASKS
 from msplora_core.training.trainer import AdapterTrainer, task_metrics
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
-    from msplora_core.training.data import TaskData
+    from msplora_core.training.data.examples import TaskData
 
 _EVAL_BATCH = 128
 _KEPT_CHECKPOINTS = 2  # the older one stays until the newer is whole

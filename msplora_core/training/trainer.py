@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from msplora_core.errors import TrainingError
-from msplora_core.training.batches import LengthBatches
+from msplora_core.training.data.batches import LengthBatches
 from msplora_core.training.tasks import METRICS, Task
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msplora_core.pyramid import SCALES, Pyramid
-from msplora_core.snapshots import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord
 
 Spectra = dict[str, np.ndarray]
 

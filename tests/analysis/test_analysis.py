@@ -8,7 +8,7 @@ import pytest
 
 from msplora_analysis import SkippedWarning, analyse, draw_figures, load_spectra, summarise, write_analysis
 from msplora_core.errors import ComparisonError, FileError, ParameterError, RunDirectoryError
-from msplora_core.snapshots import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord
 
 
 @pytest.fixture

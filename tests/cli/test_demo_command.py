@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 
 import msplora_cli.demo
-import msplora_core.training.grammar
+import msplora_core.training.data.grammar
 from msplora_cli.app import main
-from msplora_core.snapshots import RunDirectory
+from msplora_core.runs import RunDirectory
 
 
 def test_nine_runs_and_both_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(msplora_cli.demo, "_EPOCHS", 2)
-    monkeypatch.setattr(msplora_core.training.grammar, "SIZES", {"train": 16, "dev": 8})
+    monkeypatch.setattr(msplora_core.training.data.grammar, "SIZES", {"train": 16, "dev": 8})
     monkeypatch.setattr(sys, "argv", ["msplora-analyze", "demo", "--out", str(tmp_path / "demo")])
     with pytest.raises(SystemExit) as caught:
         main()

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from msplora_cli.app import app
-from msplora_core.snapshots import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord
 
 
 def write_adapter(folder, **config):

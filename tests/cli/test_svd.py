@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msplora_cli.app import main
-from msplora_core.snapshots import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord
 
 
 def write_run(

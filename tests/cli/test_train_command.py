@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from msplora_cli.app import main
-from msplora_core.snapshots import RunDirectory
+from msplora_core.runs import RunDirectory
 
 PAIRS = [
     (1, "The council approved the budget on Monday .", "On Monday , the council passed the budget ."),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from msplora_core.components import Component, ComponentKey, LowRankUpdate, component_spectra, joined
+from msplora_core.components import Component, ComponentKey, component_spectra
 from msplora_core.errors import ParameterError
-from msplora_core.spectra import low_rank_singular_values
+from msplora_core.linalg.updates import LowRankUpdate, joined
 
 
 @pytest.mark.parametrize("text", ["layer/query", "deep/query/1", "layer//1", "layer/query/-1", "layer/query/1/2", ""])
@@ -64,17 +64,3 @@ def test_factors_are_let_go_before_the_last_is_read(monkeypatch: pytest.MonkeyPa
 
     assert len(component_spectra(components())) == 20
     assert most <= 5
-
-
-def test_an_update_under_two_keys_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    update = LowRankUpdate(np.ones((3, 1)), np.ones((1, 3)))
-    twice = [Component(ComponentKey(scale, "q", 0), update) for scale in ("layer", "total")]
-    computed = []
-    monkeypatch.setattr(
-        "msplora_core.components.low_rank_singular_values",
-        lambda B, A, scaling: computed.append(len(B)) or low_rank_singular_values(B, A, scaling),
-    )
-    spectra = component_spectra(twice)
-    assert computed == [1]
-    assert_allclose(spectra["layer/q/0"], [3])
-    assert_allclose(spectra["total/q/0"], [3])

@@ -13,8 +13,9 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from msplora_core.adapter import MSPLoraConfig, convert_to_lora, read_components
-from msplora_core.conversion import convert_adapter
+from msplora_core.adapter import MSPLoraConfig, read_components
+from msplora_core.conversion import convert_to_lora
+from msplora_core.conversion.disk import convert_adapter
 
 TEXT = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
 TOKENS = torch.randint(5, 40, (2, 6), generator=torch.Generator().manual_seed(0))

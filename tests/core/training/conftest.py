@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msplora_core.training.data import Examples, TaskData
-from msplora_core.training.grammar import generate
+from msplora_core.training.data.examples import Examples, TaskData
+from msplora_core.training.data.grammar import generate
 from msplora_core.training.models import packaged_model
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from msplora_core.errors import ParameterError
-from msplora_core.snapshots import RunDirectory
-from msplora_core.training import SpectralSnapshotCallback, TaskData, method_name
+from msplora_core.methods import configured_name
+from msplora_core.runs import RunDirectory
+from msplora_core.training import SpectralSnapshotCallback, TaskData
 
 
 def user_trainer(model: Any, few: TaskData, tmp_path: Path, **options: Any) -> Any:
@@ -57,7 +58,7 @@ def test_one_line_in_any_trainer(tiny_model: Path, few: TaskData, tmp_path: Path
     assert record.configuration["peft_type"] == "LORA"
     assert record.finished is not None
     assert [(snapshot.epoch, snapshot.step) for snapshot in run.snapshots()] == [(0, 0), (1, 4), (2, 8)]
-    assert set(next(run.snapshots()).spectra) == {f"{s}/query/{i}" for s in ("layer", "total") for i in range(3)}
+    assert set(next(run.snapshots()).spectra) == {f"layer/query/{i}" for i in range(3)}
     assert [event["step"] for event in run.read_metrics() if "loss" in event] == [2, 4, 6, 8]
 
 
@@ -77,7 +78,7 @@ def test_msplora_in_any_trainer(tiny_model: Path, few: TaskData, tmp_path: Path)
 def test_a_record_that_is_there_stays(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from msplora_core.snapshots import RunRecord
+    from msplora_core.runs import RunRecord
 
     RunDirectory(tmp_path / "run").write_record(RunRecord(method="mine", model="ours", task="tea", seed=5))
     model = get_peft_model(base_model(tiny_model), LoraConfig(target_modules=["value"], task_type="SEQ_CLS"))
@@ -98,6 +99,6 @@ def test_method_names() -> None:
 
     from msplora_core import MSPLoraConfig
 
-    assert method_name(LoraConfig(r=16)) == "lora-r16"
-    assert method_name(VeraConfig(r=4)) == "vera-r4"
-    assert method_name(MSPLoraConfig(ranks=(8, 4, 2))) == "msplora-8-4-2"
+    assert configured_name(LoraConfig(r=16).to_dict()) == "lora-r16"
+    assert configured_name(VeraConfig(r=4).to_dict()) == "vera-r4"
+    assert configured_name(MSPLoraConfig(ranks=(8, 4, 2)).to_dict()) == "msplora-8-4-2"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from msplora_core.errors import ParameterError
 from msplora_core.training import RunConfig
-from msplora_core.training.batches import EncodedExamples, LengthBatches, Padding
-from msplora_core.training.config import paper_settings, preset_settings
-from msplora_core.training.grammar import generate
+from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
+from msplora_core.training.data.grammar import generate
+from msplora_core.training.run_config import paper_settings, preset_settings
 from msplora_core.training.tasks import METRICS
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=60)

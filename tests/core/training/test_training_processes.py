@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from msplora_core.errors import ParameterError
-from msplora_core.snapshots import RunDirectory
-from msplora_core.training.batches import LengthBatches
+from msplora_core.runs import RunDirectory
+from msplora_core.training.data.batches import LengthBatches
 from msplora_core.training.processes import is_lost_connection, is_main_process
 from msplora_core.training.run import _check_shares
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
-from msplora_core.snapshots import RunDirectory
+from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, TaskData, train_run
 
 
@@ -102,7 +102,7 @@ def test_kill_in_mid_epoch_then_resume(config: RunConfig, few: TaskData) -> None
 import time
 from transformers import TrainerCallback
 from msplora_core.training import RunConfig, TaskData, train_run
-from msplora_core.training.grammar import generate
+from msplora_core.training.data.grammar import generate
 
 class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):

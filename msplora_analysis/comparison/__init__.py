@@ -1,0 +1,1 @@
+"""Layers of one method beside each other, and one method against another."""

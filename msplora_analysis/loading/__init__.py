@@ -1,0 +1,1 @@
+"""From a path to tables: sources, the spectra table, task scores."""

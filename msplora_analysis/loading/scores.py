@@ -1,0 +1,70 @@
+"""How well runs did at their tasks: the evaluation metrics that a Trainer logged beside the spectra."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.loading.sources import find_run_directories
+from msplora_core.errors import MSPLoraError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "metric", "value"]
+_EVALUATION = "eval_"
+_NOT_A_SCORE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+def load_scores(path: str | os.PathLike[str]) -> DataFrame:
+    """Read the evaluation metrics of a run or a study.
+
+    Args:
+        path: a run directory, or a folder of such. Adapters alone have no metrics; nor do damaged runs, of
+            which `load_spectra` tells.
+
+    Returns:
+        One row a metric and epoch: run, method, model, task, seed, epoch, metric (`accuracy`, `loss`), value.
+
+    Example:
+        >>> import tempfile
+        >>> from msplora_core.runs import RunDirectory, RunRecord
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="mrpc", seed=0))
+        >>> run.append_metrics({"epoch": 1.0, "eval_accuracy": 0.75, "eval_runtime": 2.0})
+        >>> load_scores(run.path)[["method", "task", "epoch", "metric", "value"]]
+            method  task  epoch    metric  value
+        0  lora-r2  mrpc      1  accuracy   0.75
+    """
+    import pandas as pd
+
+    rows: list[tuple[Any, ...]] = []
+    for name, run in find_run_directories(path):
+        try:
+            record, events = run.read_record(), run.read_metrics()
+        except MSPLoraError:
+            continue
+        who = (name, record.method, record.model, record.task, record.seed)
+        for event in events:
+            for key, value in event.items():
+                metric = key.removeprefix(_EVALUATION)
+                if key != metric and metric not in _NOT_A_SCORE and isinstance(value, int | float):
+                    rows.append((*who, round(event.get("epoch") or 0), metric, float(value)))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.astype({"seed": "Int64", "epoch": "int32", "value": "float64"})
+
+
+def last_scores(scores: DataFrame) -> DataFrame:
+    """The task metrics of each run at its last evaluation, averaged over seeds.
+
+    Args:
+        scores: as `load_scores` gives them.
+
+    Returns:
+        One row a model, task, metric and method: mean, min, max and the number of runs. The loss is left
+        out: it is no score of a task.
+    """
+    last = scores["epoch"] == scores.groupby("run")["epoch"].transform("max")
+    rows = scores[last & (scores["metric"] != "loss")]
+    groups = rows.groupby(["model", "task", "metric", "method"], sort=False)["value"]
+    return groups.agg(["mean", "min", "max"]).assign(runs=groups.size()).reset_index()

@@ -1,0 +1,220 @@
+"""The spectra table: one tidy DataFrame, whatever the source."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.loading.parallel import in_processes
+from msplora_analysis.loading.sources import AdapterOptions, Epochs, Source, find_sources
+from msplora_core.components import ComponentKey
+from msplora_core.errors import MSPLoraError, RunDirectoryError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "scale", "module", "unit", "rank", "k", "sigma"]
+SCALES = ["global", "mid", "layer", "total"]
+
+
+class SkippedWarning(UserWarning):
+    """Something could not be read and was left out; the rest was read."""
+
+
+def load_spectra(
+    path: str | os.PathLike[str],
+    *,
+    adapters: AdapterOptions | None = None,
+    n_jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> DataFrame:
+    """Read all spectra of a run, of adapters, or of a study (a folder with such at any depth), into one table.
+
+    What cannot be read is left out with a `SkippedWarning` that names the file, as long as something is left.
+
+    Args:
+        path: a run directory; an adapter's folder, file or hub id; a Trainer's folder of checkpoints; or a
+            folder of such.
+        adapters: what adapters leave open: alpha, base model, task, seed, and which modules to keep.
+        n_jobs: how many processes read, as in scikit-learn: -1 for one a core. It pays from some hundred
+            adapters on, and fewer are started for few. Processes are forked, so on other systems than Linux
+            it is always one.
+        progress: called after each run with the number of runs read and of all.
+
+    Returns:
+        One row a singular value, ordered by run, epoch, scale, module, unit and k:
+
+        | column | type | |
+        |---|---|---|
+        | run | category | where it lies in the study, `mrpc/lora-r8/seed-0` |
+        | method, model, task | category | as the run recorded them; an unknown task is empty |
+        | seed | Int64 | missing if unknown |
+        | epoch | int32 | 0 before the first step; 1 for an adapter alone |
+        | scale | ordered category | global < mid < layer < total |
+        | module | category | `query` |
+        | unit | int32 | 0 for global, the group's index for mid, the layer's for layer and total |
+        | rank | int32 | number of singular values of the component |
+        | k | int32 | from 1, in descending order of sigma |
+        | sigma | float64 | |
+
+        `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
+        nothing could be read; `attrs["notes"]` what a reader of the numbers should know; `attrs["stacks"]`
+        the stack and shape of each module type, as far as known.
+
+    Raises:
+        RunDirectoryError: if there is no run, or nothing at all can be read.
+
+    Example:
+        >>> import tempfile, numpy as np
+        >>> from msplora_core.runs import RunDirectory, RunRecord
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="mrpc", seed=0))
+        >>> run.write_epoch(1, step=20, spectra={"layer/query/0": np.array([2.0, 1.0])})
+        >>> load_spectra(run.path)[["method", "epoch", "scale", "module", "unit", "k", "sigma"]]
+            method  epoch  scale module  unit  k  sigma
+        0  lora-r2      1  layer  query     0  1    2.0
+        1  lora-r2      1  layer  query     0  2    1.0
+    """
+    found = find_sources(path, adapters)
+    builder, skipped, failed = _Builder(), list[str](), list[str]()
+    last: MSPLoraError | None = None
+    read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
+    for done, (name, source, epochs, errors) in enumerate(read, 1):
+        if source is None or not builder.add(name, source, epochs, errors):
+            failed.append(name)
+        skipped.extend(str(error) for error in errors)
+        last = errors[-1] if errors else last
+        if progress is not None:
+            progress(done, len(found))
+    if len(failed) == len(found) and last is not None:
+        if len(found) == 1:
+            raise last
+        raise RunDirectoryError(
+            path, expected="at least one run that can be read", found=f"{len(found)} that cannot, the last: {last}"
+        )
+    for message in skipped:
+        warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
+    table = builder.table()
+    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs), stacks=builder.stacks)
+    return table
+
+
+_CHUNK = 16
+_Read = tuple[str, "Source | None", list[tuple[int, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
+
+
+def _read(found: tuple[str, Callable[[], Source]]) -> _Read:
+    """Name, source if it could be opened, its epochs, and the errors of all that could not be read."""
+    name, opened = found
+    errors: list[MSPLoraError] = []
+    try:
+        source = opened()
+        epochs = list(source.epochs(errors))
+    except MSPLoraError as error:
+        return name, None, [], [*errors, error]
+    return name, replace(source, epochs=_none_left), epochs, errors  # read; what it held is let go
+
+
+def _none_left(errors: list[MSPLoraError]) -> Epochs:
+    return iter(())
+
+
+def _notes(runs: list[tuple[str, Source]]) -> list[str]:
+    """What to know of the runs, each once, with those that it concerns where these are not all."""
+    concerned: dict[str, list[str]] = {}
+    for name, source in runs:
+        for note in source.notes:
+            concerned.setdefault(note, []).append(name)
+    notes = []
+    for note, names in concerned.items():
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        notes.append(note if len(names) == len(runs) else f"{note} ({', '.join(names[:2])}{more})")
+    return notes
+
+
+class _Builder:
+    """Gathers components as numbers and arrays, and makes columns of them at the end: no Python loop over rows."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, Source]] = []
+        self.modules: dict[str, int] = {}
+        self.stacks: dict[str, str] = {}
+        self.keys: dict[str, tuple[int, int, int]] = {}
+        self.components: list[tuple[int, int, int, int, int]] = []  # run, epoch, scale, module, unit
+        self.sigmas: list[NDArray[np.float64]] = []
+
+    def add(
+        self,
+        name: str,
+        source: Source,
+        epochs: list[tuple[int, Mapping[str, NDArray[np.float64]]]],
+        errors: list[MSPLoraError],
+    ) -> bool:
+        """Take in one source; whether there was anything in it."""
+        for module in source.modules:
+            self._module(module)
+        seen: set[int] = set()
+        run, components, sigmas = len(self.runs), [], []
+        for epoch, spectra in epochs:
+            if epoch in seen:
+                errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch} twice"))
+                continue
+            seen.add(epoch)
+            for key, sigma in spectra.items():
+                components.append((run, epoch, *self._numbers(key)))
+                sigmas.append(sigma)
+        if seen:
+            self.runs.append((name, source))
+            self.stacks = {**source.stacks, **self.stacks}
+            self.components += components
+            self.sigmas += sigmas
+        return bool(seen)
+
+    def _numbers(self, key: str) -> tuple[int, int, int]:
+        """Scale, module and unit of a key as numbers; the same keys come again every epoch and run."""
+        if key not in self.keys:
+            parsed = ComponentKey.parse(key)
+            self.keys[key] = SCALES.index(parsed.scale), self._module(parsed.module), parsed.unit
+        return self.keys[key]
+
+    def _module(self, name: str) -> int:
+        return self.modules.setdefault(name, len(self.modules))
+
+    def table(self) -> DataFrame:
+        import pandas as pd
+
+        numbers = np.array(self.components, dtype=np.int32).reshape(-1, 5)
+        order = np.lexsort(numbers.T[::-1])
+        rank = np.array([len(sigma) for sigma in self.sigmas], dtype=np.int32)[order]
+        run, epoch, scale, module, unit = np.repeat(numbers[order], rank, axis=0).T
+        starts = np.repeat(np.cumsum(rank) - rank, rank)
+        names, sources = zip(*self.runs, strict=True)
+        seed = pd.array([source.seed for source in sources], dtype="Int64")
+
+        def category(values: list[str]) -> pd.Categorical:
+            codes, unique = pd.factorize(np.array(values, dtype=object))
+            return pd.Categorical.from_codes(codes[run], pd.Index(unique, dtype="str"))
+
+        return pd.DataFrame(
+            {
+                "run": category(list(names)),
+                "method": category([source.method for source in sources]),
+                "model": category([source.model for source in sources]),
+                "task": category([source.task for source in sources]),
+                "seed": seed[run],
+                "epoch": epoch,
+                "scale": pd.Categorical.from_codes(scale, pd.Index(SCALES), ordered=True),
+                "module": pd.Categorical.from_codes(module, pd.Index(list(self.modules))),
+                "unit": unit,
+                "rank": np.repeat(rank, rank),
+                "k": (np.arange(len(run)) - starts + 1).astype(np.int32),
+                "sigma": np.concatenate([self.sigmas[place] for place in order]),
+            },
+            columns=COLUMNS,
+        )

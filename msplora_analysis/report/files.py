@@ -1,0 +1,157 @@
+"""What `svd` leaves on disk: figures, tables and a summary, each file whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.loading.parallel import in_processes
+from msplora_analysis.report.summary import to_json
+from msplora_core.errors import FileError
+from msplora_core.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+
+DPI = 300
+
+
+def write_analysis(
+    analysis: Analysis,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    figures: Iterable[tuple[str, Figure]] = (),
+    n_jobs: int = 1,
+) -> list[Path]:
+    """Write an analysis to a folder, replacing files of the same names.
+
+    | file | holds |
+    |---|---|
+    | fig3-METHOD.png, .pdf | singular values by scale over epochs |
+    | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
+    | kl-METHOD-SCALE.png, .pdf | KL between layers |
+    | m-eff.png, .pdf | M_eff-k over epochs |
+    | spectra.csv | averaged spectra by epoch, with shares and M_eff-k: the data of Fig. 3 |
+    | trajectory.csv | measures by epoch |
+    | measures.csv | measures by model, method and scale, at the epoch compared |
+    | kl.csv | KL of every pair of layers, by method and scale |
+    | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
+    | pairs.csv | KL of adjacent layers for each pair of runs |
+    | scores.csv | evaluation metrics by run and epoch |
+    | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
+
+    Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
+    method; with several stacks of layers in one method the first module type of the stack stands last; with
+    several ranks at one scale fig3 is drawn for each; with more than four methods m-eff is.
+
+    Args:
+        analysis: what `analyse` found.
+        out: the folder; `analysis` in the run or study, or beside a single file, where not given.
+        figures: names and pictures to save: `draw_figures(analysis)`.
+        n_jobs: how many processes turn pictures into files (see `load_spectra`).
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
+    folder = Path(out) if out is not None else _home(analysis.path)
+    written = []
+    try:
+        for name, data in _files(analysis, figures, n_jobs):
+            write_atomically(folder / name, data)
+            written.append(folder / name)
+    except OSError as error:
+        expected = "a folder that can be written to"
+        raise FileError(folder, expected=expected, found=str(error), hint="choose another with --out") from error
+    return written
+
+
+def _home(path: Path) -> Path:
+    """Where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
+    if path.is_file():
+        path = path.parent
+    return path / "analysis" if path.is_dir() else Path("analysis")
+
+
+def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
+    yield from in_processes(_picture, [(*named, kind) for named in figures for kind in ("png", "pdf")], n_jobs)
+    for name, table in _tables(analysis):
+        yield f"{name}.csv", table.to_csv(index=False).encode()
+    yield "summary.json", to_json(analysis).encode()
+
+
+def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
+    import pandas as pd
+
+    yield "spectra", analysis.spectra
+    yield "trajectory", analysis.trajectory
+    yield "measures", analysis.final
+    kinds = ["model", "method", "scale", "modules"]
+    if len(analysis.scores):
+        yield "scores", analysis.scores
+    if analysis.layers:
+        tables = [_pairs_of_layers(one, [*kinds, "length"], kl=one.kl) for one in analysis.layers]
+        yield "kl", pd.concat(tables, ignore_index=True)
+    if analysis.comparisons:
+        kinds.insert(2, "baseline")
+        tables = [
+            _pairs_of_layers(
+                pair, [*kinds, "rule"], kl=pair.kl, kl_baseline=pair.kl_baseline, difference=pair.difference
+            )
+            for pair in analysis.comparisons
+        ]
+        yield "kl-difference", pd.concat(tables, ignore_index=True)
+        tables = [_described(pair.pairs.copy(), pair, kinds) for pair in analysis.comparisons]
+        yield "pairs", pd.concat(tables, ignore_index=True)
+
+
+def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:
+    """A row for each ordered pair of layers."""
+    import pandas as pd
+
+    count = len(source.layers)
+    pairs = {"layer_from": np.repeat(source.layers, count), "layer_to": np.tile(source.layers, count)}
+    return _described(
+        pd.DataFrame(pairs | {name: matrix.ravel() for name, matrix in matrices.items()}), source, columns
+    )
+
+
+def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
+    """What the rows are about, before them."""
+    for place, column in enumerate(columns):
+        value = getattr(source, column)
+        table.insert(place, column, "+".join(value) if column == "modules" else value)
+    return table
+
+
+def _picture(named: tuple[str, Figure, str]) -> tuple[str, bytes]:
+    name, figure, kind = named
+    return f"{name}.{kind}", _saved(figure, kind)
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    """A picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    buffer = BytesIO()
+    # Embedding the font is the slowest part of a PDF, and what is beyond Latin-1 takes a second copy of it: so a
+    # hyphen stands for a minus, and the letters of M_eff for their ligature (which matplotlib sets from 3.11 on).
+    for text in figure.findobj(Text):
+        if hasattr(text, "set_fontfeatures"):
+            text.set_fontfeatures(["-liga"])
+    with matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else None)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What the numbers support: claims and their verdicts."""

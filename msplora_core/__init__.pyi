@@ -1,0 +1,15 @@
+from .adapter import MSPLoraConfig as MSPLoraConfig
+from .adapter import set_trainable_scales as set_trainable_scales
+from .components import component_spectra as component_spectra
+from .conversion import convert_adapter as convert_adapter
+from .conversion import convert_to_lora as convert_to_lora
+from .errors import MSPLoraError as MSPLoraError
+from .formats import read_adapter as read_adapter
+from .linalg import low_rank_singular_values as low_rank_singular_values
+from .linalg import truncate as truncate
+from .pyramid import Pyramid as Pyramid
+from .pyramid import geometric_ranks as geometric_ranks
+from .runs import RunDirectory as RunDirectory
+from .training import RunConfig as RunConfig
+from .training import SpectralSnapshotCallback as SpectralSnapshotCallback
+from .training import train_run as train_run

@@ -1,0 +1,130 @@
+"""The components of an adapter on a live model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from msplora_core.adapter.layer import MSPLoraLayer
+from msplora_core.adapter.sites import layer_lists
+from msplora_core.components import Component, ComponentKey
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.linalg.updates import LowRankUpdate, joined
+from msplora_core.placement import Placement, place_modules
+from msplora_core.pyramid import SCALES
+
+
+def read_components(model: nn.Module, adapter_name: str | None = None) -> list[Component]:
+    """Every component of a model's adapter, with factors in numpy.
+
+    Args:
+        model: a model with LoRA or MSPLoRA, as PEFT makes it, also wrapped (compiled, distributed) or with the
+            adapter injected in place.
+        adapter_name: which adapter; the active one by default.
+
+    Returns:
+        Components by scale: `global`, `mid` and `layer` of MSPLoRA, `layer` of plain LoRA; and, of several scales,
+        their sum for each layer as `total`. Factors as they are, bfloat16 as float32. A module outside any list of
+        layers is unit 0.
+
+    Raises:
+        ParameterError: if the model has no such adapter, or several are active and none is named.
+        UnsupportedAdapterError: if the adapter is of another method.
+    """
+    layers = adapted_layers(model, adapter_name)
+    sums = {path: layer_updates(layer, name) for path, (layer, name) in layers.items()}
+    places = _places(model, layers)
+    several = any(set(updates) != {"layer"} for updates in sums.values())
+    found: dict[ComponentKey, Component] = {}
+    for path, (layer, name) in layers.items():
+        place = places[path]
+        for scale, update in sums[path].items():
+            unit = layer.site[name].unit(scale) if isinstance(layer, MSPLoraLayer) else place.layer or 0
+            key = ComponentKey(scale, place.module, unit)
+            found.setdefault(key, Component(key, update))
+        if several:
+            key = ComponentKey("total", place.module, place.layer or 0)
+            found[key] = Component(key, joined(sums[path].values()))
+    order = (*SCALES, "total")
+    return sorted(found.values(), key=lambda component: order.index(component.key.scale))
+
+
+def adapted_layers(model: nn.Module, adapter_name: str | None = None) -> dict[str, tuple[BaseTunerLayer, str]]:
+    """The layers that carry an adapter, by path, each with the adapter's name.
+
+    Raises:
+        ParameterError: as `read_components`.
+        UnsupportedAdapterError: as `read_components`.
+    """
+    tuned = {path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    if not tuned:
+        raise ParameterError("model", expected="a model with an adapter of PEFT", found=type(model).__name__)
+    name = adapter_name or _active_adapter(tuned)
+    carriers = {path: (layer, name) for path, layer in tuned.items() if name in layer._all_available_adapter_names()}
+    if not carriers:
+        known = {known for layer in tuned.values() for known in layer._all_available_adapter_names()}
+        raise ParameterError("adapter_name", expected=f"one of {', '.join(sorted(known))}", found=name)
+    return carriers
+
+
+def _active_adapter(tuned: Mapping[str, BaseTunerLayer]) -> str:
+    active = {name for layer in tuned.values() for name in layer.active_adapters}
+    if len(active) != 1:
+        raise ParameterError("adapter_name", expected="a name, unless one adapter is active", found=sorted(active))
+    return active.pop()
+
+
+def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRankUpdate]:
+    """What an adapter adds to one layer, by scale."""
+    if isinstance(layer, MSPLoraLayer):
+        return {
+            scale: _update(layer.components(scale)[adapter_name](), scaling)
+            for scale, scaling in layer.scaling[adapter_name].items()
+        }
+    plain = isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper)
+    if plain and adapter_name in layer.lora_embedding_A:
+        A, B = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
+    elif plain and isinstance(layer.lora_A, nn.ModuleDict) and adapter_name in layer.lora_A:
+        A, B = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
+    else:
+        kind = f"{type(layer).__module__.removeprefix('peft.tuners.')}.{type(layer).__name__}"
+        raise UnsupportedAdapterError(f"adapter {adapter_name}: expected LoRA or MSPLoRA, found {kind}")
+    # A convolution's A takes a whole patch: its matrix has a column for each channel and place.
+    A, B = A.flatten(1), B.flatten(1)
+    if A.shape[0] != B.shape[1]:
+        raise UnsupportedAdapterError(
+            f"adapter {adapter_name}: expected factors of one rank, found {B.shape[1]} and {A.shape[0]}: "
+            "those of a grouped convolution"
+        )
+    return {"layer": _update((A, B), layer.scaling[adapter_name])}
+
+
+def _update(factors: tuple[torch.Tensor, torch.Tensor], scaling: float) -> LowRankUpdate:
+    A, B = factors
+    return LowRankUpdate(B=_numpy(B), A=_numpy(A), scaling=float(scaling))
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+
+
+def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) -> dict[str, Placement]:
+    """Where each layer stands: as MSPLoRA was attached, else by the module tree."""
+    plain = {path: path.replace(".base_layer", "") for path in layers}
+    by_tree = place_modules(list(plain.values()), layer_lists(model))
+    places = {}
+    for path, (layer, name) in layers.items():
+        if isinstance(layer, MSPLoraLayer):
+            site = layer.site[name]
+            places[path] = Placement(site.module, site.layer)
+        else:
+            places[path] = by_tree[plain[path]]
+    return places

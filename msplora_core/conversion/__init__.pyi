@@ -1,0 +1,2 @@
+from .disk import convert_adapter as convert_adapter
+from .live import convert_to_lora as convert_to_lora

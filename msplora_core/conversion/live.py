@@ -1,0 +1,113 @@
+"""A live model with MSPLoRA, made one with plain LoRA of PEFT."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+
+from msplora_core.adapter.extraction import adapted_layers, layer_updates
+from msplora_core.adapter.registration import PREFIX
+from msplora_core.adapter.sharing import save_shared_as_usual
+from msplora_core.conversion.plain import plain_configuration, plain_module
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.linalg.updates import joined
+
+
+def convert_to_lora(
+    model: nn.Module, adapter_name: str | None = None, *, rank: int | None = None, energy: float | None = None
+) -> PeftModel:
+    """A model with the same base and plain LoRA in place of MSPLoRA (or of LoRA, to cut it down).
+
+    Joining the factors of the scales along the rank gives exactly the same updates; `rank` or `energy` cut each
+    module down to the best of lower rank in the Frobenius norm.
+
+    Args:
+        model: a model as `peft.get_peft_model` makes it. It stays as it is.
+        adapter_name: which adapter; the active one by default.
+        rank: keep at most this many ranks of each module.
+        energy: instead, keep at least this share of Σσ² of each module.
+
+    Returns:
+        A `PeftModel` with LoRA under the same adapter name. It shares the base model's weights with `model`, and
+        saves as any LoRA of PEFT does.
+
+    Raises:
+        ParameterError: if the model is none of PEFT, is merged, or has no such adapter; for a rank or an energy
+            that cannot be.
+        UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA.
+    """
+    peft_model = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
+    if peft_model is None:
+        raise ParameterError("model", expected="a PeftModel", found=type(model).__name__)
+    layers = adapted_layers(peft_model.base_model.model, adapter_name)
+    modules = {}
+    for path, (layer, name) in layers.items():
+        if layer.merged:
+            raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
+        _check_plain(layer, name)
+        update = joined(layer_updates(layer, name).values())
+        modules[path] = plain_module(
+            path,
+            update,
+            rank=rank,
+            energy=energy,
+            embedding=isinstance(layer.get_base_layer(), nn.Embedding),
+            kernel=_kernel(layer, name),
+        )
+    config = _lora_config(plain_configuration(peft_model.peft_config[name].to_dict(), modules))
+    state: dict[str, Any] = {
+        key: value
+        for key, value in get_peft_model_state_dict(peft_model, adapter_name=name).items()
+        if f".{PREFIX}" not in key and ".lora_" not in key
+    }
+    for module in modules.values():
+        state |= {key: torch.from_numpy(factor) for key, factor in module.tensors().items()}
+    converted = get_peft_model(_base_of(peft_model), config, adapter_name=name)
+    set_peft_model_state_dict(converted, state, adapter_name=name)
+    return converted.train(peft_model.training)
+
+
+def _check_plain(layer: BaseTunerLayer, adapter_name: str) -> None:
+    """Refuse what LoRA's variants add to the product of their factors."""
+    for switch, what in (("use_dora", "DoRA's magnitudes"), ("lora_bias", "biases of the adapter (lora_bias)")):
+        if getattr(layer, switch, {}).get(adapter_name):
+            raise UnsupportedAdapterError(f"adapter {adapter_name}: expected low-rank updates alone, found {what}")
+
+
+def _kernel(layer: BaseTunerLayer, adapter_name: str) -> tuple[int, ...]:
+    """Input channels and kernel of a convolution, as LoRA's A has them."""
+    first = getattr(layer, "lora_A", {})
+    return tuple(first[adapter_name].weight.shape[1:]) if adapter_name in first else ()
+
+
+def _lora_config(content: dict[str, Any]) -> LoraConfig:
+    config = LoraConfig.from_peft_type(**content)
+    config.inference_mode = False
+    return config
+
+
+def _base_of(model: PeftModel) -> nn.Module:
+    """The base model without adapters: modules of its own around the same frozen weights."""
+    tensors = [*model.parameters(), *model.buffers()]
+    base = copy.deepcopy(model.base_model.model, {id(tensor): tensor for tensor in tensors if not tensor.requires_grad})
+    _unwrap(base)
+    save_shared_as_usual(base)
+    del base.peft_config
+    return base
+
+
+def _unwrap(module: nn.Module) -> None:
+    """Put the modules that PEFT wrapped back into their places."""
+    for name, child in module.named_children():
+        if isinstance(child, BaseTunerLayer):
+            child = child.get_base_layer()
+        elif isinstance(child, AuxiliaryTrainingWrapper):
+            child = child.original_module
+        setattr(module, name, child)
+        _unwrap(child)

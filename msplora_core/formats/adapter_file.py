@@ -1,0 +1,100 @@
+"""An adapter that already exists: what it is, and its components one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from msplora_core.components import Component, ComponentKey
+from msplora_core.formats.stored import StoredUpdate
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter on the disk, recognised but not read yet.
+
+    Args:
+        path: the folder or file.
+        format: who writes such files, in words: `PEFT`, `kohya`.
+        method: with what tells its variants apart, as a word: `lora-r8`, `msplora-8-4-2`.
+        model: the base model's id or folder; empty if unknown.
+        notes: sentences that a reader of the numbers should know.
+        updates: what it holds.
+        keys: which component each update is.
+    """
+
+    path: Path
+    format: str
+    method: str
+    model: str
+    notes: tuple[str, ...]
+    updates: Sequence[StoredUpdate] = field(repr=False)
+    keys: Sequence[ComponentKey] = field(repr=False)
+
+    def components(self) -> Iterator[Component]:
+        """Every component, each read when its turn comes and kept no longer.
+
+        Raises:
+            AdapterFileError: if values are not finite, or the file changed since it was opened.
+        """
+        for stored, key in zip(self.updates, self.keys, strict=True):
+            yield Component(key, stored.load())
+
+    def stacks(self) -> dict[str, str]:
+        """By module type the list of layers that it stands in, and its shape: `encoder.block 512x512`."""
+        found = {}
+        for stored, key in zip(self.updates, self.keys, strict=True):
+            names = stored.path.split(".")
+            stack = ".".join(takewhile(lambda name: not name.isdecimal(), names)) if _has_number(names) else ""
+            found[key.module] = f"{stack} {stored.shape[0]}x{stored.shape[1]}".strip()
+        return found
+
+    def modules(self) -> list[ModuleSummary]:
+        """What the adapter holds, a line per scale and module type."""
+        lines: dict[tuple[str, str], list[tuple[int, StoredUpdate]]] = {}
+        for stored, key in zip(self.updates, self.keys, strict=True):
+            lines.setdefault((key.scale, key.module), []).append((key.unit, stored))
+        return [ModuleSummary.of(scale, module, members) for (scale, module), members in lines.items()]
+
+
+def _has_number(names: list[str]) -> bool:
+    return any(name.isdecimal() for name in names)
+
+
+@dataclass(frozen=True)
+class ModuleSummary:
+    """One scale of one module type.
+
+    Args:
+        scale: `global`, `mid`, `layer` or `total`.
+        module: the module type.
+        units: the numbers of its units, ascending.
+        shapes: (out, in), each once.
+        ranks: each once, ascending.
+        scalings: each once, ascending.
+        dtypes: each once.
+    """
+
+    scale: str
+    module: str
+    units: tuple[int, ...]
+    shapes: tuple[tuple[int, int], ...]
+    ranks: tuple[int, ...]
+    scalings: tuple[float, ...]
+    dtypes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scale: str, module: str, members: Sequence[tuple[int, StoredUpdate]]) -> ModuleSummary:
+        """The summary of some units."""
+        stored = [update for _, update in members]
+        return cls(
+            scale,
+            module,
+            tuple(sorted(unit for unit, _ in members)),
+            tuple(sorted({update.shape for update in stored})),
+            tuple(sorted({update.rank for update in stored})),
+            tuple(sorted({update.scaling for update in stored})),
+            tuple(sorted({update.dtype for update in stored})),
+        )

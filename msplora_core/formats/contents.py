@@ -1,0 +1,74 @@
+"""What a format is: a module with `recognise(contents)` and `read(contents)`, listed in `recognising.FORMATS`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.stored import StoredUpdate
+from msplora_core.storage.tensors import Tensor
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What there is to recognise: tensors with their names and shapes, and what stands beside them.
+
+    Args:
+        path: what the user named: a folder or a file.
+        tensors: by name, none of them read yet.
+        metadata: what the file of weights says of itself.
+        config: PEFT's configuration, if there is one.
+        alpha: α as the user gives it, for files that do not hold it.
+        base: the base model's folder or file, for what needs it.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config: PeftConfig | None = None
+    alpha: float | None = None
+    base: Path | None = None
+
+    def has_peft_type(self, *names: str) -> bool:
+        """Whether PEFT's configuration names one of these methods."""
+        return self.config is not None and self.config.peft_type in names
+
+    def given_scaling(self, rank: int) -> float:
+        """α/r with the user's α; 1 where there is none."""
+        return 1.0 if self.alpha is None else self.alpha / rank
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a family made of a contents.
+
+    Args:
+        format: who writes such files, in words.
+        method: with what tells its variants apart, as a word: `lora-r8`.
+        updates: at least one.
+        model: the base model's id or folder; empty if unknown.
+        notes: sentences that a reader of the numbers should know.
+    """
+
+    format: str
+    method: str
+    updates: Sequence[StoredUpdate]
+    model: str = ""
+    notes: Sequence[str] = ()
+
+
+def left_aside(names: Collection[str]) -> list[str]:
+    """The note on tensors that are no part of the adapter, if there are any."""
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"Left aside, no part of the adapter: {', '.join(sorted(names)[:3])}{more}."]
+
+
+def unscaled_note(alpha: float | None) -> list[str]:
+    """The note on an α that the file does not hold."""
+    if alpha is not None:
+        return [f"Alpha is not in the file; scaled by the given {alpha:g}/rank."]
+    return ["Alpha is not in the file: B·A is unscaled. Give alpha to scale it by alpha/rank."]

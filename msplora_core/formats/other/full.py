@@ -1,0 +1,50 @@
+"""A full fine-tune against its base: ΔW of every matrix that both hold, one in memory at a time."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+
+from msplora_core.errors import AdapterFileError
+from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.other.model_folder import read_model_tensors
+from msplora_core.formats.stored import StoredUpdate
+from msplora_core.linalg.updates import DenseUpdate, Update, flattened
+from msplora_core.storage.tensors import Tensor
+
+
+def recognise(contents: Contents) -> bool:
+    return contents.base is not None and contents.config is None
+
+
+def read(contents: Contents) -> Found:
+    assert contents.base is not None
+    base = read_model_tensors(contents.base)
+    names = _common_names(set(contents.tensors), set(base.tensors))
+    updates, aside = [], []
+    for name, tensor in contents.tensors.items():
+        before = base.tensors.get(names.get(name, ""))
+        if before is None or len(tensor.shape) < 2 or tensor.shape != before.shape or not math.prod(tensor.shape):
+            aside.append(name)
+            continue
+        shape = (tensor.shape[0], math.prod(tensor.shape[1:]))
+        load = partial(_difference, tensor, before)
+        updates.append(StoredUpdate(name.removesuffix(".weight"), shape, min(shape), 1.0, tensor.dtype, load))
+    if not updates:
+        raise AdapterFileError(contents.path, expected=f"matrices that {contents.base} has too", found="none")
+    return Found("full fine-tune", "full", updates, str(contents.base), left_aside(aside))
+
+
+def _common_names(after: set[str], before: set[str]) -> dict[str, str]:
+    """The base's name of each tensor; a base saved without its head lacks the first name of the path."""
+    if after & before:
+        return {name: name for name in after & before}
+    return {name: name.partition(".")[2] for name in after} | {
+        full: name for name in before if (full := name.partition(".")[2]) in after
+    }
+
+
+def _difference(after: Tensor, before: Tensor) -> Update:
+    return DenseUpdate(flattened(np.subtract(after.read(), before.read(), dtype=np.float64)))

@@ -1,0 +1,50 @@
+"""A whole model in safetensors: one file, or several with an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msplora_core.errors import AdapterFileError
+from msplora_core.storage.folder import first_present, inside
+from msplora_core.storage.json_file import read_json_object
+from msplora_core.storage.safetensors_file import read_safetensors
+from msplora_core.storage.tensors import Tensor, TensorFile
+
+_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder holds a whole model in safetensors."""
+    return any((path / name).exists() or (path / f"{name}.index.json").exists() for name in _NAMES)
+
+
+def read_model_tensors(path: Path) -> TensorFile:
+    """The tensors of a model, none of them read yet.
+
+    Args:
+        path: a folder as transformers or diffusers writes it, or a safetensors file.
+
+    Raises:
+        AdapterFileError: if there is no such model, or a shard is missing, damaged or out of the folder.
+    """
+    if path.is_file():
+        return read_safetensors(path)
+    index = first_present(path, *(f"{name}.index.json" for name in _NAMES))
+    single = first_present(path, *_NAMES)
+    if single is not None:
+        return read_safetensors(single)
+    if index is None:
+        raise AdapterFileError(
+            path, expected="a model in safetensors (model.safetensors or its index)", found="none",
+            hint="models in .bin are not read here: save them with safe_serialization=True",
+        )  # fmt: skip
+    places = read_json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
+        raise AdapterFileError(index, key="weight_map", expected="file by tensor", found=places)
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(places.values())):
+        tensors |= read_safetensors(inside(path, shard)).tensors
+    missing = [name for name in places if name not in tensors]
+    if missing:
+        raise AdapterFileError(index, key=str(missing[0]), expected=f"it in {places[missing[0]]}", found="none")
+    return TensorFile(index, tensors)

@@ -1,0 +1,1 @@
+"""Adapters in PEFT's format, one file a method."""

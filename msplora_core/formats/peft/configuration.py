@@ -1,0 +1,163 @@
+"""PEFT's `adapter_config.json`, read without PEFT."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msplora_core.errors import AdapterFileError
+from msplora_core.storage.json_file import plain_text, read_json_object
+
+MOST_PATTERN_CHECKS = 2_000_000
+
+_ATOM = r"(?:\\.|\[\^?\]?[^\]]*\]|[^\\()\[\]*+?{}|^$])"
+_REPEAT = re.compile(_ATOM + r"(?:[*+]|\{\d*,?\d*\})[?+]?")
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """An adapter's configuration.
+
+    Args:
+        path: the file.
+        content: what stands in it.
+
+    Example:
+        >>> config = PeftConfig(Path("adapter_config.json"), {"peft_type": "LORA", "r": 8, "lora_alpha": 16})
+        >>> config.peft_type, config.rank(), config.number("lora_alpha")
+        ('LORA', 8, 16.0)
+    """
+
+    path: Path
+    content: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> PeftConfig:
+        """Read adapter_config.json.
+
+        Raises:
+            AdapterFileError: if it is no JSON object in UTF-8.
+        """
+        return cls(path, read_json_object(path))
+
+    @property
+    def peft_type(self) -> str:
+        """The method, in capitals as PEFT writes it; empty where the file names none."""
+        return plain_text(self.content.get("peft_type")).upper()
+
+    @property
+    def model(self) -> str:
+        """The base model's id or folder; empty where the file names none."""
+        return plain_text(self.content.get("base_model_name_or_path"))
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number.
+
+        Raises:
+            AdapterFileError: if it is none, or missing without a default.
+        """
+        value = self.content.get(name)
+        value = default if value is None else value
+        if not _is_number(value):
+            raise self.error(name, "a finite number", value)
+        return float(value)  # type: ignore[arg-type] # just checked
+
+    def rank(self, name: str = "r", default: int | None = None) -> int:
+        """A whole number of at least 1.
+
+        Raises:
+            AdapterFileError: if it is none, or missing without a default.
+        """
+        value = self.content.get(name)
+        value = default if value is None else value
+        if not _is_rank(value):
+            raise self.error(name, "a whole number of at least 1", value)
+        return value  # type: ignore[return-value] # just checked
+
+    def flag(self, name: str) -> bool:
+        """Whether a switch is on; off where it is missing."""
+        return bool(self.content.get(name, False))
+
+    def patterns(self, name: str) -> Patterns:
+        """`rank_pattern` or `alpha_pattern`.
+
+        Raises:
+            AdapterFileError: if it is no mapping from patterns to numbers.
+        """
+        value = self.content.get(name) or {}
+        good = _is_rank if name == "rank_pattern" else _is_number
+        if not isinstance(value, dict) or not all(good(item) for item in value.values()):
+            raise self.error(name, "numbers by pattern", value)
+        return Patterns(self, name, value)
+
+    def error(self, name: str, expected: str, found: object, hint: str = "") -> AdapterFileError:
+        return AdapterFileError(self.path, key=name, expected=expected, found=found, hint=hint)
+
+
+class Patterns:
+    """Numbers by module, as PEFT's rank_pattern and alpha_pattern give them.
+
+    A pattern is a regular expression for the end of a module's path, begun at a dot or at the start:
+    `q_proj` means every q_proj, `layers.1.q_proj` not that of layer 11, `^q_proj` the outermost alone. The
+    first that fits counts. Since patterns come from strangers, one that could run for hours is refused.
+
+    Args:
+        config: where they stand.
+        name: under which name.
+        values: number by pattern.
+
+    Example:
+        >>> config = PeftConfig(Path("c"), {"rank_pattern": {"layers.1.q": 4, "q": 2}})
+        >>> ranks = config.patterns("rank_pattern")
+        >>> [ranks.value_of(module, 8) for module in ("layers.1.q", "layers.11.q", "layers.1.k")]
+        [4, 2, 8]
+    """
+
+    def __init__(self, config: PeftConfig, name: str, values: Mapping[str, Any]) -> None:
+        self._compiled = [(_compiled(config, name, pattern), value) for pattern, value in values.items()]
+        self._error = config.error
+        self._name = name
+        self._checks = 0
+
+    def value_of(self, module: str, default: float) -> float:
+        """The number of the first pattern that fits a module's path, else the default."""
+        self._checks += len(self._compiled)
+        if self._checks > MOST_PATTERN_CHECKS:
+            raise self._error(self._name, f"at most {MOST_PATTERN_CHECKS} patterns × modules", self._checks)
+        return next((value for pattern, value in self._compiled if pattern.match(module)), default)
+
+
+def _compiled(config: PeftConfig, name: str, pattern: str) -> re.Pattern[str]:
+    rest, repeats = _REPEAT.subn("x", pattern)
+    optional, choices, groups = rest.replace("(?:", "(").count("?"), rest.count("|"), rest.count("(")
+    runs_away = repeats > 2 or optional > 3 or choices > 200 or groups > 3 or re.search(r"\)[*+{]|\?[*+?{]|[*+]", rest)
+    if len(pattern) > 500 or runs_away:
+        raise config.error(name, "a pattern without repeats of groups and with at most two repeats", pattern)
+    try:
+        return re.compile(rf"(.*\.)?({pattern})$")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise config.error(name, "a regular expression", f"{pattern!r}: {error}") from error
+
+
+def module_path(name: str) -> str:
+    """A module's path in the base model, from its path in PEFT's model.
+
+    Example:
+        >>> module_path("base_model.model.bert.encoder.layer.0.attention.self.query")
+        'bert.encoder.layer.0.attention.self.query'
+    """
+    return name.removeprefix("base_model.model.")
+
+
+def _is_number(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
+    )
+
+
+def _is_rank(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31

@@ -1,0 +1,104 @@
+"""MSPLoRA, as this toolkit saves it: each shared component once, and whom it serves in the configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from msplora_core.components import ComponentKey
+from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.peft.configuration import PeftConfig, module_path
+from msplora_core.formats.stored import StoredUpdate, grouped, low_rank, needed
+from msplora_core.linalg.updates import LowRankUpdate, Update, joined
+from msplora_core.methods import pyramid_name
+from msplora_core.pyramid import SCALES
+
+_NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB])")
+
+
+def recognise(contents: Contents) -> bool:
+    return contents.has_peft_type("MSPLORA")
+
+
+def read(contents: Contents) -> Found:
+    config = contents.config
+    assert config is not None
+    groups, aside = grouped(contents.tensors.values(), _NAMES)
+    places = _placement(config)
+    own: dict[ComponentKey, StoredUpdate] = {}
+    for name, parts in groups.items():
+        path = module_path(name)
+        if path not in places:
+            raise config.error("placement", f"the place of {path}", "none")
+        for scale in SCALES:
+            if f"{scale}.A" in parts or f"{scale}.B" in parts:
+                A, B = needed(parts, f"{scale}.A", f"{scale}.B")
+                key = _key(scale, places[path])
+                own.setdefault(key, low_rank(path, B, A, _scaling(config, path, places[path], scale), key))
+    several = any(key.scale != "layer" for key in own)
+    totals = [_total(config, path, place, own) for path, place in places.items()] if several else []
+    updates = sorted(own.values(), key=lambda update: SCALES.index(str(update.key).partition("/")[0]))
+    method = pyramid_name(_ranks(config))
+    return Found("PEFT", method, [*updates, *totals], config.model, left_aside(aside))
+
+
+def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:
+    """Where each module stands, as the configuration records it, checked."""
+    places = config.content.get("placement")
+    if not isinstance(places, dict) or not places:
+        raise config.error("placement", "where each adapted module stands", places, "save the adapter again")
+    for path, place in places.items():
+        good = isinstance(place, dict) and isinstance(place.get("scaling"), dict) and place["scaling"]
+        if not good or not isinstance(place.get("module"), str) or not place["module"].isprintable():
+            raise config.error(f"placement of {path[:100]}", "module, layer, group and scaling", place)
+        if "/" in place["module"] or set(place["scaling"]) - set(SCALES):
+            raise config.error(f"placement of {path[:100]}", f"a module's name and scales of {SCALES}", place)
+        for name in ("layer", "group"):
+            value = place.get(name)
+            if value is not None and (type(value) is not int or not 0 <= value < 2**31):
+                raise config.error(f"placement of {path[:100]}: {name}", "a whole number or null", value)
+    return places
+
+
+def _key(scale: str, place: Mapping[str, Any]) -> ComponentKey:
+    unit = {"global": 0, "mid": place.get("group"), "layer": place.get("layer"), "total": place.get("layer")}[scale]
+    return ComponentKey(scale, place["module"], unit or 0)
+
+
+def _scaling(config: PeftConfig, path: str, place: Mapping[str, Any], scale: str) -> float:
+    value = place["scaling"].get(scale)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e300:
+        raise config.error(f"placement of {path[:100]}", f"a finite scaling at the scale {scale}", value)
+    return float(value)
+
+
+def _total(
+    config: PeftConfig, path: str, place: Mapping[str, Any], own: Mapping[ComponentKey, StoredUpdate]
+) -> StoredUpdate:
+    """The sum of what serves a module."""
+    keys = [_key(scale, place) for scale in SCALES if scale in place["scaling"]]
+    missing = [key for key in keys if key not in own]
+    if missing:
+        raise config.error(f"placement of {path[:100]}", f"the component {missing[0]} in the weights", "none")
+    serving = [own[key] for key in keys]
+    if len({update.shape for update in serving}) > 1:
+        shapes = ", ".join(f"{update.key} {list(update.shape)}" for update in serving)
+        raise config.error(f"placement of {path[:100]}", "components of one shape", shapes)
+    rank = sum(update.rank for update in serving)
+    return StoredUpdate(
+        path, serving[0].shape, rank, 1.0, serving[0].dtype, partial(_sum, serving), _key("total", place)
+    )
+
+
+def _sum(serving: list[StoredUpdate]) -> Update:
+    updates = [update for stored in serving if isinstance(update := stored.load(), LowRankUpdate)]
+    return updates[0] if len(updates) == 1 else joined(updates)
+
+
+def _ranks(config: PeftConfig) -> list[int]:
+    ranks = config.content.get("ranks")
+    if not isinstance(ranks, list) or len(ranks) != len(SCALES) or not all(type(rank) is int for rank in ranks):
+        raise config.error("ranks", "three whole numbers (global, mid, layer)", ranks)
+    return ranks

@@ -1,0 +1,105 @@
+"""Low-rank updates as singular value decompositions, and cut down to fewer ranks; never forming the product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msplora_core.errors import ParameterError
+from msplora_core.linalg.updates import LowRankUpdate
+
+
+def low_rank_svd(
+    B: ArrayLike, A: ArrayLike, scaling: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The thin singular value decomposition U·diag(σ)·Vᵀ of scaling·B·A.
+
+    From B = Q_B·R_B and Aᵀ = Q_A·R_A, the decomposition of the r × r core R_B·R_Aᵀ, turned by Q_B and Q_A.
+
+    Args:
+        B: (out, r), any float dtype.
+        A: (r, in), any float dtype.
+        scaling: a number above or below zero.
+
+    Returns:
+        U (out, k), σ (k,) descending and Vᵀ (k, in), float64, with k = min(r, out, in).
+
+    Raises:
+        ParameterError: if the inner sizes differ, or a value is not finite.
+
+    Example:
+        >>> U, sigma, Vt = low_rank_svd(np.eye(5, 2), np.diag([1.0, 3.0]), scaling=2.0)
+        >>> sigma
+        array([6., 2.])
+        >>> np.allclose(U * sigma @ Vt, 2 * np.eye(5, 2) @ np.diag([1.0, 3.0]))
+        True
+    """
+    B, A = np.asarray(B).astype(np.float64), np.asarray(A).astype(np.float64)
+    if B.ndim != 2 or A.ndim != 2 or B.shape[1] != A.shape[0]:
+        raise ParameterError("B, A", expected="shapes (out, r) and (r, in)", found=(B.shape, A.shape))
+    if not (np.isfinite(B).all() and np.isfinite(A).all() and np.isfinite(scaling)):
+        raise ParameterError("B, A, scaling", expected="finite numbers", found="NaN or infinity")
+    left, left_core = np.linalg.qr(B)
+    right, right_core = np.linalg.qr(A.T)
+    U, sigma, Vt = np.linalg.svd(scaling * left_core @ right_core.T, full_matrices=False)
+    return left @ U, sigma, Vt @ right.T
+
+
+@dataclass(frozen=True, eq=False)
+class Truncated:
+    """An update cut down to fewer ranks.
+
+    Args:
+        update: the best of its rank in the Frobenius norm; factors of equal weight, scaling 1, float64.
+        error: what was cut off, as a share of the whole, in that norm.
+    """
+
+    update: LowRankUpdate
+    error: float
+
+
+def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | None = None) -> Truncated:
+    """Cut an update down to the leading part of its singular value decomposition (Eckart and Young 1936).
+
+    Args:
+        update: any low-rank update.
+        rank: how many singular values to keep at most.
+        energy: instead, the least share of Σσ² to keep.
+
+    Returns:
+        The truncated update, of rank 1 at least, and its error.
+
+    Raises:
+        ParameterError: unless exactly one of `rank` and `energy` is given, at least 1 or within (0, 1].
+
+    Example:
+        >>> cut = truncate(LowRankUpdate(np.eye(5, 2), np.diag([1.0, 3.0])), rank=1)
+        >>> cut.update.singular_values(), round(cut.error, 6)
+        (array([3.]), 0.316228)
+    """
+    check_limit(rank, energy)
+    U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+    squares = np.cumsum((sigma / (sigma[0] or 1.0)) ** 2)
+    # Share by share up to rounding: the last one is all of it.
+    kept = rank if energy is None else int(np.searchsorted(squares, energy * squares[-1] * (1 - 1e-12))) + 1
+    kept = max(1, min(kept or 1, len(sigma)))
+    root = np.sqrt(sigma[:kept])
+    whole = np.linalg.norm(sigma)
+    error = float(np.linalg.norm(sigma[kept:]) / whole) if whole else 0.0
+    return Truncated(LowRankUpdate(B=U[:, :kept] * root, A=root[:, None] * Vt[:kept]), error)
+
+
+def check_limit(rank: int | None, energy: float | None) -> None:
+    """Refuse limits that cannot be.
+
+    Raises:
+        ParameterError: as `truncate`.
+    """
+    if (rank is None) == (energy is None):
+        raise ParameterError("rank, energy", expected="one of the two", found=(rank, energy))
+    if rank is not None and rank < 1:
+        raise ParameterError("rank", expected="at least 1", found=rank)
+    if energy is not None and not 0 < energy <= 1:
+        raise ParameterError("energy", expected="a share above 0 and at most 1", found=energy)

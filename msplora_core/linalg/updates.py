@@ -1,0 +1,236 @@
+"""Weight updates whose spectrum is not that of one plain product: Hadamard and Kronecker products, dense matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import UnsupportedAdapterError
+from msplora_core.linalg.singular_values import low_rank_singular_values
+
+MOST_ELEMENTS = 2**25
+"""Float64 numbers (256 MiB) that an update may take beyond those of its file: a few thin factors can claim any."""
+
+
+class Update(Protocol):
+    """A weight update ΔW whose singular values can be had without trouble."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of ΔW."""
+
+    @property
+    def rank(self) -> int:
+        """How many singular values there are."""
+
+    def singular_values(self) -> NDArray[np.float64]:
+        """All of them, float64, descending."""
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankUpdate:
+    """ΔW = scaling·B·A.
+
+    Args:
+        B: (out, r), any float dtype.
+        A: (r, in), any float dtype.
+        scaling: α/r, or what stands in its place.
+    """
+
+    B: NDArray
+    A: NDArray
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.B.shape[0], self.A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return self.A.shape[0]
+
+    def singular_values(self) -> NDArray[np.float64]:
+        return low_rank_singular_values(self.B, self.A, self.scaling)
+
+
+def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
+    """The sum of low-rank updates of one matrix, as one: factors joined along the rank, scaling folded into B.
+
+    Args:
+        updates: of equal shape; at least one.
+
+    Returns:
+        An update in float64 with scaling 1, whose rank is the sum of the ranks.
+
+    Example:
+        >>> one = LowRankUpdate(np.ones((3, 1)), np.ones((1, 2)), 0.5)
+        >>> joined([one, one]).singular_values().round(6)
+        array([2.44949, 0.     ])
+    """
+    updates = list(updates)
+    B = np.concatenate([update.scaling * update.B.astype(np.float64) for update in updates], axis=1)
+    A = np.concatenate([update.A.astype(np.float64) for update in updates], axis=0)
+    return LowRankUpdate(B, A)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseUpdate:
+    """ΔW as one matrix, from a method whose factors promise no low rank.
+
+    Args:
+        matrix: (out, in), any float dtype.
+        scaling: a factor of all of it.
+    """
+
+    matrix: NDArray
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return min(self.shape)
+
+    def singular_values(self) -> NDArray[np.float64]:
+        return np.linalg.svd(self.matrix.astype(np.float64), compute_uv=False) * abs(self.scaling)
+
+
+@dataclass(frozen=True, eq=False)
+class KroneckerUpdate:
+    """ΔW = scaling·(left ⊗ right): its singular values are the products of those of its factors.
+
+    Args:
+        left: itself an update, dense or low-rank.
+        right: likewise.
+        scaling: a factor of all of it.
+
+    Example:
+        >>> left, right = DenseUpdate(np.diag([2.0, 1.0])), DenseUpdate(np.diag([5.0, 3.0]))
+        >>> KroneckerUpdate(left, right).singular_values()
+        array([10.,  6.,  5.,  3.])
+    """
+
+    left: Update
+    right: Update
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        (out, in_), (more_out, more_in) = self.left.shape, self.right.shape
+        return out * more_out, in_ * more_in
+
+    @property
+    def rank(self) -> int:
+        return kronecker_rank(self.left, self.right)
+
+    def singular_values(self) -> NDArray[np.float64]:
+        left, right = (side.singular_values()[: min(side.rank, *side.shape)] for side in (self.left, self.right))
+        return np.sort(np.outer(left, right).ravel())[::-1] * abs(self.scaling)
+
+
+class Factor(Protocol):
+    """What has a shape and a rank, read or not."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def rank(self) -> int: ...
+
+
+def kronecker_rank(left: Factor, right: Factor) -> int:
+    """How many singular values a Kronecker product has that its factors' shapes do not force to zero."""
+    return min(left.rank, *left.shape) * min(right.rank, *right.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class HadamardUpdate:
+    """ΔW = scaling·(left ∘ right), the element-wise product of two low-rank updates of one shape.
+
+    Its rank is at most the product of the ranks, and it has factors to show it: every column of the one B
+    times every column of the other, every row of the one A times every row of the other (Hyeon-Woo et al.
+    2022, FedPara, arXiv 2108.06098). They are built some rows at a time, to be reduced to their triangular
+    factors at once. Where the product of the ranks reaches the size of the matrix, the matrix is cheaper.
+
+    Args:
+        left: (out, in) of rank r₁.
+        right: (out, in) of rank r₂.
+        scaling: a factor of all of it.
+
+    Example:
+        >>> one = LowRankUpdate(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]))
+        >>> HadamardUpdate(one, one).singular_values().round(6)  # of [[9, 16], [36, 64]]
+        array([75.690158])
+    """
+
+    left: LowRankUpdate
+    right: LowRankUpdate
+    scaling: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape
+
+    @property
+    def rank(self) -> int:
+        return hadamard_rank(self.left, self.right)
+
+    def singular_values(self) -> NDArray[np.float64]:
+        left_B, left_A, right_B, right_A = (
+            factor.astype(np.float64) for factor in (self.left.B, self.left.A, self.right.B, self.right.A)
+        )
+        whole = self.left.rank * self.right.rank >= min(self.shape)
+        elements = self.shape[0] * self.shape[1] if whole else self.rank**2
+        if elements > MOST_ELEMENTS:
+            raise UnsupportedAdapterError(
+                f"a Hadamard product of shape {self.shape[0]} × {self.shape[1]} and ranks {self.left.rank} and "
+                f"{self.right.rank} takes {elements} numbers; expected at most {MOST_ELEMENTS}"
+            )
+        if whole:
+            core = (left_B @ left_A) * (right_B @ right_A)
+        else:
+            core = _triangular_factor(left_B, right_B) @ _triangular_factor(left_A.T, right_A.T).T
+        scaling = abs(self.scaling * self.left.scaling * self.right.scaling)
+        return np.asarray(np.linalg.svd(core, compute_uv=False) * scaling, dtype=np.float64)
+
+
+def _triangular_factor(left: NDArray, right: NDArray) -> NDArray[np.float64]:
+    """R of the matrix whose rows are the Kronecker products of the rows of `left` and `right`."""
+    rank = left.shape[1] * right.shape[1]
+    R: NDArray[np.float64] = np.empty((0, rank))
+    step = max(rank, 2**18 // rank)
+    for start in range(0, len(left), step):
+        rows = left[start : start + step, :, None] * right[start : start + step, None, :]
+        R = np.asarray(np.linalg.qr(np.vstack([R, rows.reshape(-1, rank)]), mode="r"))
+    return R
+
+
+def hadamard_rank(left: Factor, right: Factor) -> int:
+    """How many singular values a Hadamard product has that its factors do not force to zero."""
+    return min(left.rank * right.rank, *left.shape)
+
+
+def kernel_factors(core: NDArray, out_factor: NDArray, in_factor: NDArray) -> LowRankUpdate:
+    """A convolution's update in Tucker form, as a plain product: out_factorᵀ · (core contracted with in_factor).
+
+    Args:
+        core: (r, s, kernel height, kernel width).
+        out_factor: (r, out).
+        in_factor: (s, in).
+
+    Returns:
+        The update of shape (out, in·height·width) and rank r.
+    """
+    in_side = np.einsum("rshw,si->rihw", core.astype(np.float64), in_factor.astype(np.float64), optimize=True)
+    return LowRankUpdate(out_factor.T, in_side.reshape(core.shape[0], -1))
+
+
+def flattened(values: NDArray) -> NDArray:
+    """A convolution's kernel (out, in, ...) as the matrix (out, in·...) that it applies to each patch."""
+    return values.reshape(values.shape[0], -1)

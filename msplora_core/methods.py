@@ -1,0 +1,62 @@
+"""Method names: the one place that writes and reads `lora-r8` and `msplora-8-4-2`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def method_name(kind: str, ranks: Sequence[int] = ()) -> str:
+    """Return a method's name with its rank, or with the lowest and the highest.
+
+    Args:
+        kind: the method, in lower case.
+        ranks: of its components; none for a method without a rank.
+
+    Example:
+        >>> method_name("lora", [8, 8]), method_name("dora", [4, 16, 8]), method_name("full")
+        ('lora-r8', 'dora-r4-16', 'full')
+    """
+    if not ranks:
+        return kind
+    return f"{kind}-r{min(ranks)}" + (f"-{max(ranks)}" if max(ranks) > min(ranks) else "")
+
+
+def pyramid_name(ranks: Sequence[int], kind: str = "msplora") -> str:
+    """Return the name of a method with several scales.
+
+    Example:
+        >>> pyramid_name((8, 4, 2))
+        'msplora-8-4-2'
+    """
+    return "-".join((kind, *map(str, ranks)))
+
+
+def configured_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the method that a PEFT configuration describes.
+
+    Args:
+        config: the content of `adapter_config.json`, or `PeftConfig.to_dict()`.
+
+    Example:
+        >>> configured_name({"peft_type": "LORA", "r": 4, "use_dora": True})
+        'dora-r4'
+        >>> configured_name({"peft_type": "MSPLORA", "ranks": (8, 4, 2)})
+        'msplora-8-4-2'
+    """
+    kind = str(getattr(config["peft_type"], "value", config["peft_type"])).lower()
+    if config.get("ranks"):
+        return pyramid_name(config["ranks"], kind)
+    if config.get("use_dora"):
+        kind = "dora"
+    return method_name(kind, [config["r"]] if config.get("r") else [])
+
+
+def is_lora(method: str) -> bool:
+    """Whether a name is that of plain LoRA, at any rank.
+
+    Example:
+        >>> is_lora("lora-r8"), is_lora("msplora-8-4-2")
+        (True, False)
+    """
+    return method == "lora" or method.startswith("lora-")

@@ -1,0 +1,195 @@
+"""safetensors files, read with numpy alone: every dtype of the format that holds numbers, one tensor at a time.
+
+The header is checked as strictly as safetensors itself does it, and some more: names may not repeat.
+safetensors' own numpy reader knows neither bfloat16 nor float8, and says less of what is wrong where.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache, lru_cache, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import AdapterFileError
+from msplora_core.storage.folder import check_file
+from msplora_core.storage.json_file import RepeatedName, unique_names
+from msplora_core.storage.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
+
+LARGEST_HEADER = 2**24
+"""Bytes. Some 100,000 tensors; more is no adapter, and costs a reader many times its size in memory."""
+
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+         "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+         "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64}  # fmt: skip
+_WORDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+          "F8_E5M2": "float8_e5m2", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+          "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}  # fmt: skip
+_STORED = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "BOOL": "?"}
+_BLOCK = 2**18
+_OPENINGS = count()
+
+_Span = tuple[str, tuple[int, ...], int, int]
+"""Type code, shape, and where its data begin and end."""
+
+
+def read_safetensors(path: Path) -> TensorFile:
+    """The tensors of a safetensors file; only its header is read.
+
+    Raises:
+        AdapterFileError: if the header is cut short, no JSON, or lies about sizes; if tensors overlap, leave
+            holes, reach beyond the file or bear one name.
+    """
+    check_file(path, "a safetensors file")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
+                raise AdapterFileError(
+                    path,
+                    key="header",
+                    expected=f"a safetensors file, whose header fits its {size} bytes and has at most {LARGEST_HEADER}",
+                    found=f"a header of {length} bytes" if size >= 8 else f"{size} bytes",
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise AdapterFileError(path, expected="a safetensors file", found=error.strerror or str(error)) from error
+    try:
+        # The files of a study often have one header; a long one is not kept.
+        check = _checked if length < 2**18 else _checked.__wrapped__
+        spans, metadata = check(text, size - 8 - length)
+    except _HeaderError as error:
+        raise AdapterFileError(path, key=error.key, expected=error.expected, found=error.found) from error
+    tensors, opened = {}, next(_OPENINGS)
+    for name, (code, shape, start, _) in spans.items():
+        load = partial(_load, path, opened, name, code, shape, 8 + length + start)
+        tensors[name] = Tensor(path, name, shape, _WORDS.get(code, code.lower()), load)
+    return TensorFile(path, tensors, metadata)
+
+
+class _HeaderError(Exception):
+    """What is wrong with a header, whichever file it stands in."""
+
+    def __init__(self, key: str, expected: str, found: object) -> None:
+        self.key, self.expected, self.found = key, expected, found
+
+
+@lru_cache(maxsize=4)
+def _checked(text: bytes, size: int) -> tuple[dict[str, _Span], dict[str, str]]:
+    """Spans and metadata of a header over so many bytes of data."""
+    header = _parsed(text)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _HeaderError("__metadata__", "texts by name", metadata)
+    for name in header:
+        if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+            raise _HeaderError("header", f"tensor names of 1 to {LONGEST_NAME} printable characters", repr(name)[:80])
+    spans = {name: _span(name, entry) for name, entry in header.items()}
+    _check_cover(spans, size)
+    return spans, metadata
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique_names)
+    except RepeatedName as error:
+        raise _HeaderError(error.name, "it once in the header", "it twice") from error
+    except (ValueError, RecursionError) as error:
+        raise _HeaderError("header", "JSON in UTF-8", str(error)) from error
+    if not isinstance(header, dict):
+        raise _HeaderError("header", "a JSON object", type(header).__name__)
+    return header
+
+
+def _span(name: str, entry: Any) -> _Span:
+    """Type code, shape, first byte and the byte after the last, if they agree with each other."""
+    if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - set(entry):
+        raise _HeaderError(name, "dtype, shape and data_offsets", entry)
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in _BITS:
+        raise _HeaderError(name, f"a dtype among {', '.join(_BITS)}", code)
+    if not _whole_numbers(shape) or len(shape) > MOST_DIMENSIONS:
+        raise _HeaderError(name, f"a shape of at most {MOST_DIMENSIONS} sizes", shape)
+    if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise _HeaderError(name, "data_offsets [begin, end]", offsets)
+    bits, given = math.prod(shape) * _BITS[code], offsets[1] - offsets[0]
+    if bits != 8 * given:
+        raise _HeaderError(name, f"{-(-bits // 8)} bytes for {code} of shape {shape}", f"{given} bytes")
+    return code, tuple(shape), offsets[0], offsets[1]
+
+
+def _whole_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+
+
+def _check_cover(spans: dict[str, _Span], size: int) -> None:
+    """The tensors must lie end to end and fill the file: no overlap, no hole, nothing beyond."""
+    reached, before = 0, "the header"
+    for name, (_, _, start, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
+        if start != reached:
+            what = f"byte {start}, overlapping {before}" if start < reached else f"byte {start}, after a hole"
+            raise _HeaderError(name, f"its data to begin at byte {reached}", what)
+        reached, before = end, name
+        if end > size:
+            raise _HeaderError(name, f"{end} bytes of data", f"{size}: the file is cut short")
+    if reached != size:
+        raise _HeaderError("", f"{reached} bytes of data", f"{size}")
+
+
+def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray:
+    stored = np.dtype(_STORED.get(code, f"<{code[0].lower()}{_BITS[code] // 8}"))
+    size = math.prod(shape) * stored.itemsize
+    first, last = offset // _BLOCK, (offset + size - 1) // _BLOCK
+    try:
+        if first == last:  # small tensors lie together, and are read together
+            data, start = _block(path, opened, first), offset - first * _BLOCK
+        else:
+            data, start = _bytes(path, offset, size), 0
+    except OSError as error:
+        raise AdapterFileError(path, key=name, expected="its data", found=str(error)) from error
+    if len(data) - start < size:
+        found = f"{max(0, len(data) - start)}: the file was changed"
+        raise AdapterFileError(path, key=name, expected=f"{size} bytes", found=found)
+    values = np.frombuffer(data, stored, math.prod(shape), start)
+    if code == "BF16":  # the upper half of a float32
+        values = (values.astype("<u4") << 16).view("<f4")
+    elif code in ("F8_E4M3", "F8_E5M2"):
+        values = _float8_values(code)[values]
+    return values.reshape(shape)
+
+
+@lru_cache(maxsize=2)
+def _block(path: Path, opened: int, number: int) -> bytearray:
+    """A stretch of a file. `opened` tells one opening from another: the file may have changed since."""
+    return _bytes(path, number * _BLOCK, _BLOCK)
+
+
+def _bytes(path: Path, offset: int, size: int) -> bytearray:
+    """So many bytes of a file, fewer where it ends."""
+    room, done = bytearray(size), 0
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while done < size and (more := file.readinto(memoryview(room)[done:])):
+            done += more
+    return room[:done] if done < size else room
+
+
+@cache
+def _float8_values(code: str) -> NDArray[np.float32]:
+    """What each of the 256 bytes stands for (Micikevicius et al. 2022, arXiv 2209.05433, table 1)."""
+    exponent_bits, mantissa_bits, bias = (4, 3, 7) if code == "F8_E4M3" else (5, 2, 15)
+    byte = np.arange(256)
+    exponent = (byte >> mantissa_bits) & (2**exponent_bits - 1)
+    mantissa = (byte & (2**mantissa_bits - 1)) / 2**mantissa_bits
+    value = np.where(exponent > 0, (1 + mantissa) * 2.0 ** (exponent - bias), mantissa * 2.0 ** (1 - bias))
+    if code == "F8_E4M3":  # no infinity; only the highest value is NaN
+        value[(byte & 0x7F) == 0x7F] = np.nan
+    else:
+        value[exponent == 31] = np.where(mantissa[exponent == 31] == 0, np.inf, np.nan)
+    return np.where(byte & 0x80, -value, value).astype(np.float32)

@@ -1,0 +1,98 @@
+"""Tensors on disk: known by name, shape and dtype at once, read one at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import AdapterFileError
+
+LONGEST_NAME = 500
+MOST_DIMENSIONS = 8
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file, not read yet.
+
+    Args:
+        path: the file.
+        name: its key there.
+        shape: as the file states it, checked against the file's size.
+        dtype: in words: `float32`, `bfloat16`.
+        load: reads it.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[], NDArray] = field(repr=False, compare=False)
+
+    def read(self) -> NDArray:
+        """Its values; half precision that numpy lacks as float32.
+
+        Raises:
+            AdapterFileError: if the tensor is empty, no floating-point numbers, or holds NaN or infinity.
+        """
+        if not math.prod(self.shape):
+            raise self.error("a tensor with values", f"an empty one of shape {list(self.shape)}")
+        if "float" not in self.dtype:
+            raise self.error("floating-point numbers", self.dtype)
+        values = self.load()
+        # A sum is NaN or infinite if one of its terms is; only then is it worth looking.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = values.sum(dtype=np.float32 if values.itemsize < 4 else None)
+        if not np.isfinite(total) and not np.isfinite(values).all():
+            raise self.error("finite numbers", "NaN or infinity")
+        return values
+
+    def number(self) -> float:
+        """The value of a tensor that holds one number, of any type.
+
+        Raises:
+            AdapterFileError: if it holds more, or what is not finite.
+        """
+        if math.prod(self.shape) != 1:
+            raise self.error("one number", f"a tensor of shape {list(self.shape)}")
+        value = float(self.load().reshape(()))
+        if not math.isfinite(value):
+            raise self.error("a finite number", value)
+        return value
+
+    def error(self, expected: str, found: object, hint: str = "") -> AdapterFileError:
+        """What is wrong with this tensor, as an error that names file and key."""
+        return AdapterFileError(self.path, key=self.name, expected=expected, found=found, hint=hint)
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """The tensors of one file, or of several that belong together.
+
+    Args:
+        path: the file, or the index of a model in several.
+        tensors: by name, in the order of the file.
+        metadata: what the file says of itself, text by text.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_name(path: Path, name: object) -> str:
+    """A tensor's name, if it can be one.
+
+    Raises:
+        AdapterFileError: unless it is a printable text of at most `LONGEST_NAME` characters.
+    """
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise AdapterFileError(
+            path, expected=f"tensor names of 1 to {LONGEST_NAME} printable characters", found=repr(name)[:80]
+        )
+    return name

@@ -1,0 +1,1 @@
+"""Examples to train on: GLUE files and the hub, generated tasks, batches."""

@@ -1,0 +1,113 @@
+"""Batches without padding waste: examples tokenised once, grouped by length, padded to the longest of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, Sampler
+
+if TYPE_CHECKING:
+    from msplora_core.training.data.examples import Examples
+
+_SPREAD = 0.05  # how far, as a share of 1, an example may stand from its length's place
+
+
+class EncodedExamples(Dataset):
+    """Tokenised examples.
+
+    Args:
+        examples: the sentences or pairs.
+        tokenizer: of the model.
+        max_length: tokens of an example; longer ones are cut.
+    """
+
+    def __init__(self, examples: Examples, tokenizer: Any, max_length: int) -> None:
+        columns = [list(column) for column in zip(*examples.texts, strict=True)]
+        encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
+        names = list(encoded.keys())
+        self.items = [
+            {name: torch.tensor(encoded[name][i]) for name in names} | {"labels": torch.tensor(label)}
+            for i, label in enumerate(examples.labels)
+        ]
+        self.lengths = np.array([len(item["input_ids"]) for item in self.items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.items[index]
+
+    def by_length(self) -> EncodedExamples:
+        """The same examples, longest first: the order for evaluation."""
+        self.items = [self.items[i] for i in np.argsort(-self.lengths, kind="stable")]
+        self.lengths = -np.sort(-self.lengths)
+        return self
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of examples of similar length, drawn anew each epoch and in random order.
+
+    Examples are sorted by their length with some noise, cut into batches whose sizes differ by at most
+    one, and the batches shuffled. Seed and epoch alone decide. With several processes each takes its
+    share of every batch, so that any number of them trains on the same batches.
+
+    Args:
+        lengths: of the examples, in tokens.
+        batch_size: at most so many examples in a batch, over all processes.
+        seed: of the order.
+        process: index of this process.
+        processes: how many there are.
+
+    Example:
+        >>> batches = LengthBatches([5, 90, 6, 88, 7, 91], batch_size=3, seed=0)
+        >>> sorted(sorted(batch) for batch in batches)
+        [[0, 2, 4], [1, 3, 5]]
+    """
+
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, process: int = 0, processes: int = 1
+    ) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.float64)
+        self.count = -(-len(self.lengths) // batch_size)
+        self.seed, self.process, self.processes = seed, process, processes
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch the next pass is."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = np.argsort(self.lengths * (1 + _SPREAD * random.random(len(self.lengths))))
+        batches = np.array_split(order, self.count)
+        for place in random.permutation(self.count):
+            yield batches[place][self.process :: self.processes].tolist()
+
+
+class Padding:
+    """Puts examples into one batch, padded on the right to the longest.
+
+    Args:
+        pad_id: the token that pads.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(self, items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        batch = {
+            name: pad_sequence([item[name] for item in items], True, self.pad_id if name == "input_ids" else 0)
+            for name in items[0]
+            if name != "labels"
+        }
+        lengths = torch.tensor([len(item["input_ids"]) for item in items])
+        batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
+        batch["labels"] = torch.stack([item["labels"] for item in items])
+        return batch

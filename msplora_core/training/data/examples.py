@@ -1,0 +1,54 @@
+"""Labelled sentences and pairs: what a task trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+_SUBSET_SEED = 0  # of its own, so that runs with different seeds train on the same examples
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled sentences or pairs.
+
+    Args:
+        texts: one tuple an example, of one sentence or two.
+        labels: class numbers or scores.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: list[int | float]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def select(self, indices: ArrayLike) -> Examples:
+        """The examples at these places, in their order."""
+        import numpy as np
+
+        places = np.asarray(indices).tolist()
+        return Examples([self.texts[i] for i in places], [self.labels[i] for i in places])
+
+    def subset(self, count: int | None) -> Examples:
+        """A fixed random choice of examples, in the order of the whole; all of them if there are no more.
+
+        Example:
+            >>> Examples([("a",), ("b",), ("c",)], [0, 1, 0]).subset(2)
+            Examples(texts=[('a',), ('c',)], labels=[0, 0])
+        """
+        if count is None or count >= len(self):
+            return self
+        import numpy as np
+
+        return self.select(np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(self))[:count]))
+
+
+class TaskData(NamedTuple):
+    """What a run trains on, and what it is evaluated on."""
+
+    train: Examples
+    dev: Examples

@@ -1,0 +1,28 @@
+"""The examples of a task, from wherever they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msplora_core.training.data.examples import TaskData
+from msplora_core.training.data.glue import read_hub, read_split
+from msplora_core.training.data.grammar import generate
+from msplora_core.training.tasks import Task
+
+
+def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
+    """The training and the development examples of a task.
+
+    Args:
+        task: which task.
+        data_dir: the folder with the official layout, `STS-B/train.tsv`; the Hugging Face hub where not given.
+
+    Raises:
+        DataFileError: if a file is missing or malformed, or the hub does not answer.
+    """
+    if task.generated:
+        return TaskData(generate(task.name, "train"), generate(task.name, "dev"))
+    if data_dir is None:
+        return TaskData(read_hub(task, "train"), read_hub(task, "validation"))
+    folder = Path(data_dir) / task.folder
+    return TaskData(read_split(folder / "train.tsv", task), read_split(folder / "dev.tsv", task))

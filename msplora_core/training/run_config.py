@@ -1,0 +1,198 @@
+"""What a training run is to be: one method, one task, one seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from msplora_core.errors import ParameterError
+from msplora_core.methods import method_name, pyramid_name
+from msplora_core.pyramid import SCALES, check_ranks
+from msplora_core.training.tasks import task_named
+
+METHODS = ("lora", "msplora")
+INITIALISATIONS = ("kaiming", "gaussian", "orthogonal")
+
+_PAPER_EPOCHS = {"mrpc": 30, "stsb": 40, "cola": 80, "rte": 80, "sst2": 60, "qnli": 25}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run. `RunConfig(task="mrpc", data_dir="glue")` is enough.
+
+    Args:
+        task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; or of the
+            generated ones `acceptability`, `paraphrase`, `similarity`, which need no data.
+        method: `msplora`, or `lora` for PEFT's own.
+        ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
+        rank: of LoRA.
+        groups: of layers that share a mid component: how many, or the boundaries between them.
+        alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
+        rslora: scale by alpha/√rank instead.
+        rank_pattern: ranks of module types that have others than the rest: one for LoRA, three for MSPLoRA.
+        init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
+        dropout: before the adapter, share of 1.
+        target_modules: module types to adapt; the model's query and value where not given.
+        model: local folder or hub id; the packaged MiniLM-L6 where not given.
+        data_dir: folder with the official GLUE layout; the Hugging Face hub where not given.
+        out: the folder that receives the run directory.
+        seed: of initialisation, dropout and the order of the examples.
+        epochs: how many times over the examples.
+        batch_size: examples an optimiser step, over all processes together.
+        learning_rate: at its peak; it falls linearly to 0.
+        warmup: share of the steps over which the learning rate rises.
+        weight_decay: of AdamW.
+        max_length: tokens of an example; longer ones are cut.
+        max_train_examples: a fixed random choice of so many; all where not given.
+        bf16: autocast to bfloat16.
+        schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
+            that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
+
+    Raises:
+        ParameterError: for a value that it cannot have.
+
+    Example:
+        >>> RunConfig(task="STS-B", method="lora", rank=4, seed=1).name
+        'stsb-lora-r4-seed1'
+        >>> RunConfig(task="cola", ranks=(8, 8, 8)).name
+        'cola-msplora-8-8-8-seed0'
+    """
+
+    task: str
+    method: str = "msplora"
+    ranks: tuple[int, int, int] = (8, 4, 2)
+    rank: int = 8
+    groups: int | tuple[int, ...] = 3
+    alpha: float | tuple[float, float, float] = 16
+    rslora: bool = False
+    rank_pattern: dict[str, int | tuple[int, int, int]] | None = None
+    init: str = "kaiming"
+    dropout: float = 0.05
+    target_modules: tuple[str, ...] | None = None
+    model: str | None = None
+    data_dir: Path | str | None = None
+    out: Path | str = "runs"
+    seed: int = 0
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 4e-4
+    warmup: float = 0.06
+    weight_decay: float = 0.1
+    max_length: int = 256
+    max_train_examples: int | None = None
+    bf16: bool = False
+    schedule: tuple[tuple[str, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task", task_named(self.task).name)
+        object.__setattr__(self, "ranks", tuple(self.ranks))
+        if self.method not in METHODS:
+            raise ParameterError("method", expected=f"one of {', '.join(METHODS)}", found=self.method)
+        check_ranks(self.ranks)
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+        if len(alphas) not in (1, len(SCALES)) or not all(0 < alpha < math.inf for alpha in alphas):
+            raise ParameterError(
+                "alpha", expected="one positive number, or three: global, mid, layer", found=self.alpha
+            )
+        if self.method == "lora" and len(alphas) > 1:
+            raise ParameterError("alpha", expected="one number for method lora", found=self.alpha)
+        if self.init not in INITIALISATIONS:
+            raise ParameterError("init", expected=f"one of {', '.join(INITIALISATIONS)}", found=self.init)
+        for ranks in (self.rank_pattern or {}).values():
+            if isinstance(ranks, int) is not (self.method == "lora"):
+                expected = "one rank a module type for LoRA, three for MSPLoRA"
+                raise ParameterError("rank_pattern", expected=expected, found=ranks)
+        for name in ("rank", "epochs", "batch_size", "max_length", "max_train_examples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ParameterError(name, expected="at least 1", found=value)
+        for name in ("dropout", "warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ParameterError(name, expected="at least 0 and less than 1", found=getattr(self, name))
+        if not 0 < self.learning_rate < math.inf:
+            raise ParameterError("learning_rate", expected="a positive number", found=self.learning_rate)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ParameterError("weight_decay", expected="a number of at least 0", found=self.weight_decay)
+        if not 0 <= self.seed < 2**32:
+            raise ParameterError("seed", expected="0 to 4294967295", found=self.seed)
+        if self.schedule is not None:
+            self._check_schedule(self.schedule)
+
+    def _check_schedule(self, phases: tuple[tuple[str, ...], ...]) -> None:
+        present = [scale for scale, rank in zip(SCALES, self.ranks, strict=True) if rank]
+        if self.method != "msplora":
+            raise ParameterError("schedule", expected="none, for a method without scales", found=phases)
+        if not phases or not all(phase and set(phase) <= set(present) for phase in phases):
+            raise ParameterError("schedule", expected=f"phases of the scales {', '.join(present)}", found=phases)
+        if len(phases) > self.epochs:
+            raise ParameterError("schedule", expected=f"at most {self.epochs} phases, one an epoch", found=phases)
+
+    @property
+    def method_name(self) -> str:
+        """The method with its ranks, as a word: `lora-r8`, `msplora-8-4-2`."""
+        return method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
+
+    @property
+    def name(self) -> str:
+        """The run directory's name."""
+        return f"{self.task}-{self.method_name}-seed{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return Path(self.out) / self.name
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """What shapes the training, as it goes into run.json: all but where things are."""
+        values = asdict(self)
+        for place in ("out", "data_dir", "model", "task", "seed"):
+            del values[place]
+        del values["rank" if self.method == "msplora" else "ranks"]
+        if self.method == "lora":
+            del values["groups"]
+        return values
+
+
+def paper_settings(task: str) -> dict[str, Any]:
+    """The hyper-parameters of the authors' scripts for a task, as arguments of `RunConfig`.
+
+    Raises:
+        ParameterError: for a task that the paper does not have.
+
+    Example:
+        >>> settings = paper_settings("SST-2")
+        >>> settings["epochs"], settings["learning_rate"], settings["max_length"]
+        (60, 0.0005, 256)
+    """
+    name = task_named(task).name
+    if name not in _PAPER_EPOCHS:
+        raise ParameterError("task", expected=f"one of the paper's, {', '.join(_PAPER_EPOCHS)}", found=task)
+    return {
+        "epochs": _PAPER_EPOCHS[name],
+        "batch_size": 64,
+        "learning_rate": 5e-4 if name == "sst2" else 4e-4,
+        "warmup": 0.06,
+        "weight_decay": 0.1,
+        "alpha": 16,
+        "dropout": 0.05,
+        "max_length": 512 if name == "rte" else 256,
+    }
+
+
+PRESETS = {"paper": paper_settings}
+"""Named settings: from a task's name to arguments of `RunConfig`."""
+
+
+def preset_settings(preset: str | None, task: str) -> dict[str, Any]:
+    """The settings of a preset for a task; none where no preset is given.
+
+    Raises:
+        ParameterError: for an unknown preset or task.
+    """
+    if preset is None:
+        return {}
+    if preset not in PRESETS:
+        raise ParameterError("preset", expected=f"one of {', '.join(PRESETS)}", found=preset)
+    return PRESETS[preset](task)

@@ -1,0 +1,156 @@
+"""Adapters as sources of the spectra table."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_analysis import compare, load_spectra
+from msplora_analysis.comparison.layers import layer_divergences
+from msplora_analysis.loading.sources import AdapterOptions
+from msplora_analysis.loading.table import SkippedWarning
+from msplora_analysis.measures import last_epochs
+from msplora_core.errors import AdapterFileError, RunDirectoryError
+
+
+def write_adapter(folder, size=1.0, **config):
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for layer in range(3):
+        path = f"base_model.model.layers.{layer}.q_proj"
+        tensors[f"{path}.lora_A.weight"] = np.eye(2, 6, dtype="f4")
+        tensors[f"{path}.lora_B.weight"] = size * np.diag([2.0, 1.0, 0, 0, 0])[:, :2].astype("f4")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    content = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "some/base", **config}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_an_adapter_is_a_run(tmp_path):
+    table = load_spectra(write_adapter(tmp_path / "mrpc-lora-seed-3"))
+    assert len(table) == 3 * 2  # three layers, two values
+    first = table.iloc[0].to_dict()
+    assert first | {"run": "", "sigma": 0} == {
+        "run": "", "method": "lora-r2", "model": "some/base", "task": "mrpc", "seed": 3, "epoch": 1,
+        "scale": "layer", "module": "q_proj", "unit": 0, "rank": 2, "k": 1, "sigma": 0,
+    }  # fmt: skip
+    assert table["sigma"].tolist() == [2.0, 1.0] * 3
+
+
+def test_options_say_what_names_do_not(tmp_path):
+    save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
+    plain = load_spectra(tmp_path / "sam.safetensors")
+    options = AdapterOptions(alpha=8, model="sam", task="sst2", seed=5)
+    table = load_spectra(tmp_path / "sam.safetensors", adapters=options)
+    assert table.loc[0, ["model", "task", "seed"]].tolist() == ["sam", "sst2", 5]
+    np.testing.assert_allclose(table["sigma"], 4 * plain["sigma"])
+    assert any(note.startswith("Alpha is not in the file: B·A is unscaled.") for note in plain.attrs["notes"])
+    assert any(note.startswith("The base model is not known") for note in plain.attrs["notes"])
+
+
+def test_checkpoints_are_a_trajectory(tmp_path):
+    for epoch in (1, 2, 3):
+        folder = write_adapter(tmp_path / "run" / f"checkpoint-{10 * epoch}", size=epoch)
+        (folder / "trainer_state.json").write_text(json.dumps({"epoch": epoch}))
+    table = load_spectra(tmp_path / "run")
+    largest = table[(table["scale"] == "layer") & (table["k"] == 1)].groupby("epoch")["sigma"].first()
+    assert largest.to_dict() == {1: 2.0, 2: 4.0, 3: 6.0}
+
+
+def test_a_bad_checkpoint_among_good_ones_is_left_out(tmp_path):
+    for step in (1, 2, 3):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}")
+    (tmp_path / "run" / "checkpoint-3" / "adapter_model.safetensors").write_bytes(b"broken")
+    with pytest.warns(SkippedWarning, match=r"checkpoint-3/adapter_model.safetensors: header: expected"):
+        table = load_spectra(tmp_path / "run")
+    assert sorted(table["epoch"].unique()) == [1, 2]
+
+
+def test_a_bad_adapter_among_good_ones_is_named_and_left_out(tmp_path):
+    write_adapter(tmp_path / "good")
+    write_adapter(tmp_path / "bad", r=3)
+    with pytest.warns(SkippedWarning, match="left out: .*bad.*expected rank 3"):
+        table = load_spectra(tmp_path)
+    assert table["run"].unique().tolist() == ["good"]
+    assert table.attrs["failed"] == ["bad"]
+
+
+def test_nothing_there_and_nothing_known(tmp_path):
+    with pytest.raises(AdapterFileError, match="found nothing there"):
+        load_spectra(tmp_path / "missing")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(RunDirectoryError, match=r"expected a run directory .*an adapter, or a folder of such"):
+        load_spectra(tmp_path)
+
+
+def test_a_full_fine_tune_beside_its_base(tmp_path):
+    for name, size in (("base", 1.0), ("tuned", 3.0)):
+        (tmp_path / name).mkdir()
+        save_file({"layers.0.q.weight": size * np.eye(3, dtype="f4")}, tmp_path / name / "model.safetensors")
+    table = load_spectra(tmp_path / "tuned", adapters=AdapterOptions(base=tmp_path / "base"))
+    assert table["method"].unique().tolist() == ["full"]
+    assert table["sigma"].tolist() == [2.0] * 3
+
+
+def test_reading_loads_neither_torch_nor_peft(tmp_path):
+    write_adapter(tmp_path / "a")
+    code = (
+        "import sys; from msplora_analysis import load_spectra; "
+        f"assert len(load_spectra({str(tmp_path)!r})); "
+        "print([name for name in ('torch', 'peft', 'transformers') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_notes_name_the_runs_that_they_concern(tmp_path):
+    write_adapter(tmp_path / "one")
+    write_adapter(tmp_path / "two", use_dora=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        notes = load_spectra(tmp_path).attrs["notes"]
+    assert len(notes) == 1
+    assert notes[0].startswith("DoRA: the low-rank part only")
+    assert notes[0].endswith("(two)")
+
+
+def write_pairs(path, modules):
+    """A file with the factors of each module: path and output size."""
+    made = {}
+    random = np.random.default_rng(0)
+    for module, out in modules:
+        made[f"{module}.lora_down.weight"] = random.standard_normal((2, 6))
+        made[f"{module}.lora_up.weight"] = random.standard_normal((out, 2))
+    save_file(made, path)
+    return load_spectra(path)
+
+
+def drawn_together(table):
+    return [one.modules for one in layer_divergences(last_epochs(table))]
+
+
+def test_encoder_and_decoder_are_two_stacks(tmp_path):
+    modules = [
+        (f"{side}.block.{layer}.{name}", 6) for side in ("encoder", "decoder") for layer in (0, 1) for name in "qv"
+    ]
+    table = write_pairs(tmp_path / "t5.safetensors", modules)
+    assert sorted(drawn_together(table)) == [("decoder.q", "decoder.v"), ("encoder.q", "encoder.v")]
+
+
+def test_modules_of_unlike_shape_stay_apart(tmp_path):
+    modules = [(f"layers.{layer}.{name}", out) for layer in (0, 1) for name, out in (("q", 6), ("k", 2), ("v", 2))]
+    table = write_pairs(tmp_path / "grouped.safetensors", modules)
+    assert sorted(drawn_together(table)) == [("k", "v"), ("q",)]
+
+
+def test_two_methods_are_compared_stack_by_stack(tmp_path):
+    for name, rank in (("lora", {}), ("dora", {"use_dora": True})):
+        write_adapter(tmp_path / name, **rank)
+    table = load_spectra(tmp_path, adapters=AdapterOptions(task="x", seed=0))
+    ours, theirs = (table[table["method"] == method] for method in ("dora-r2", "lora-r2"))
+    (comparison,) = compare(ours, theirs)
+    assert (comparison.method, comparison.baseline, comparison.modules) == ("dora-r2", "lora-r2", ("q_proj",))

@@ -1,0 +1,53 @@
+"""Task metrics beside the spectra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from msplora_analysis import analyse, load_scores, write_analysis
+from msplora_analysis.loading.scores import last_scores
+from msplora_core.runs import RunDirectory, RunRecord
+
+
+def make_run(path: Path, method: str, seed: int, accuracies: list[float]) -> RunDirectory:
+    run = RunDirectory(path)
+    run.write_record(RunRecord(method=method, model="minilm", task="mrpc", seed=seed))
+    for epoch, accuracy in enumerate(accuracies, 1):
+        run.write_epoch(epoch, step=epoch, spectra={"layer/query/0": np.array([2.0, 1.0])})
+        run.append_metrics({"step": epoch, "epoch": float(epoch), "loss": 0.5, "learning_rate": 1e-3})
+        run.append_metrics({"epoch": float(epoch), "eval_accuracy": accuracy, "eval_loss": 0.4, "eval_runtime": 2.0})
+    return run
+
+
+def test_every_evaluation_is_a_row_and_timings_are_none(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "lora-r2", 0, [0.5, 0.75])
+    scores = load_scores(tmp_path)
+    assert scores["metric"].tolist() == ["accuracy", "loss"] * 2
+    assert scores[scores["metric"] == "accuracy"]["value"].tolist() == [0.5, 0.75]
+    assert scores["epoch"].tolist() == [1, 1, 2, 2]
+
+
+def test_last_scores_are_means_over_seeds_at_each_runs_end(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "lora-r2", 0, [0.9, 0.5])
+    make_run(tmp_path / "b", "lora-r2", 1, [0.7])
+    [row] = last_scores(load_scores(tmp_path)).to_dict("records")
+    assert row == {"model": "minilm", "task": "mrpc", "metric": "accuracy", "method": "lora-r2",
+                   "mean": 0.6, "min": 0.5, "max": 0.7, "runs": 2}  # fmt: skip
+
+
+def test_runs_without_metrics_and_folders_without_runs_have_no_scores(tmp_path: Path) -> None:
+    assert load_scores(tmp_path).empty
+    assert load_scores(tmp_path / "missing").empty
+    run = make_run(tmp_path / "a", "lora-r2", 0, [0.5])
+    run.metrics_path.write_text("nonsense\n{}\n")
+    assert load_scores(tmp_path).empty
+    run.metrics_path.unlink()
+    assert load_scores(run.path).empty
+
+
+def test_scores_are_written_beside_the_spectra(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "lora-r2", 0, [0.5])
+    written = {path.name for path in write_analysis(analyse(run.path))}
+    assert "scores.csv" in written

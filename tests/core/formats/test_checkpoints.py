@@ -1,0 +1,141 @@
+"""Trainings that left adapters behind: checkpoints, folders of them, what names say of task and seed."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_core.errors import AdapterFileError, MissingDependencyError
+from msplora_core.formats import find_runs, local_path, read_adapter, recognise_run
+from msplora_core.formats.checkpoints import task_and_seed
+
+
+def write_adapter(folder, size=1.0, state=None, **config):
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for layer in range(3):
+        path = f"base_model.model.layers.{layer}.q_proj"
+        tensors[f"{path}.lora_A.weight"] = np.eye(2, 6, dtype="f4")
+        tensors[f"{path}.lora_B.weight"] = size * np.eye(5, 2, dtype="f4")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    content = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": "some/base", **config}
+    (folder / "adapter_config.json").write_text(json.dumps(content))
+    if state is not None:
+        (folder / "trainer_state.json").write_text(state if isinstance(state, str) else json.dumps(state))
+    return folder
+
+
+def test_checkpoints_are_epochs(tmp_path):
+    for epoch, step in ((1, 90), (2, 180), (10, 900)):
+        write_adapter(tmp_path / f"checkpoint-{step}", state={"epoch": float(epoch), "global_step": step})
+    write_adapter(tmp_path)  # the adapter at the end, as the last checkpoint has it
+    run = recognise_run(tmp_path)()
+    assert [(epoch, path.name) for epoch, path in run.checkpoints] == [
+        (1, "checkpoint-90"),
+        (2, "checkpoint-180"),
+        (10, "checkpoint-900"),
+    ]
+    assert run.notes == ()
+
+
+@pytest.mark.parametrize(
+    "states",
+    [[None] * 3, [{"epoch": 0.3}, {"epoch": 0.6}, {"epoch": 0.9}], [{"epoch": 1}, "{broken", {"epoch": 3}],
+     [{"epoch": 1}] * 3, [{"epoch": 1}, {"epoch": 2}, {"epoch": 1e9}]],
+)  # fmt: skip
+def test_checkpoints_of_unknown_epochs_are_numbered(tmp_path, states):
+    for step, state in zip((100, 1000, 500), states, strict=True):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}", state=state)
+    run = recognise_run(tmp_path / "run")()
+    assert [(epoch, path.name) for epoch, path in run.checkpoints] == [
+        (1, "checkpoint-100"),
+        (2, "checkpoint-500"),
+        (3, "checkpoint-1000"),
+    ]
+    assert run.notes == ("run: not saved once an epoch; its 3 checkpoints are numbered, at steps 100, 500, 1000.",)
+
+
+def test_a_checkpoint_that_leads_out_of_the_folder_is_refused(tmp_path):
+    write_adapter(tmp_path / "elsewhere")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-1").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(AdapterFileError, match=r"checkpoint-1: expected a file in .*found a way out of it"):
+        recognise_run(tmp_path / "run")()
+
+
+def test_runs_are_found_at_any_depth(tmp_path):
+    write_adapter(tmp_path / "mrpc" / "lora")
+    write_adapter(tmp_path / "rte" / "checkpoint-5")
+    save_file({"w_a_0": np.ones((1, 2)), "w_b_0": np.ones((2, 1))}, tmp_path / "sam.safetensors")
+    for name in ("optimizer.pt", "training_args.bin", "model.safetensors", "notes.txt"):
+        (tmp_path / name).write_bytes(b"no adapter")
+    (tmp_path / ".hidden").mkdir()
+    write_adapter(tmp_path / ".hidden" / "lora")
+    found = [opened().path.relative_to(tmp_path).as_posix() for opened in find_runs(tmp_path)]
+    assert found == ["mrpc/lora", "rte", "sam.safetensors"]
+
+
+def test_links_are_followed_within_the_folder_only(tmp_path):
+    outside, study = write_adapter(tmp_path / "outside"), tmp_path / "study"
+    write_adapter(study / "a")
+    (study / "b").symlink_to(study / "a")
+    (study / "c").symlink_to(outside)
+    (study / "d.safetensors").symlink_to(outside / "adapter_model.safetensors")
+    (study / "e").symlink_to(study)
+    found = find_runs(study)
+    assert [found[place]().path.name for place in (0, 1)] == ["a", "b"]
+    for opened in found[2:]:
+        with pytest.raises(AdapterFileError, match="found a way out of it"):
+            opened()
+    assert len(found) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    for name in ("adapter_config.json", "adapter_model.safetensors", "weights.safetensors"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "adapter_config.json").symlink_to(tmp_path / "adapter_config.json")
+    for path in (tmp_path, tmp_path / "weights.safetensors", tmp_path / "link"):
+        with pytest.raises(AdapterFileError):
+            read_adapter(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lora-mrpc-seed-3", ("mrpc", 3)),
+        ("roberta-base-MNLI", ("mnli", None)),
+        ("sst2_lora_s42", ("sst2", 42)),
+        ("task=toxicity-seed=7", ("toxicity", 7)),
+        ("recordings-of-seeds", ("", None)),
+        ("lora-r8", ("", None)),
+    ],
+)
+def test_task_and_seed_from_names(name, expected):
+    assert task_and_seed(Path("/nowhere/at/all") / name) == expected
+
+
+def test_hub_ids(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AdapterFileError, match="expected an adapter's folder or file, or a hub id owner/name"):
+        local_path("no/such/folder")
+    import huggingface_hub
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(
+        AdapterFileError, match=r"owner/name: expected .* on the hub, found ConnectionError: no network"
+    ):
+        local_path("owner/name")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    assert local_path("owner/name") == tmp_path
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match=r'needs huggingface_hub: pip install "msplora\[hub\]"'):
+        local_path("owner/name")

@@ -1,0 +1,129 @@
+"""The run directory: round trips, kills at any moment, damaged and foreign files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_core.errors import RunDirectoryError
+from msplora_core.runs import RunDirectory, RunRecord, read_snapshot
+
+SPECTRA = {"global/query/0": np.array([3.0, 1.0]), "layer/query/1": np.array([2.0, 0.0])}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord(method="msplora-2-2-2", model="minilm", task="mrpc", seed=3, layers=2))
+    for epoch in range(3):
+        run.write_epoch(epoch, step=10 * epoch, spectra=SPECTRA)
+    return run
+
+
+def test_what_is_written_is_read(run: RunDirectory) -> None:
+    record = run.read_record()
+    assert (record.method, record.task, record.seed, record.finished) == ("msplora-2-2-2", "mrpc", 3, None)
+    snapshots = list(run.snapshots())
+    assert [(snapshot.epoch, snapshot.step) for snapshot in snapshots] == [(0, 0), (1, 10), (2, 20)]
+    assert {key: sigma.tolist() for key, sigma in snapshots[1].spectra.items()} == {
+        key: sigma.tolist() for key, sigma in SPECTRA.items()
+    }
+
+
+def test_sets_and_enums_of_configurations_become_plain_json(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_record(RunRecord("lora-r8", "m", configuration={"target_modules": {"value", "query"}}))
+    assert run.read_record().configuration == {"target_modules": ["query", "value"]}
+
+
+def test_a_write_leaves_nothing_beside_it(run: RunDirectory) -> None:
+    assert [path for path in run.path.rglob("*") if path.name.startswith(".")] == []
+
+
+def test_a_failed_write_leaves_the_old_file(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(OSError, match="disk full"):
+        run.write_epoch(2, step=99, spectra=SPECTRA)
+    assert read_snapshot(run.snapshot_path(2)).step == 20
+    assert len(list((run.path / "snapshots").iterdir())) == 3
+
+
+def test_a_truncated_snapshot_is_named_and_the_others_read(run: RunDirectory) -> None:
+    path = run.snapshot_path(1)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RunDirectoryError, match=r"epoch-0001\.safetensors: expected a whole snapshot"):
+        list(run.snapshots())
+    errors: list[RunDirectoryError] = []
+    assert [snapshot.epoch for snapshot in run.snapshots(errors)] == [0, 2]
+    assert [error.path for error in errors] == [path]
+
+
+def header(**changes: str) -> dict[str, str]:
+    return {"format": "msplora-snapshot", "version": "1", "epoch": "1", "step": "1"} | changes
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "message"),
+    [
+        (SPECTRA, None, "format: expected msplora-snapshot, found none"),
+        (SPECTRA, header(format="pt"), "format: expected msplora-snapshot, found pt"),
+        (SPECTRA, header(version="2"), "version: expected at most 1, found 2; update msplora"),
+        (SPECTRA, header(epoch="one"), "epoch: expected a whole number, found one"),
+        ({"weight": np.ones(2)}, header(), "weight: expected a key scale/module/unit"),
+        ({"layer/q/0": np.array([1.0, 2.0])}, header(), "layer/q/0: expected finite float64 singular values"),
+        ({"layer/q/0": np.array([np.nan])}, header(), "layer/q/0: expected finite float64 singular values"),
+        ({"layer/q/0": np.array([-1.0])}, header(), "layer/q/0: expected finite float64 singular values"),
+        ({"layer/q/0": np.ones(2, np.float32)}, header(), "layer/q/0: expected finite float64 singular values"),
+    ],
+)
+def test_foreign_snapshots_are_refused(tmp_path: Path, tensors: dict, metadata: dict | None, message: str) -> None:
+    path = tmp_path / "epoch-0001.safetensors"
+    save_file(tensors, path, metadata)
+    with pytest.raises(RunDirectoryError) as caught:
+        read_snapshot(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "run.json: expected a run record in JSON"),
+        (b"\xff\xfe", "run.json: expected a run record in JSON"),
+        (b"[" * 100_000, "run.json: expected a run record in JSON"),
+        (b"[]", "format: expected msplora-run, found list"),
+        (b'{"format": "other"}', "format: expected msplora-run, found other"),
+        (b'{"format": "msplora-run", "version": 2}', "version: expected at most 1, found 2; update msplora"),
+        (b'{"format": "msplora-run", "version": 1, "method": "lora"}', "model: expected a name, found none"),
+        (b'{"format": "msplora-run", "version": 1, "method": 7}', "method: expected <class 'str'>, found 7"),
+    ],
+)
+def test_foreign_records_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunDirectoryError) as caught:
+        RunDirectory(tmp_path).read_record()
+    assert message in str(caught.value)
+
+
+def test_metrics_survive_a_last_line_cut_short(run: RunDirectory) -> None:
+    run.append_metrics({"epoch": 1, "loss": 0.5})
+    run.append_metrics({"epoch": 2, "loss": 0.25})
+    whole = run.metrics_path.read_text()
+    run.metrics_path.write_text(whole[:-8])
+    assert run.read_metrics() == [{"epoch": 1, "loss": 0.5}]
+    run.metrics_path.write_text("nonsense\n" + whole)
+    with pytest.raises(RunDirectoryError, match=r"metrics\.jsonl: line 1: expected a JSON object, found nonsense"):
+        run.read_metrics()
+
+
+def test_records_of_the_same_version_with_unknown_fields_are_read(run: RunDirectory) -> None:
+    content = json.loads(run.record_path.read_text()) | {"colour": "green"}
+    run.record_path.write_text(json.dumps(content))
+    assert run.read_record().method == "msplora-2-2-2"
