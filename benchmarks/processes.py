@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, NamedTuple
 
 import pyperf
@@ -62,7 +62,12 @@ def apart(function: str, *arguments: Any) -> Any:
         *arguments: for it.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_call, function, arguments).result()
+        try:
+            return pool.submit(_call, function, arguments).result()
+        except KeyboardInterrupt:
+            for child in active_children():  # else the pool would wait until the measurement ends
+                child.terminate()
+            raise
 
 
 def _call(function: str, arguments: tuple[Any, ...]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -60,8 +61,15 @@ def as_markdown(result: Result) -> str:
     return "\n\n".join([table, *_notes(result)])
 
 
+def print_lines(lines: list[Line]) -> None:
+    """Print some lines of the table on standard error, as soon as they are measured."""
+    for line in lines:
+        work, ours, peer, peers, ratio, target, met = _cells(line)
+        print(f"  {work}: {ours}; {peer}: {peers}; {ratio} (target {target}: {met.strip('*')})", file=sys.stderr)
+
+
 def print_table(result: Result) -> None:
-    """The same on standard output, as a person reads it."""
+    """Print the table on standard output."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

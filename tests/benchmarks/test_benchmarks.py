@@ -42,6 +42,39 @@ def test_a_row_runs_and_is_told_as_json() -> None:
     assert record["failed"] == {}
 
 
+def test_a_row_is_shown_when_measured_and_kept_when_stopped(tmp_path: Path) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from benchmarks import __main__ as command, rows
+from benchmarks.target import Line, Target
+
+def measured(name, quick):
+    if name == "folder":
+        print("waiting", file=sys.stderr, flush=True)
+        import signal
+        signal.pause()
+    return [Line("work", "peer", 1.0, 3.0, Target("faster", 2))]
+
+command.measured = measured
+command.main(only=["divergence", "folder"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    shown = []
+    for line in process.stderr:
+        shown.append(line)
+        if line == "waiting\n":
+            break
+    assert any("work: 1 s; peer: 3 s; 3.00 × faster (target at least 2 × faster: yes)" in line for line in shown)
+    process.terminate()
+    printed, _ = process.communicate()
+    assert "1 of 1 met." in printed
+    assert len(json.loads((tmp_path / ".benchmarks" / "latest.json").read_text())["lines"]) == 1
+
+
 def test_an_unknown_row_is_refused() -> None:
     done = command("--only", "everything")
     assert done.returncode == 2
