@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.linalg.singular_values import low_rank_singular_values
+from msplora_core.linalg.triangular import stacked_triangular_factor
 
 MOST_ELEMENTS = 2**25
 """Float64 numbers (256 MiB) that an update may take beyond those of its file: a few thin factors can claim any."""
@@ -195,20 +196,19 @@ class HadamardUpdate:
         if whole:
             core = (left_B @ left_A) * (right_B @ right_A)
         else:
-            core = _triangular_factor(left_B, right_B) @ _triangular_factor(left_A.T, right_A.T).T
+            core = _khatri_rao_factor(left_B, right_B) @ _khatri_rao_factor(left_A.T, right_A.T).T
         scaling = abs(self.scaling * self.left.scaling * self.right.scaling)
         return np.asarray(np.linalg.svd(core, compute_uv=False) * scaling, dtype=np.float64)
 
 
-def _triangular_factor(left: NDArray, right: NDArray) -> NDArray[np.float64]:
+def _khatri_rao_factor(left: NDArray, right: NDArray) -> NDArray[np.float64]:
     """R of the matrix whose rows are the Kronecker products of the rows of `left` and `right`."""
     rank = left.shape[1] * right.shape[1]
-    R: NDArray[np.float64] = np.empty((0, rank))
     step = max(rank, 2**18 // rank)
-    for start in range(0, len(left), step):
-        rows = left[start : start + step, :, None] * right[start : start + step, None, :]
-        R = np.asarray(np.linalg.qr(np.vstack([R, rows.reshape(-1, rank)]), mode="r"))
-    return R
+    return stacked_triangular_factor(
+        (left[start : start + step, :, None] * right[start : start + step, None, :]).reshape(-1, rank)
+        for start in range(0, len(left), step)
+    )
 
 
 def hadamard_rank(left: Factor, right: Factor) -> int:
