@@ -77,4 +77,5 @@ def _call(function: str, arguments: tuple[Any, ...]) -> Any:
 def named(function: str) -> Callable[..., Any]:
     """The function of this package with a name `module:function`."""
     module, name = function.split(":")
-    return getattr(import_module(f"benchmarks.{module}"), name)
+    found: Callable[..., Any] = getattr(import_module(f"benchmarks.{module}"), name)
+    return found

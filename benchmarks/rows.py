@@ -34,10 +34,12 @@ def measured(name: str, quick: bool = False) -> list[Line]:
         Exception: whatever went wrong in the measurement.
     """
     with tempfile.TemporaryDirectory(prefix="msplora-bench-") as folder:
-        return apart("rows:run", ROWS[name], Path(folder), quick)
+        found: list[Line] = apart("rows:run", ROWS[name], Path(folder), quick)
+        return found
 
 
 def run(function: str, folder: Path, quick: bool) -> list[Line]:
     """The same in this process, with a folder for its files. Standard output is for the table alone."""
     with redirect_stdout(sys.stderr):
-        return named(function)(Bench(folder, quick))
+        found: list[Line] = named(function)(Bench(folder, quick))
+        return found

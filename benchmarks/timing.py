@@ -55,11 +55,11 @@ class Bench:
 
 def median(values: list[float]) -> float:
     """The median of timings, as pyperf takes it."""
-    return pyperf.Benchmark([pyperf.Run(values, collect_metadata=False, metadata={"name": "call"})]).median()
+    return float(pyperf.Benchmark([pyperf.Run(values, collect_metadata=False, metadata={"name": "call"})]).median())
 
 
 def _seconds(call: Callable[[], object], loops: int = 1) -> float:
     start = pyperf.perf_counter()
     for _ in range(loops):
         call()
-    return (pyperf.perf_counter() - start) / loops
+    return float((pyperf.perf_counter() - start) / loops)

@@ -34,7 +34,8 @@ def effective_rank_ratio(sigma: ArrayLike, k: int) -> NDArray[np.float64]:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ParameterError("k", expected="a whole number, at least 1", found=k)
     relative = relative_to_largest(sigma)
-    return relative[..., :k].sum(axis=-1) / relative.sum(axis=-1)
+    result: NDArray[np.float64] = relative[..., :k].sum(axis=-1) / relative.sum(axis=-1)
+    return result
 
 
 def stable_rank(sigma: ArrayLike) -> NDArray[np.float64]:
@@ -53,7 +54,8 @@ def stable_rank(sigma: ArrayLike) -> NDArray[np.float64]:
         >>> stable_rank([2.0, 2.0, 1.0])
         np.float64(2.25)
     """
-    return np.square(relative_to_largest(sigma)).sum(axis=-1)
+    result: NDArray[np.float64] = np.square(relative_to_largest(sigma)).sum(axis=-1)
+    return result
 
 
 def entropy_rank(sigma: ArrayLike) -> NDArray[np.float64]:
@@ -74,7 +76,8 @@ def entropy_rank(sigma: ArrayLike) -> NDArray[np.float64]:
         array([2., 1.])
     """
     p = spectral_distribution(sigma)
-    return np.exp(-(p * np.log(p, out=np.zeros_like(p), where=p != 0)).sum(axis=-1))
+    result: NDArray[np.float64] = np.exp(-(p * np.log(p, out=np.zeros_like(p), where=p != 0)).sum(axis=-1))
+    return result
 
 
 def participation_ratio(sigma: ArrayLike) -> NDArray[np.float64]:
@@ -94,7 +97,8 @@ def participation_ratio(sigma: ArrayLike) -> NDArray[np.float64]:
         np.float64(3.0)
     """
     energy = np.square(relative_to_largest(sigma))
-    return np.square(energy.sum(axis=-1)) / np.square(energy).sum(axis=-1)
+    result: NDArray[np.float64] = np.square(energy.sum(axis=-1)) / np.square(energy).sum(axis=-1)
+    return result
 
 
 def energy_rank(sigma: ArrayLike, share: float = 0.9) -> NDArray[np.float64]:

@@ -29,7 +29,8 @@ def spectral_distribution(sigma: ArrayLike) -> NDArray[np.float64]:
                [nan, nan]])
     """
     relative = relative_to_largest(sigma)
-    return relative / relative.sum(axis=-1, keepdims=True)
+    result: NDArray[np.float64] = relative / relative.sum(axis=-1, keepdims=True)
+    return result
 
 
 def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.float64]:
@@ -55,7 +56,8 @@ def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.flo
         values = np.sort(values, axis=-1)[..., ::-1]
     largest = values.max(axis=-1, keepdims=True)  # NaN wherever there is one
     with np.errstate(invalid="ignore"):
-        return values / largest
+        result: NDArray[np.float64] = values / largest
+        return result
 
 
 def _numbers(sigma: ArrayLike, name: str) -> NDArray[np.float64]:

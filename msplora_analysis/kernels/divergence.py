@@ -96,7 +96,7 @@ def pairwise_spectral_kl(spectra: ArrayLike, floor: float | None = None) -> NDAr
     ones = np.ones_like(own)
     left = np.concatenate([-apart, own, ones], axis=-1)
     right = np.concatenate([log, ones, other], axis=-1)
-    kl = left @ np.swapaxes(right, -1, -2)
+    kl: NDArray[np.float64] = left @ np.swapaxes(right, -1, -2)
     _refine(kl, p, below=1e6 * _rounding(apart, log))
     if zero.any():
         kl[(~zero & ~np.isnan(p)).astype(float) @ np.swapaxes(zero, -1, -2).astype(float) > 0] = np.inf
@@ -143,7 +143,8 @@ def _distribution(sigma: ArrayLike, name: str, floor: float | None) -> NDArray[n
         if not 0 < floor <= 1:
             raise ParameterError("floor", expected="above 0 and at most 1, or None", found=floor)
         relative = np.maximum(relative, floor)
-    return relative / relative.sum(axis=-1, keepdims=True)
+    result: NDArray[np.float64] = relative / relative.sum(axis=-1, keepdims=True)
+    return result
 
 
 def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,14 +154,16 @@ def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.fl
         ratio = (q - p) / p
         terms = np.where(np.abs(ratio) < 0.5, p * (ratio - np.log1p(ratio)), p * np.log(p / q) - p + q)
     terms = np.where(p == 0, q, terms)
-    return np.where(np.isnan(p) | np.isnan(q), np.nan, np.maximum(terms, 0.0)).sum(axis=-1)
+    result: NDArray[np.float64] = np.where(np.isnan(p) | np.isnan(q), np.nan, np.maximum(terms, 0.0)).sum(axis=-1)
+    return result
 
 
 def _mean(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 1, M): the mean of the distributions that there are."""
     defined = ~np.isnan(p)
     count = np.maximum(defined.sum(axis=-2, keepdims=True), 1)
-    return np.where(defined, p, 0.0).sum(axis=-2, keepdims=True) / count
+    result: NDArray[np.float64] = np.where(defined, p, 0.0).sum(axis=-2, keepdims=True) / count
+    return result
 
 
 def _rounding(apart: NDArray[np.float64], log: NDArray[np.float64]) -> float:
@@ -168,7 +171,7 @@ def _rounding(apart: NDArray[np.float64], log: NDArray[np.float64]) -> float:
     if not np.isfinite(apart).any():
         return 0.0
     reach = np.nanmax(np.abs(apart).sum(axis=-1)) * np.nanmax(np.abs(log))
-    return apart.shape[-1] * _EPSILON * float(reach)
+    return float(apart.shape[-1] * _EPSILON * float(reach))
 
 
 def _refine(kl: NDArray[np.float64], p: NDArray[np.float64], below: float) -> None:

@@ -45,7 +45,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         and `total`; whole matrices, and a row for each pair of runs), scores (task metrics), claims, notes,
         skipped, failed.
     """
-    return _plain(
+    found: dict[str, Any] = _plain(
         {
             "format": FORMAT,
             "version": VERSION,
@@ -63,6 +63,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "failed": analysis.failed,
         }
     )
+    return found
 
 
 def to_json(analysis: Analysis) -> str:

@@ -133,7 +133,7 @@ def _checked_ranks(name: str, ranks: Any) -> tuple[int, int, int]:
 
 def _checked_alpha(name: str, alpha: Any) -> float | tuple[float, float, float]:
     if _is_number(alpha):
-        return alpha
+        return float(alpha) if isinstance(alpha, float) else int(alpha)
     if isinstance(alpha, list | tuple) and len(alpha) == len(SCALES) and all(map(_is_number, alpha)):
         return tuple(alpha)
     raise ParameterError(name, expected="a finite number, or three (global, mid, layer)", found=alpha)

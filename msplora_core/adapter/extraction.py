@@ -78,7 +78,7 @@ def _active_adapter(tuned: Mapping[str, BaseTunerLayer]) -> str:
     active = {name for layer in tuned.values() for name in layer.active_adapters}
     if len(active) != 1:
         raise ParameterError("adapter_name", expected="a name, unless one adapter is active", found=sorted(active))
-    return active.pop()
+    return str(active.pop())
 
 
 def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRankUpdate]:

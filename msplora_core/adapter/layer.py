@@ -85,7 +85,8 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
 
     def components(self, scale: str) -> nn.ModuleDict:
         """The components at a scale, by adapter."""
-        return getattr(self, PREFIX + scale)
+        found: nn.ModuleDict = getattr(self, PREFIX + scale)
+        return found
 
     def joined(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors of all scales joined along the rank, with the scaling in A: the update is B·A.
@@ -144,7 +145,8 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
     def _read_weight(self) -> torch.Tensor:
         """The base weight, in floating point if it is quantised."""
         backend, base = self.quantization_backend, self.get_base_layer()
-        return backend.get_base_weight(base) if backend else base.weight.data
+        found: torch.Tensor = backend.get_base_weight(base) if backend else base.weight.data
+        return found
 
     def _write_weight(self, weight: torch.Tensor) -> None:
         if self.quantization_backend:

@@ -121,12 +121,14 @@ class MSPLoraModel(BaseTuner):
         set_trainable_scales(self.model, scales, adapter_name)
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
-        model = super()._unload_and_optionally_merge(*args, **kwargs)
+        model: nn.Module = super()._unload_and_optionally_merge(*args, **kwargs)
         save_shared_as_usual(model)
         return model
 
     @contextmanager
-    def _enable_peft_forward_hooks(self, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Iterator:
+    def _enable_peft_forward_hooks(
+        self, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
+    ) -> Iterator[None]:
         """For a mixed batch, hand each layer the adapters of the batch's items while one forward pass lasts."""
         if adapter_names is None:
             yield

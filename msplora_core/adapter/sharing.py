@@ -16,9 +16,10 @@ from msplora_core.adapter.factors import Factors
 
 def save_shared_once(model: nn.Module) -> None:
     """Make a model's state dicts hold each component once. A second time does nothing."""
+    hooked: Any = model  # torch leaves these two methods without types
     if _leave_first_names not in model._state_dict_hooks.values():
-        model._register_state_dict_hook(_leave_first_names)
-        model.register_load_state_dict_post_hook(_miss_first_names_only)
+        hooked._register_state_dict_hook(_leave_first_names)
+        hooked.register_load_state_dict_post_hook(_miss_first_names_only)
 
 
 def save_shared_as_usual(model: nn.Module) -> None:

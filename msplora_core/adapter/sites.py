@@ -204,7 +204,8 @@ def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
     """
     base = _base(module)
     if quantization_backend(base) is not None:
-        return _get_in_out_features(base)
+        found: tuple[int, int] = _get_in_out_features(base)
+        return found
     # The output projection of `nn.MultiheadAttention` is never called, so that an adapter on it would do nothing.
     if isinstance(base, nn.Linear) and not isinstance(base, NonDynamicallyQuantizableLinear):
         return base.in_features, base.out_features

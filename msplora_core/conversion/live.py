@@ -95,7 +95,8 @@ def _lora_config(content: dict[str, Any]) -> LoraConfig:
 def _base_of(model: PeftModel) -> nn.Module:
     """The base model without adapters: modules of its own around the same frozen weights."""
     tensors = [*model.parameters(), *model.buffers()]
-    base = copy.deepcopy(model.base_model.model, {id(tensor): tensor for tensor in tensors if not tensor.requires_grad})
+    shared = {id(tensor): tensor for tensor in tensors if not tensor.requires_grad}
+    base: nn.Module = copy.deepcopy(model.base_model.model, shared)
     _unwrap(base)
     save_shared_as_usual(base)
     del base.peft_config

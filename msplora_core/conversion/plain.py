@@ -44,7 +44,7 @@ class PlainModule:
 
     @property
     def rank(self) -> int:
-        return self.A.shape[0]
+        return int(self.A.shape[0])
 
     def tensors(self, prefix: str = "base_model.model.") -> dict[str, NDArray[np.float32]]:
         """Its factors by the names under which PEFT saves them."""

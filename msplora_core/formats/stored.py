@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: Compone
     return StoredUpdate(path, shape, rank, scaling, A.dtype, load, key)
 
 
-def _block_diagonal(B: NDArray, groups: int) -> NDArray:
+def _block_diagonal(B: NDArray[Any], groups: int) -> NDArray[Any]:
     """The blocks (out/groups, r/groups) that lie in B one below the other, as the diagonal of (out, r)."""
     rows, columns = B.shape[0] // groups, B.shape[1]
     whole = np.zeros((B.shape[0], columns * groups), dtype=B.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -57,7 +59,7 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
     return sigma * factor[..., None]
 
 
-def _finite(name: str, M: NDArray) -> NDArray[np.float64]:
+def _finite(name: str, M: NDArray[Any]) -> NDArray[np.float64]:
     """The factor in float64. A sum is NaN or infinite if one of its terms is; only then is it worth looking."""
     M = M.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -50,7 +50,8 @@ def triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
                 [0., 2.]]])
     """
     if M.shape[-2] < M.shape[-1]:
-        return _qr(M)
+        result: NDArray[np.float64] = _qr(M)
+        return result
     R, accurate = _by_gram(M)
     if not accurate.all():
         R[~accurate] = _by_sketch(M[~accurate])
@@ -98,7 +99,8 @@ def _by_sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
         sketched = _qr(_sketch(M))
     pivots = abs(np.diagonal(sketched, axis1=-2, axis2=-1))
     sound = np.isfinite(sketched).all(axis=(-1, -2)) & (pivots > _SMALLEST_SQUARE).all(axis=-1)
-    R, usable = np.empty_like(sketched), np.flatnonzero(sound)
+    R: NDArray[np.float64] = np.empty_like(sketched)
+    usable = np.flatnonzero(sound)
     accurate = np.zeros(len(M), dtype=bool)
     if len(usable):
         outer, accurate[usable] = _by_gram(np.stack([_solved(sketched[place], M[place]) for place in usable]))
@@ -117,7 +119,8 @@ def _sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
     size = min(2 * rank, rows)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=rows)
     whole = rows - rows % size
-    sketch = np.einsum("nmkr,mk->nkr", M[:, :whole].reshape(count, -1, size, rank), signs[:whole].reshape(-1, size))
+    stacked = M[:, :whole].reshape(count, -1, size, rank)
+    sketch: NDArray[np.float64] = np.einsum("nmkr,mk->nkr", stacked, signs[:whole].reshape(-1, size))
     sketch[:, : rows - whole] += M[:, whole:] * signs[whole:, None]
     return sketch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,8 @@ class LowRankUpdate:
         scaling: α/r, or what stands in its place.
     """
 
-    B: NDArray
-    A: NDArray
+    B: NDArray[Any]
+    A: NDArray[Any]
     scaling: float = 1.0
 
     @property
@@ -52,7 +52,7 @@ class LowRankUpdate:
 
     @property
     def rank(self) -> int:
-        return self.A.shape[0]
+        return int(self.A.shape[0])
 
     def singular_values(self) -> NDArray[np.float64]:
         return low_rank_singular_values(self.B, self.A, self.scaling)
@@ -87,7 +87,7 @@ class DenseUpdate:
         scaling: a factor of all of it.
     """
 
-    matrix: NDArray
+    matrix: NDArray[Any]
     scaling: float = 1.0
 
     @property
@@ -201,7 +201,7 @@ class HadamardUpdate:
         return np.asarray(np.linalg.svd(core, compute_uv=False) * scaling, dtype=np.float64)
 
 
-def _khatri_rao_factor(left: NDArray, right: NDArray) -> NDArray[np.float64]:
+def _khatri_rao_factor(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
     """R of the matrix whose rows are the Kronecker products of the rows of `left` and `right`."""
     rank = left.shape[1] * right.shape[1]
     step = max(rank, 2**18 // rank)
@@ -216,7 +216,7 @@ def hadamard_rank(left: Factor, right: Factor) -> int:
     return min(left.rank * right.rank, *left.shape)
 
 
-def kernel_factors(core: NDArray, out_factor: NDArray, in_factor: NDArray) -> LowRankUpdate:
+def kernel_factors(core: NDArray[Any], out_factor: NDArray[Any], in_factor: NDArray[Any]) -> LowRankUpdate:
     """A convolution's update in Tucker form, as a plain product: out_factorᵀ · (core contracted with in_factor).
 
     Args:
@@ -231,6 +231,6 @@ def kernel_factors(core: NDArray, out_factor: NDArray, in_factor: NDArray) -> Lo
     return LowRankUpdate(out_factor.T, in_side.reshape(core.shape[0], -1))
 
 
-def flattened(values: NDArray) -> NDArray:
+def flattened(values: NDArray[Any]) -> NDArray[Any]:
     """A convolution's kernel (out, in, ...) as the matrix (out, in·...) that it applies to each patch."""
     return values.reshape(values.shape[0], -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import json
 import struct
 from collections.abc import Mapping
@@ -72,7 +74,7 @@ def _check_header(path: Path, header: Mapping[str, str]) -> None:
         )
 
 
-def _checked(path: Path, key: str, sigma: NDArray) -> NDArray[np.float64]:
+def _checked(path: Path, key: str, sigma: NDArray[Any]) -> NDArray[np.float64]:
     try:
         ComponentKey.parse(key)
     except MSPLoraError as error:

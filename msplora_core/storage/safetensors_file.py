@@ -142,7 +142,7 @@ def _check_cover(spans: dict[str, _Span], size: int) -> None:
         raise _HeaderError("", f"{reached} bytes of data", f"{size}")
 
 
-def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray:
+def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
     stored = np.dtype(_STORED.get(code, f"<{code[0].lower()}{_BITS[code] // 8}"))
     size = math.prod(shape) * stored.itemsize
     first, last = offset // _BLOCK, (offset + size - 1) // _BLOCK
@@ -192,4 +192,5 @@ def _float8_values(code: str) -> NDArray[np.float32]:
         value[(byte & 0x7F) == 0x7F] = np.nan
     else:
         value[exponent == 31] = np.where(mantissa[exponent == 31] == 0, np.inf, np.nan)
-    return np.where(byte & 0x80, -value, value).astype(np.float32)
+    result: NDArray[np.float32] = np.where(byte & 0x80, -value, value).astype(np.float32)
+    return result

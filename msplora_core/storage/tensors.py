@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,9 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    load: Callable[[], NDArray] = field(repr=False, compare=False)
+    load: Callable[[], NDArray[Any]] = field(repr=False, compare=False)
 
-    def read(self) -> NDArray:
+    def read(self) -> NDArray[Any]:
         """Its values; half precision that numpy lacks as float32.
 
         Raises:

@@ -128,7 +128,7 @@ def _tensor(path: Path, name: str, value: torch.Tensor, size: int) -> Tensor:
     return Tensor(path, name, shape, dtype, partial(_values, value))
 
 
-def _values(value: Any) -> NDArray:
+def _values(value: Any) -> NDArray[Any]:
     import torch
 
     value = value.detach()

@@ -71,4 +71,4 @@ def _step(checkpoint: Path) -> int:
 
 
 def _epochs(checkpoint: Path) -> int:
-    return round(json.loads((checkpoint / "trainer_state.json").read_bytes())["epoch"])
+    return round(float(json.loads((checkpoint / "trainer_state.json").read_bytes())["epoch"]))

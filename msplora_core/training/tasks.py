@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import ParameterError
 
@@ -102,19 +102,19 @@ def task_named(name: str) -> Task:
     return TASKS[key]
 
 
-def accuracy(outputs: NDArray, labels: NDArray) -> float:
+def accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
     """Share of 1 of the examples whose highest output is that of their class."""
     return float((outputs.argmax(axis=-1) == labels).mean())
 
 
-def matthews(outputs: NDArray, labels: NDArray) -> float:
+def matthews(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
     """Matthews correlation of predicted and true classes, -1 to 1; 0 where one class only is predicted."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, outputs.argmax(axis=-1)))
 
 
-def pearson(outputs: NDArray, labels: NDArray) -> float:
+def pearson(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
     """Pearson correlation of predicted and true scores, -1 to 1; NaN where all predictions are equal."""
     import numpy as np
 
@@ -124,7 +124,7 @@ def pearson(outputs: NDArray, labels: NDArray) -> float:
     return float(np.corrcoef(scores, labels)[0, 1])
 
 
-METRICS: dict[str, Callable[[NDArray, NDArray], float]] = {
+METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "accuracy": accuracy,
     "matthews": matthews,
     "pearson": pearson,

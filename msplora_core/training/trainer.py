@@ -35,11 +35,11 @@ class AdapterTrainer(Trainer):
         self.batches = batches
         self.add_callback(_EpochOrder(batches))
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
             epoch = int(self.state.epoch or 0) + 1
             raise TrainingError(

@@ -23,7 +23,7 @@ from msplora_core.storage.tensors import Tensor
 _NAMES = re.compile(r"(?P<path>.+)\.(?P<part>vera_lambda_b|vera_lambda_d)(\.[^.]+)?")
 _SHARED = re.compile(r"base_model\.(?P<part>vera_A|vera_B)(\.[^.]+)?")
 
-Projection = Callable[[], NDArray]
+Projection = Callable[[], NDArray[Any]]
 
 
 def recognise(contents: Contents) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SPREAD = 0.05  # how far, as a share of 1, an example may stand from its length's place
 
 
-class EncodedExamples(Dataset):
+class EncodedExamples(Dataset[dict[str, torch.Tensor]]):
     """Tokenised examples.
 
     Args:
