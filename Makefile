@@ -22,6 +22,8 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	mkdir -p build/typing && ln -sfn ../../cli build/typing/msplora_cli
+	$(BIN)/mypy -p msplora_cli
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks

@@ -37,4 +37,4 @@ def demo(
         out=out,
         resume=resume,
     )
-    svd(out)
+    svd(str(out))
