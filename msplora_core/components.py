@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import ParameterError
+from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate, Update
 
@@ -81,6 +82,65 @@ def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.f
             spectra[key] = update.singular_values()
     waiting.compute()
     return spectra
+
+
+def factor_spectra(
+    components: Iterable[Component],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Return the singular values of the factors A and of the factors B of every low-rank component.
+
+    The factors are taken as they are stored: a scaling that stands beside them is not included.
+
+    Args:
+        components: any number, in any order.
+
+    Returns:
+        Those of A and those of B, by key, float64, descending, as many as the rank.
+    """
+    updates = {
+        str(component.key): component.update for component in components if isinstance(component.update, LowRankUpdate)
+    }
+    return (
+        _spectra_of_factors({key: update.A.T for key, update in updates.items()}),
+        _spectra_of_factors({key: update.B for key, update in updates.items()}),
+    )
+
+
+def _spectra_of_factors(factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """Factors (n, r) of one shape at a time, each as the product of itself and the identity."""
+    by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for key, factor in factors.items():
+        by_shape[factor.shape].append(key)
+    found: dict[str, NDArray[np.float64]] = {}
+    for (_, rank), keys in by_shape.items():
+        identities = np.broadcast_to(np.eye(rank), (len(keys), rank, rank))
+        sigma = low_rank_singular_values(np.stack([factors[key] for key in keys]), identities)
+        found.update(zip(keys, sigma, strict=True))
+    return {key: found[key] for key in factors}
+
+
+def layer_inner_products(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
+    """Return, for each module type, the Frobenius inner products of its layers' weight updates.
+
+    A layer's update is the sum over its scales: `total` where there are several, else `layer`. A module type whose
+    layers differ in shape has no inner products and is left out.
+
+    Args:
+        components: any number, in any order.
+
+    Returns:
+        (L, L) float64 by module type; rows and columns in ascending order of the unit.
+    """
+    by_type: dict[tuple[str, str], dict[int, LowRankUpdate]] = defaultdict(dict)
+    for component in components:
+        if isinstance(component.update, LowRankUpdate):
+            by_type[component.key.scale, component.key.module][component.key.unit] = component.update
+    found = {}
+    for (scale, module), updates in by_type.items():
+        whole = scale == "total" or (scale == "layer" and ("total", module) not in by_type)
+        if whole and len({update.shape for update in updates.values()}) == 1:
+            found[module] = update_inner_products([updates[unit] for unit in sorted(updates)])
+    return found
 
 
 _PENDING = np.empty(0)

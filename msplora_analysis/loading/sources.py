@@ -21,7 +21,7 @@ from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, 
 from msplora_core.formats.checkpoints import within
 from msplora_core.runs import RunDirectory, RunRecord
 
-Epochs = Iterator[tuple[int, Mapping[str, NDArray[np.float64]]]]
+Epochs = Iterator[tuple[float, Mapping[str, NDArray[np.float64]]]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ def load_spectra(
 
 
 _CHUNK = 16
-_Read = tuple[str, "Source | None", list[tuple[int, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
+_Read = tuple[str, "Source | None", list[tuple[float, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
 
 
 def _read(found: tuple[str, Callable[[], Source]]) -> _Read:
@@ -146,20 +146,20 @@ class _Builder:
         self.modules: dict[str, int] = {}
         self.stacks: dict[str, str] = {}
         self.keys: dict[str, tuple[int, int, int]] = {}
-        self.components: list[tuple[int, int, int, int, int]] = []  # run, epoch, scale, module, unit
+        self.components: list[tuple[int, float, int, int, int]] = []  # run, epoch, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
 
     def add(
         self,
         name: str,
         source: Source,
-        epochs: list[tuple[int, Mapping[str, NDArray[np.float64]]]],
+        epochs: list[tuple[float, Mapping[str, NDArray[np.float64]]]],
         errors: list[MSPLoraError],
     ) -> bool:
         """Take in one source; whether there was anything in it."""
         for module in source.modules:
             self._module(module)
-        seen: set[int] = set()
+        seen: set[float] = set()
         run, components, sigmas = len(self.runs), [], []
         for epoch, spectra in epochs:
             if epoch in seen:

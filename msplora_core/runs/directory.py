@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,10 @@ class RunDirectory:
     def analysis_path(self) -> Path:
         return self.path / "analysis"
 
-    def snapshot_path(self, epoch: int) -> Path:
-        return self.path / "snapshots" / f"epoch-{epoch:04d}.safetensors"
+    def snapshot_path(self, epoch: float, step: int = 0) -> Path:
+        """Where the snapshot at an epoch's end is, or within an epoch the one at a step."""
+        within = "" if float(epoch).is_integer() else f".step-{step:08d}"
+        return self.path / "snapshots" / f"epoch-{int(epoch):04d}{within}.safetensors"
 
     @staticmethod
     def is_run(path: Path) -> bool:
@@ -80,14 +83,18 @@ class RunDirectory:
 
     def write_epoch(self, epoch: int, *, step: int, spectra: Mapping[str, NDArray[np.float64]]) -> None:
         """Record the spectra at an epoch's end (epoch 0: before the first step)."""
-        write_snapshot(self.snapshot_path(epoch), Snapshot(epoch, step, spectra))
+        self.write_snapshot(Snapshot(epoch, step, spectra))
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        """Record a snapshot at an epoch's end, or within an epoch where its epoch is a fraction."""
+        write_snapshot(self.snapshot_path(snapshot.epoch, snapshot.step), snapshot)
 
     def snapshot_paths(self) -> list[Path]:
-        """The snapshot files, by epoch."""
-        return sorted((self.path / "snapshots").glob("epoch-*.safetensors"))
+        """Return the snapshot files in the order of training."""
+        return sorted((self.path / "snapshots").glob("epoch-*.safetensors"), key=_epoch_and_step)
 
     def snapshots(self, errors: list[RunDirectoryError] | None = None) -> Iterator[Snapshot]:
-        """The snapshots in the order of their epochs, one in memory at a time.
+        """Return the snapshots in the order of training, one in memory at a time.
 
         Args:
             errors: where given, receives the error of each file that cannot be read, and the rest is read;
@@ -125,3 +132,8 @@ class RunDirectory:
                     self.metrics_path, key=f"line {number}", expected="a JSON object", found=line
                 ) from error
         return events
+
+
+def _epoch_and_step(path: Path) -> list[int]:
+    """`epoch-0001` before `epoch-0001.step-00000120` before `epoch-0002`."""
+    return [int(number) for number in re.findall(r"[0-9]+", path.stem)]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from msplora_core.components import Component, component_spectra
+from msplora_core.components import Component, component_spectra, factor_spectra, layer_inner_products
 from msplora_core.errors import ParameterError, TrainingError
 from msplora_core.methods import configured_name
 from msplora_core.pyramid import Pyramid
-from msplora_core.runs import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 from msplora_core.training.models import model_label
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ class SpectralSnapshotCallback(TrainerCallback):
         components = read_components(model)
         try:
             spectra = component_spectra(components)
+            factor_A, factor_B = factor_spectra(components)
+            inner = layer_inner_products(components)
         except ParameterError as error:
             raise TrainingError(
                 f"{self.run.path}: the adapter's weights are not finite after epoch {epoch}, step {state.global_step}: "
                 "the run stops, what it recorded stays; a lower learning rate may help"
             ) from error
-        self.run.write_epoch(epoch, step=state.global_step, spectra=spectra)
+        self.run.write_snapshot(Snapshot(epoch, state.global_step, spectra, factor_A, factor_B, inner))
 
 
 def describe_run(model: Any) -> RunRecord:

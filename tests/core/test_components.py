@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from msplora_core.components import Component, ComponentKey, component_spectra
+from msplora_core.components import (
+    Component,
+    ComponentKey,
+    component_spectra,
+    factor_spectra,
+    layer_inner_products,
+)
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.updates import LowRankUpdate, joined
 
@@ -64,3 +70,47 @@ def test_factors_are_let_go_before_the_last_is_read(monkeypatch: pytest.MonkeyPa
 
     assert len(component_spectra(components())) == 20
     assert most <= 5
+
+
+def some_update(rng: np.random.Generator, out: int, rank: int, columns: int) -> LowRankUpdate:
+    return LowRankUpdate(rng.standard_normal((out, rank)), rng.standard_normal((rank, columns)), 3.0)
+
+
+def test_spectra_of_factors_are_those_of_the_matrices_without_scaling() -> None:
+    rng = np.random.default_rng(2)
+    shapes = [(9, 2, 7), (5, 2, 7), (9, 2, 7), (3, 6, 4)]
+    components = [
+        Component(ComponentKey("layer", "q", unit), some_update(rng, *shape)) for unit, shape in enumerate(shapes)
+    ]
+    of_A, of_B = factor_spectra(components)
+    assert list(of_A) == list(of_B) == [str(component.key) for component in components]
+    for component in components:
+        for found, factor in ((of_A, component.update.A), (of_B, component.update.B)):
+            dense = np.linalg.svd(factor, compute_uv=False)
+            sigma = found[str(component.key)]
+            assert len(sigma) == component.update.rank
+            assert_allclose(sigma, np.pad(dense, (0, len(sigma) - len(dense))), atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", ["layer", "total"])
+def test_inner_products_are_those_of_whole_layers_in_order(scale: str) -> None:
+    rng = np.random.default_rng(3)
+    updates = {unit: some_update(rng, 6, 2, 5) for unit in (10, 2, 7)}
+    components = [Component(ComponentKey(scale, "q", unit), update) for unit, update in updates.items()]
+    components.append(Component(ComponentKey("global", "q", 0), some_update(rng, 6, 2, 5)))
+    if scale == "total":
+        components.append(Component(ComponentKey("layer", "q", 2), some_update(rng, 6, 2, 5)))
+    dense = [updates[unit].scaling * updates[unit].B @ updates[unit].A for unit in (2, 7, 10)]
+    found = layer_inner_products(components)
+    assert found.keys() == {"q"}
+    assert_allclose(found["q"], [[(one * other).sum() for other in dense] for one in dense])
+
+
+def test_layers_of_several_shapes_have_no_inner_products() -> None:
+    rng = np.random.default_rng(4)
+    components = [
+        Component(ComponentKey("layer", "q", unit), some_update(rng, 6, 2, 5 + unit)) for unit in range(2)
+    ] + [Component(ComponentKey("layer", "pooler", 0), some_update(rng, 6, 2, 5))]
+    found = layer_inner_products(components)
+    assert found.keys() == {"pooler"}
+    assert found["pooler"].shape == (1, 1)

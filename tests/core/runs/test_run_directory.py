@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from msplora_core.errors import RunDirectoryError
-from msplora_core.runs import RunDirectory, RunRecord, read_snapshot
+from msplora_core.runs import RunDirectory, RunRecord, Snapshot, read_snapshot
 
 SPECTRA = {"global/query/0": np.array([3.0, 1.0]), "layer/query/1": np.array([2.0, 0.0])}
 
@@ -32,6 +32,36 @@ def test_what_is_written_is_read(run: RunDirectory) -> None:
     assert {key: sigma.tolist() for key, sigma in snapshots[1].spectra.items()} == {
         key: sigma.tolist() for key, sigma in SPECTRA.items()
     }
+
+
+def test_all_of_a_snapshot_is_read(tmp_path: Path) -> None:
+    inner = {"query": np.array([[13.0, -1.0], [-1.0, 4.0]])}
+    run = RunDirectory(tmp_path)
+    run.write_snapshot(Snapshot(2, 20, SPECTRA, SPECTRA, {"layer/query/1": np.ones(2)}, inner))
+    found = read_snapshot(run.snapshot_path(2))
+    assert (found.epoch, found.step) == (2, 20)
+    for read, written in ((found.spectra, SPECTRA), (found.factor_A, SPECTRA), (found.inner, inner)):
+        assert {key: values.tolist() for key, values in read.items()} == {
+            key: values.tolist() for key, values in written.items()
+        }
+    assert list(found.factor_B) == ["layer/query/1"]
+
+
+def test_files_of_version_1_have_singular_values_alone(tmp_path: Path) -> None:
+    path = tmp_path / "epoch-0001.safetensors"
+    save_file(SPECTRA, path, header())
+    found = read_snapshot(path)
+    assert found.spectra.keys() == SPECTRA.keys()
+    assert found.factor_A == found.factor_B == found.inner == {}
+
+
+def test_snapshots_within_epochs_are_read_in_the_order_of_training(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    moments = [(0, 0), (0.001, 1), (0.9, 900), (1, 1000), (1.00001, 1001), (2, 2000), (9999, 1), (10000, 2)]
+    for epoch, step in reversed(moments):
+        run.write_snapshot(Snapshot(epoch, step, SPECTRA))
+    assert [(snapshot.epoch, snapshot.step) for snapshot in run.snapshots()] == moments
+    assert run.snapshot_paths()[2].name == "epoch-0000.step-00000900.safetensors"
 
 
 def test_sets_and_enums_of_configurations_become_plain_json(tmp_path: Path) -> None:
@@ -74,8 +104,15 @@ def header(**changes: str) -> dict[str, str]:
     [
         (SPECTRA, None, "format: expected msplora-snapshot, found none"),
         (SPECTRA, header(format="pt"), "format: expected msplora-snapshot, found pt"),
-        (SPECTRA, header(version="2"), "version: expected at most 1, found 2; update msplora"),
-        (SPECTRA, header(epoch="one"), "epoch: expected a whole number, found one"),
+        (SPECTRA, header(version="3"), "version: expected at most 2, found 3; update msplora"),
+        (SPECTRA, header(epoch="one"), "epoch: expected a number of at least 0, found one"),
+        (SPECTRA, header(epoch="-1"), "epoch: expected a number of at least 0, found -1"),
+        (SPECTRA, header(step="1.5"), "step: expected a whole number, found 1.5"),
+        ({"factor_C/layer/q/0": np.ones(2)}, header(), "factor_C/layer/q/0: expected a key scale/module/unit"),
+        ({"factor_A/q": np.ones(2)}, header(), "factor_A/q: expected a key scale/module/unit, found q"),
+        ({"factor_B/layer/q/0": -np.ones(2)}, header(), "factor_B/layer/q/0: expected finite float64 singular values"),
+        ({"inner/q": np.ones((2, 3))}, header(), "inner/q: expected a square matrix of finite float64 inner products"),
+        ({"inner/q": np.full((1, 1), np.inf)}, header(), "inner/q: expected a square matrix of finite float64"),
         ({"weight": np.ones(2)}, header(), "weight: expected a key scale/module/unit"),
         ({"layer/q/0": np.array([1.0, 2.0])}, header(), "layer/q/0: expected finite float64 singular values"),
         ({"layer/q/0": np.array([np.nan])}, header(), "layer/q/0: expected finite float64 singular values"),

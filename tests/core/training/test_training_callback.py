@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from msplora_core.errors import ParameterError
 from msplora_core.methods import configured_name
@@ -72,7 +74,16 @@ def test_msplora_in_any_trainer(tiny_model: Path, few: TaskData, tmp_path: Path)
     user_trainer(model, few, tmp_path, num_train_epochs=1).train()
     run = RunDirectory(tmp_path / "run")
     assert run.read_record().method == "msplora-4-2-0"
-    assert {key.split("/")[0] for key in list(run.snapshots())[-1].spectra} == {"global", "mid", "total"}
+    last = list(run.snapshots())[-1]
+    assert {key.split("/")[0] for key in last.spectra} == {"global", "mid", "total"}
+    for factor in (last.factor_A, last.factor_B):
+        assert {key: len(sigma) for key, sigma in factor.items()} == {
+            key: len(sigma) for key, sigma in last.spectra.items()
+        }
+    for module in ("query", "value"):
+        squares = [(last.spectra[f"total/{module}/{layer}"] ** 2).sum() for layer in range(3)]
+        assert_allclose(np.diagonal(last.inner[module]), squares, rtol=1e-12)
+        assert np.abs(last.inner[module][0, 2]) <= np.sqrt(squares[0] * squares[2])
 
 
 def test_a_record_that_is_there_stays(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
