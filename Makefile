@@ -1,13 +1,14 @@
 # make figures   set up, train the demo study offline, draw the paper's two figures into demo/
 # make test      set up, then ruff, mypy and pytest
 # make fuzz      200,000 mutated adapter files, where the tests take 12,000; MSPLORA_FUZZ_SEED for others
+# make calibration  how often the statistical tests reject in 4,000 simulated studies without an effect
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 export HF_HUB_OFFLINE = 1
 
-.PHONY: figures test fuzz lint bench clean
+.PHONY: figures test fuzz lint bench calibration clean
 
 figures: $(VENV)/ready
 	$(BIN)/msplora-analyze demo --out demo
@@ -27,6 +28,9 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m benchmarks
+
+calibration: $(VENV)/ready
+	$(BIN)/python -m benchmarks.calibration
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

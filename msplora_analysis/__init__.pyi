@@ -29,3 +29,14 @@ from .plots import plot_svd_heatmaps as plot_svd_heatmaps
 from .report.files import write_analysis as write_analysis
 from .report.gallery import draw_figures as draw_figures
 from .report.summary import summarise as summarise
+from .statistics.differences import sign_flip_test as sign_flip_test
+from .statistics.differences import task_mean_test as task_mean_test
+from .statistics.family import correct_family as correct_family
+from .statistics.layers import mantel_test as mantel_test
+from .statistics.layers import thirds_test as thirds_test
+from .statistics.outcome import Outcome as Outcome
+from .statistics.power import least_pairs as least_pairs
+from .statistics.power import pairs_needed as pairs_needed
+from .statistics.power import tasks_needed as tasks_needed
+from .statistics.verdicts import Verdict as Verdict
+from .statistics.verdicts import verdict as verdict

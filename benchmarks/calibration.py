@@ -1,0 +1,117 @@
+"""Simulated studies without an effect: how often each test rejects, and how often its interval covers zero.
+
+`python -m benchmarks.calibration` prints the table; 4,000 studies take some minutes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from msplora_analysis import sign_flip_test, task_mean_test
+
+TASKS, SEEDS = 4, 3
+WITHIN = 0.5
+LEVEL = 0.05
+_RESAMPLES = 1_000
+
+Study = NDArray[np.float64]
+"""(tasks, seeds) differences between two methods."""
+
+
+class Row(NamedTuple):
+    """A line of the table.
+
+    Args:
+        question: that the method is used for.
+        method: the test or interval.
+        between: standard deviation of the effect between tasks; its mean is zero.
+        reject: whether the method rejects the null hypothesis, which is true, for a study.
+        offered: whether the toolkit offers it for that question.
+    """
+
+    question: str
+    method: str
+    between: float
+    reject: Callable[[Study], bool]
+    offered: bool
+
+
+def rejected_by_task_means(study: Study) -> bool:
+    """At the level; as often, its 95% interval misses zero."""
+    outcome = task_mean_test(study.ravel(), np.repeat(range(len(study)), study.shape[1]).tolist())
+    assert (outcome.p <= LEVEL) == (outcome.low > 0 or outcome.high < 0)
+    return outcome.p <= LEVEL
+
+
+def rejected_by_sign_flips(study: Study) -> bool:
+    """At the level."""
+    return sign_flip_test(study.ravel()).p <= LEVEL
+
+
+def missed_by_flat_bootstrap(study: Study) -> bool:
+    """Whether the percentile interval over resampled runs misses zero."""
+    random = np.random.default_rng(0)
+    return _misses(study.ravel()[random.integers(study.size, size=(_RESAMPLES, study.size))])
+
+
+def missed_by_hierarchical_bootstrap(study: Study) -> bool:
+    """The same over resampled tasks, and seeds resampled within each."""
+    random = np.random.default_rng(0)
+    tasks = random.integers(len(study), size=(_RESAMPLES, len(study), 1))
+    return _misses(study[tasks, random.integers(study.shape[1], size=(_RESAMPLES, *study.shape))])
+
+
+def _misses(resampled: NDArray[np.float64]) -> bool:
+    low, high = np.quantile(resampled.reshape(_RESAMPLES, -1).mean(axis=1), [LEVEL / 2, 1 - LEVEL / 2])
+    return bool(low > 0 or high < 0)
+
+
+ROWS = [
+    Row("about tasks like these", "task_mean_test", 1.0, rejected_by_task_means, True),
+    Row("about these tasks", "sign_flip_test", 0.0, rejected_by_sign_flips, True),
+    Row("about tasks like these", "sign flips over task × seed pairs", 1.0, rejected_by_sign_flips, False),
+    Row("about tasks like these", "percentile bootstrap, flat", 1.0, missed_by_flat_bootstrap, False),
+    Row("about tasks like these", "percentile bootstrap, hierarchical", 1.0, missed_by_hierarchical_bootstrap, False),
+]
+
+
+def simulated(studies: int, between: float, tasks: int = TASKS, seeds: int = SEEDS, seed: int = 0) -> NDArray:
+    """(studies, tasks, seeds) differences: an effect per task around zero, and noise per run."""
+    random = np.random.default_rng(seed)
+    effects = random.normal(0.0, between, (studies, tasks, 1)) if between else 0.0
+    return effects + random.normal(0.0, WITHIN, (studies, tasks, seeds))
+
+
+def rejections(row: Row, studies: NDArray, workers: int = 1) -> float:
+    """The share of studies in which the row's method rejects, or its interval misses zero."""
+    if workers == 1:
+        return float(np.mean([row.reject(study) for study in studies]))
+    with ProcessPoolExecutor(workers) as pool:
+        shares = list(pool.map(partial(rejections, row), np.array_split(studies, workers * 8)))
+    sizes = [len(part) for part in np.array_split(studies, workers * 8)]
+    return float(np.average(shares, weights=sizes))
+
+
+def main(studies: Annotated[int, typer.Option(help="How many studies to simulate.", min=100)] = 4_000) -> None:
+    """Print how often each method rejects a true null, and how often its 95% interval covers it."""
+    print(f"{studies:,} studies without a mean effect: {TASKS} tasks × {SEEDS} seeds, spread within tasks {WITHIN}\n")
+    print("| question | method | spread between tasks | rejects at 0.05 | 95% interval covers | offered |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in ROWS:
+        share = rejections(row, simulated(studies, row.between), workers=os.cpu_count() or 1)
+        covers = "–" if "sign" in row.method else f"{1 - share:.1%}"
+        offered = "yes" if row.offered else "no"
+        cells = (row.question, row.method, f"{row.between:g}", f"{share:.1%}", covers, offered)
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

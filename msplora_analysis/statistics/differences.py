@@ -1,0 +1,166 @@
+"""Tests of paired differences between runs: about these tasks, and about tasks like these."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from math import isnan, nan
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msplora_analysis.statistics.outcome import Outcome
+from msplora_analysis.statistics.power import pairs_needed, tasks_needed
+from msplora_core.errors import ParameterError
+
+DRAWS = 19_999
+"""Random arrangements of a permutation test; up to so many, all of them are taken instead (14 pairs, 7 layers)."""
+TIE_DECIMALS = 12
+"""Arrangements whose means differ by less than this, relative to the largest value, are equal but for rounding."""
+_FEW_TASKS = 6
+
+
+def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
+    """Test whether paired differences of runs have mean zero, by flipping their signs: a question about these tasks.
+
+    Under the null hypothesis that no task has an effect, every difference is as likely to be positive as negative.
+    All 2ⁿ arrangements of signs are taken for n up to 14 pairs, so that p is exact; above, 19,999 random ones. With
+    n pairs p cannot fall below 2^(1−n): 0.25 for 3 pairs, 0.0039 for 9. A difference of zero does not change under
+    a flip: it counts in the mean and in n, and raises the least p.
+
+    It does not answer what holds for other tasks: with an effect that differs between tasks, sign flips over
+    task × seed pairs reject a true null of no mean effect in 26% of studies at 0.05. See `task_mean_test`.
+
+    Args:
+        differences: (n,) one per pair of runs on the same model, task and seed. NaN is left out and noted.
+        seed: of the random arrangements, where they are not all taken.
+
+    Returns:
+        The outcome: effect (mean difference), two-sided p, least p. With no difference left, they are NaN.
+
+    Raises:
+        ParameterError: if `differences` is not one row of numbers, or one is infinite.
+
+    Example:
+        >>> print(sign_flip_test([0.3, 0.1, 0.2]))
+        effect +0.2, p 0.25, least p 0.25 (n = 3 pairs of runs; about these tasks;
+        exact sign-flip test, 8 arrangements)
+    """
+    from scipy import stats
+
+    values, note = _defined(differences)
+    n = len(values)
+    if n == 0:
+        return Outcome("about these tasks", "sign-flip test", 0, "pairs of runs", nan, nan, note=note or "no pairs")
+    effect = float(values.mean())
+    moved = int((values != 0).sum())
+    exact = 2**n <= DRAWS
+    p = 1.0
+    if moved and n > 1:
+        p = stats.permutation_test(
+            (values / abs(values).max(),),
+            lambda x, axis: x.mean(axis=axis).round(TIE_DECIMALS),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=DRAWS,
+            batch=1_000,
+            random_state=np.random.default_rng(seed),
+        ).pvalue
+    zeros = f"{n - moved} differences are zero" if moved < n else ""
+    return Outcome(
+        question="about these tasks",
+        test=f"exact sign-flip test, {2**n:,} arrangements"
+        if exact
+        else f"sign-flip test, {DRAWS:,} random arrangements, seed {seed}",
+        n=n,
+        of="pairs of runs",
+        effect=effect,
+        p=float(p),
+        least_p=min(1.0, max(2.0 ** (1 - moved), 0.0 if exact else 2 / (DRAWS + 1))),
+        needed=pairs_needed(effect, float(values.std(ddof=1))) if n > 1 else None,
+        note="; ".join(filter(None, (note, zeros))),
+    )
+
+
+def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome:
+    """Test whether the mean difference over tasks is zero: a question about tasks like these.
+
+    The tasks are a sample; each counts once, through the mean of its differences, however many runs it has:
+
+        t = m̄ / (s / √n),  n tasks, m̄ and s the mean and standard deviation of their means,
+
+    against Student's t distribution with n − 1 degrees of freedom, and the 95% interval m̄ ± t₀.₉₇₅·s/√n. It assumes
+    that task means are roughly normal. A percentile bootstrap over few tasks is too narrow and is not offered.
+
+    Args:
+        differences: (N,) one per pair of runs. NaN is left out and noted.
+        tasks: (N,) the task of each.
+
+    Returns:
+        The outcome; n is the number of tasks. With one task there is no spread between tasks: interval and p are NaN.
+
+    Raises:
+        ParameterError: if the lengths differ, `differences` is not one row of numbers, or one is infinite.
+
+    Example:
+        >>> print(task_mean_test([0.3, 0.1, 0.2, 0.4], tasks=["cola", "cola", "mrpc", "sst2"]))
+        effect +0.267, 95% interval -0.0202 to +0.554, p 0.057 (n = 3 tasks; about tasks like these;
+        t test over the means of the tasks; with 3 tasks only a mean beyond 2.5 times their spread is decided)
+    """
+    from scipy import stats
+
+    _, note = _defined(differences)
+    given = np.atleast_1d(np.asarray(differences, dtype=np.float64))
+    if len(tasks) != len(given):
+        raise ParameterError("tasks", expected=f"{len(given)}, one for each difference", found=len(tasks))
+    groups: dict[Hashable, list[float]] = {}
+    for task, value in zip(tasks, given.tolist(), strict=True):
+        if not isnan(value):
+            groups.setdefault(task, []).append(value)
+    means = np.array([np.mean(group) for group in groups.values()])
+    n = len(means)
+    effect = float(means.mean()) if n else nan
+    p = low = high = nan
+    needed, reason = None, ""
+    if n == 0:
+        reason = "no pairs"
+    elif n == 1:
+        reason = "one task: no spread between tasks is known"
+    elif np.ptp(means) == 0:
+        reason = "all task means are equal: no spread to test against"
+    else:
+        result = stats.ttest_1samp(means, 0.0)
+        interval = result.confidence_interval(0.95)
+        p, low, high = float(result.pvalue), float(interval.low), float(interval.high)
+        needed = tasks_needed(effect, float(means.std(ddof=1)))
+        if n < _FEW_TASKS:
+            width = stats.t.isf(0.025, n - 1) / np.sqrt(n)
+            reason = f"with {n} tasks only a mean beyond {width:.1f} times their spread is decided"
+    return Outcome(
+        question="about tasks like these",
+        test="t test over the means of the tasks",
+        n=n,
+        of="task" if n == 1 else "tasks",
+        effect=effect,
+        p=p,
+        low=low,
+        high=high,
+        needed=needed,
+        note="; ".join(filter(None, (note, reason))),
+    )
+
+
+def _defined(differences: ArrayLike) -> tuple[NDArray[np.float64], str]:
+    """The differences that are numbers, and how many are not."""
+    values = np.atleast_1d(np.asarray(differences, dtype=np.float64))
+    if values.ndim != 1:
+        raise ParameterError("differences", expected="one row of numbers", found=values.shape)
+    if np.isinf(values).any():
+        raise ParameterError(
+            "differences",
+            expected="finite numbers",
+            found="infinity",
+            hint="a zero singular value makes a KL infinite; set floor",
+        )
+    missing = np.isnan(values)
+    note = f"{missing.sum()} of {len(values)} differences are undefined and left out" if missing.any() else ""
+    return values[~missing], note

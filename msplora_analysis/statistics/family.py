@@ -1,0 +1,44 @@
+"""Several tests at once: correction over a named family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from msplora_analysis.statistics.outcome import Outcome
+
+
+def correct_family(outcomes: Iterable[Outcome], family: str) -> list[Outcome]:
+    """Return the outcomes with p corrected over all of them, by Benjamini and Hochberg's false discovery rate.
+
+    An outcome without a p value stays as it is and does not count in the family.
+
+    Args:
+        outcomes: of the tests that answer one question together.
+        family: its name, as the output shows it.
+
+    Returns:
+        As many outcomes, in the same order, with `p_corrected` and `family`.
+
+    Example:
+        >>> three = [Outcome("about these tasks", "t", 9, "pairs of runs", 0.1, p) for p in (0.01, 0.04, 0.5)]
+        >>> [round(outcome.p_corrected, 3) for outcome in correct_family(three, "module types")]
+        [0.03, 0.06, 0.5]
+        >>> print(correct_family(three, "module types")[1])
+        effect +0.1, p 0.04, corrected p 0.06 over module types, 3 tests (n = 9 pairs of runs; about these tasks; t)
+    """
+    from scipy import stats
+
+    outcomes = list(outcomes)
+    p = np.array([outcome.p for outcome in outcomes], dtype=np.float64)
+    defined = ~np.isnan(p)
+    if not defined.any():
+        return outcomes
+    p[defined] = stats.false_discovery_control(p[defined])
+    name = f"{family}, {defined.sum()} tests"
+    return [
+        outcome if np.isnan(corrected) else replace(outcome, p_corrected=float(corrected), family=name)
+        for outcome, corrected in zip(outcomes, p, strict=True)
+    ]

@@ -1,0 +1,143 @@
+"""Tests of a layers × layers matrix: are near layers more alike than far ones?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import factorial, nan, prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msplora_analysis.statistics.differences import DRAWS, TIE_DECIMALS
+from msplora_analysis.statistics.outcome import Outcome
+from msplora_core.errors import ParameterError
+from msplora_core.pyramid import layer_groups
+
+
+def mantel_test(matrix: ArrayLike, *, seed: int = 0) -> Outcome:
+    """Test whether adjacent layers are more alike than distant ones, by permuting the layers' labels (Mantel 1967).
+
+    The statistic is the mean distance of pairs of layers that are not adjacent minus that of adjacent pairs, of the
+    matrix made symmetric, (D + Dᵀ)/2: positive if adjacent layers are more alike. The labels are permuted, and not
+    the cells, since the cells of one layer depend on each other.
+
+    Args:
+        matrix: (L, L) distances between layers in order of depth, such as `pairwise_spectral_kl`; the diagonal is
+            not used. For similarities such as cosines pass 1 − similarity. A layer without a defined distance to any
+            other is left out and noted; the others keep their depth.
+        seed: of the 19,999 random permutations taken from 8 layers on; with fewer all L! are.
+
+    Returns:
+        The outcome, in the unit of the matrix; p is two-sided, n the number of layers. NaN with fewer than 3 layers.
+
+    Raises:
+        ParameterError: if the matrix is not square, or holds infinity or a negative distance, or a single NaN cell.
+
+    Example:
+        >>> depth = np.arange(6.0)
+        >>> print(mantel_test(abs(depth[:, None] - depth)))
+        effect +2, p 0.0056, least p 0.0056 (n = 6 layers; about these layers; all 720 permutations of the layers)
+    """
+    distances, depth, note = _checked(matrix)
+    near = abs(depth[:, None] - depth) == 1
+    return _label_test(distances, near, 2, note, seed)
+
+
+def thirds_test(matrix: ArrayLike, groups: int | Sequence[int] = 3, *, seed: int = 0) -> Outcome:
+    """Test whether layers group by depth: contiguous groups against random partitions into groups of the same sizes.
+
+    The statistic is the mean distance across groups minus that within groups, of the matrix made symmetric: positive
+    if layers of one group are more alike.
+
+    Args:
+        matrix: (L, L) distances between layers, as in `mantel_test`.
+        groups: their number, or the boundaries, as `MSPLoraConfig` takes them.
+        seed: as in `mantel_test`.
+
+    Returns:
+        The outcome, as that of `mantel_test`. NaN if no two layers share a group, or all do.
+
+    Raises:
+        ParameterError: as `mantel_test`, or if the groups do not fit the layers.
+
+    Example:
+        >>> group = np.array([0, 0, 1, 1, 2, 2])
+        >>> print(thirds_test(group[:, None] != group))
+        effect +1, p 0.13, least p 0.13 (n = 6 layers; about these layers; all 720 permutations of the layers)
+    """
+    distances, depth, note = _checked(matrix)
+    group = np.array(layer_groups(np.shape(matrix)[0], groups))[depth]
+    sizes = np.unique(group, return_counts=True)[1]
+    same = prod(map(factorial, sizes.tolist())) * prod(map(factorial, np.bincount(sizes).tolist()))
+    return _label_test(distances, group[:, None] == group, same, note, seed)
+
+
+def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: int, note: str, seed: int) -> Outcome:
+    """Mean distance of far pairs minus near ones, against permuted layers.
+
+    Args:
+        distances: (n, n), symmetric.
+        near: (n, n) which pairs the claim says are alike.
+        same: how many permutations of the layers leave `near` as it is: they limit the least p.
+        note: what was left out.
+        seed: of the random permutations.
+    """
+    from scipy import stats
+
+    n = len(distances)
+    rows, columns = np.triu_indices(n, 1)
+    pairs = near[rows, columns]
+    if not pairs.any() or pairs.all():
+        reason = "; ".join(filter(None, (note, "no near or no far pairs of layers")))
+        return Outcome("about these layers", "permutation of the layers", n, "layers", nan, nan, note=reason)
+    largest = distances.max() or 1.0
+    distances = distances / largest
+    weights = np.where(pairs, -1 / pairs.sum(), 1 / (~pairs).sum())
+
+    def statistic(order: NDArray, axis: int = -1) -> NDArray[np.float64]:
+        place = order.astype(int)
+        return (distances[place[..., rows], place[..., columns]] @ weights).round(TIE_DECIMALS)
+
+    result = stats.permutation_test(
+        (np.arange(n),),
+        statistic,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=DRAWS,
+        batch=1_000,
+        random_state=np.random.default_rng(seed),
+    )
+    exact = factorial(n) <= DRAWS
+    return Outcome(
+        question="about these layers",
+        test=f"all {factorial(n):,} permutations of the layers"
+        if exact
+        else f"{DRAWS:,} random permutations of the layers, seed {seed}",
+        n=n,
+        of="layers",
+        effect=float(result.statistic) * largest,
+        p=float(result.pvalue),
+        least_p=min(1.0, max(2 * same / factorial(n), 0.0 if exact else 2 / (DRAWS + 1))),
+        note=note,
+    )
+
+
+def _checked(matrix: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int_], str]:
+    """The symmetric distances of the layers that have them, the depth of these, and how many have none."""
+    values = np.array(matrix, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1]:
+        raise ParameterError("matrix", expected="shape (L, L)", found=values.shape)
+    np.fill_diagonal(values, 0.0)
+    undefined = np.isnan(values)
+    empty = undefined.sum(axis=1) == max(1, len(values) - 1)
+    depth = np.flatnonzero(~empty)
+    kept = values[np.ix_(depth, depth)]
+    if np.isnan(kept).any() or np.isinf(kept).any() or (kept < 0).any():
+        raise ParameterError(
+            "matrix",
+            expected="finite distances of at least 0",
+            found=float(kept[~(np.isfinite(kept) & (kept >= 0))][0]),
+            hint="a zero singular value makes a KL infinite; set floor",
+        )
+    note = f"{empty.sum()} of {len(values)} layers have no distance and are left out" if empty.any() else ""
+    return (kept + kept.T) / 2, depth, note

@@ -1,0 +1,138 @@
+"""What the numbers allow to say of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from math import isnan, nan
+from typing import Literal
+
+from msplora_analysis.statistics.outcome import Outcome, Question, numbers_text
+from msplora_analysis.statistics.power import least_pairs
+
+Answer = Literal["borne out", "contradicted", "not decided", "cannot tell"]
+_FIRST_STEP: dict[Question, str] = {
+    "about these tasks": "train both methods on the same tasks and seeds",
+    "about tasks like these": "train at least two tasks",
+    "about these layers": "train a model with more layers",
+}
+"""Where there is nothing to test."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a claim holds, how sure that is, and against what.
+
+    Args:
+        verdict: the answer. `not decided`: the data leave it open. `cannot tell`: they do not test it.
+        question: what the answer speaks about: these tasks, tasks like these, these layers.
+        n: number of independent observations, with their name in `of`.
+        of: what they are.
+        effect: positive where it agrees with the claim.
+        unit: of the effect.
+        interval: 95% interval of the effect, if there is one.
+        p: two-sided; corrected if the test belongs to a family.
+        least_p: the least p that the test can give for these data.
+        null: what a null model gives for the same number, in words.
+        reason: why, in words: the test, what was left out, why it cannot be told.
+        next_step: what to train to decide it.
+
+    Example:
+        >>> print(Verdict("cannot tell", reason="ranks 8/4/2 differ", next_step="train --ranks 8,8,8"))
+        cannot tell: ranks 8/4/2 differ; next: train --ranks 8,8,8
+    """
+
+    verdict: Answer
+    question: str = ""
+    n: int = 0
+    of: str = ""
+    effect: float = nan
+    unit: str = ""
+    interval: tuple[float, float] | None = None
+    p: float = nan
+    least_p: float = nan
+    null: str = ""
+    reason: str = ""
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.verdict} {self.question}".strip()
+        return f"{head}: {'; '.join(self._facts())}"
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook: the answer in bold, a line for each fact."""
+        facts = "".join(f"<li>{escape(fact)}</li>" for fact in self._facts())
+        return f"<p><b>{escape(self.verdict)}</b> {escape(self.question)}</p><ul>{facts}</ul>"
+
+    def _facts(self) -> list[str]:
+        numbers = ""
+        if not isnan(self.effect):
+            numbers = numbers_text(self.effect, self.interval, self.p, self.least_p, self.unit)
+        facts = [
+            numbers,
+            f"n = {self.n} {self.of}".rstrip() if self.n else "",
+            f"null: {self.null}" if self.null else "",
+            self.reason,
+            f"next: {self.next_step}" if self.next_step else "",
+        ]
+        return [fact for fact in facts if fact]
+
+
+def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 0.05) -> Verdict:
+    """Return the verdict that a test's outcome supports.
+
+    `borne out` or `contradicted`, by the sign of the effect, if p (corrected where the test belongs to a family) is
+    at most the level; `not decided` if it is above, with how many pairs or tasks would decide; `cannot tell` if there
+    is no p value.
+
+    Args:
+        outcome: of a test whose effect is positive where it agrees with the claim.
+        unit: of the effect.
+        null: what a null model gives for the same number, in words.
+        level: of significance.
+
+    Returns:
+        The verdict.
+
+    Example:
+        >>> from msplora_analysis import sign_flip_test
+        >>> print(verdict(sign_flip_test([0.3, 0.1, 0.2]), unit="nats"))
+        not decided about these tasks: effect +0.2 nats, p 0.25, least p 0.25; n = 3 pairs of runs;
+        exact sign-flip test, 8 arrangements; next: 3 pairs of runs cannot reach p 0.05: train 6 or more
+    """
+    p = outcome.decisive_p
+    family = f"p corrected over {outcome.family}" if outcome.family else ""
+    answer: Answer
+    if isnan(p):
+        answer, next_step = "cannot tell", _FIRST_STEP[outcome.question]
+    elif p > level:
+        answer, next_step = "not decided", _next_step(outcome, level)
+    else:
+        answer, next_step = ("borne out" if outcome.effect > 0 else "contradicted"), ""
+    return Verdict(
+        verdict=answer,
+        question=outcome.question,
+        n=outcome.n,
+        of=outcome.of,
+        effect=outcome.effect,
+        unit=unit,
+        interval=outcome.interval,
+        p=p,
+        least_p=outcome.least_p,
+        null=null,
+        reason="; ".join(filter(None, (outcome.test, family, outcome.note))),
+        next_step=next_step,
+    )
+
+
+def _next_step(outcome: Outcome, level: float) -> str:
+    """How many observations would decide what these do not."""
+    if outcome.of == "layers":
+        return "the number of layers is fixed: compare runs, or test a deeper model"
+    if outcome.least_p > level:
+        needed = max(outcome.needed or 0, least_pairs(level), outcome.n + 1)
+        return f"{outcome.n} {outcome.of} cannot reach p {level:g}: train {needed} or more"
+    if outcome.needed is None:
+        return f"the effect is so near zero that more {outcome.of} will hardly decide it"
+    needed = max(outcome.needed, outcome.n + 1)
+    return f"some {needed} {outcome.of} would decide an effect of this size (power 0.8, spread as observed)"
