@@ -23,7 +23,7 @@ LEVEL = 0.05
 _RESAMPLES = 1_000
 
 Study = NDArray[np.float64]
-"""(tasks, seeds) differences between two methods."""
+"""(..., tasks, seeds) differences between two methods."""
 
 
 class Row(NamedTuple):
@@ -83,14 +83,14 @@ ROWS = [
 ]
 
 
-def simulated(studies: int, between: float, tasks: int = TASKS, seeds: int = SEEDS, seed: int = 0) -> NDArray:
+def simulated(studies: int, between: float, tasks: int = TASKS, seeds: int = SEEDS, seed: int = 0) -> Study:
     """(studies, tasks, seeds) differences: an effect per task around zero, and noise per run."""
     random = np.random.default_rng(seed)
     effects = random.normal(0.0, between, (studies, tasks, 1)) if between else 0.0
     return effects + random.normal(0.0, WITHIN, (studies, tasks, seeds))
 
 
-def rejections(row: Row, studies: NDArray, workers: int = 1) -> float:
+def rejections(row: Row, studies: Study, workers: int = 1) -> float:
     """The share of studies in which the row's method rejects, or its interval misses zero."""
     if workers == 1:
         return float(np.mean([row.reject(study) for study in studies]))

@@ -94,9 +94,10 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
     distances = distances / largest
     weights = np.where(pairs, -1 / pairs.sum(), 1 / (~pairs).sum())
 
-    def statistic(order: NDArray, axis: int = -1) -> NDArray[np.float64]:
+    def statistic(order: NDArray[np.int_], axis: int = -1) -> NDArray[np.float64]:
         place = order.astype(int)
-        return (distances[place[..., rows], place[..., columns]] @ weights).round(TIE_DECIMALS)
+        means: NDArray[np.float64] = distances[place[..., rows], place[..., columns]] @ weights
+        return means.round(TIE_DECIMALS)
 
     result = stats.permutation_test(
         (np.arange(n),),
