@@ -19,6 +19,7 @@ ROWS = {
     "process-figures": "commands:figures",
     "process-help": "commands:answers",
     "divergence": "divergence:pairwise",
+    "nulls": "nulls:rotation",
     "folder": "folder:thousand_adapters",
     "step": "step:training_step",
     "joined": "step:joined_product",

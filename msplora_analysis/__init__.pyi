@@ -8,9 +8,13 @@ from .kernels import InfiniteDivergenceWarning as InfiniteDivergenceWarning
 from .kernels import effective_rank_ratio as effective_rank_ratio
 from .kernels import energy_rank as energy_rank
 from .kernels import entropy_rank as entropy_rank
+from .kernels import gaussian_null as gaussian_null
 from .kernels import kl_difference as kl_difference
+from .kernels import mismatch_null as mismatch_null
+from .kernels import null_place as null_place
 from .kernels import pairwise_spectral_kl as pairwise_spectral_kl
 from .kernels import participation_ratio as participation_ratio
+from .kernels import rotation_null as rotation_null
 from .kernels import spectral_distribution as spectral_distribution
 from .kernels import spectral_kl as spectral_kl
 from .kernels import stable_rank as stable_rank

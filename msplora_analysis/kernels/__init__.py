@@ -14,15 +14,20 @@ from msplora_analysis.kernels.divergence import (
     pairwise_spectral_kl,
     spectral_kl,
 )
+from msplora_analysis.kernels.nulls import gaussian_null, mismatch_null, null_place, rotation_null
 
 __all__ = [
     "InfiniteDivergenceWarning",
     "effective_rank_ratio",
     "energy_rank",
     "entropy_rank",
+    "gaussian_null",
     "kl_difference",
+    "mismatch_null",
+    "null_place",
     "pairwise_spectral_kl",
     "participation_ratio",
+    "rotation_null",
     "spectral_distribution",
     "spectral_kl",
     "stable_rank",
