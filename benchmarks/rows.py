@@ -18,6 +18,8 @@ ROWS = {
     "process-adapter": "commands:adapter",
     "process-figures": "commands:figures",
     "process-help": "commands:answers",
+    "triangular": "choices:triangular",
+    "pdf": "choices:pdf",
     "divergence": "divergence:pairwise",
     "nulls": "nulls:rotation",
     "folder": "folder:thousand_adapters",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,20 +61,20 @@ def tokens(bench: Bench) -> list[Line]:
     from msplora_core.training.data.task_data import read_task
 
     target = Target("faster", 1.5)
-    work, peer = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6", "plain Trainer, random batches"
+    work = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6"
+    peers = {"plain Trainer, random batches": "random", "plain Trainer, group_by_length": "group_by_length"}
     if not (_GLUE / "MRPC").is_dir():
-        return [Line(work, peer, None, None, target, "the GLUE data is not there")]
+        return [Line(work, peer, None, None, target, "the GLUE data is not there") for peer in peers]
     train = read_task(TASKS["mrpc"], _GLUE).train.subset(64 if bench.quick else _EXAMPLES)
     lines = []
     for size in (32, 64):
-        ours, plain = _trainings(bench, train, size)
-        found = bench.medians({"ours": ours, "peer": plain}, rounds=2, seconds=90.0)
-        lines.append(Line(f"{work}, batches of {size}", peer, found["ours"], found["peer"], target))
+        found = bench.medians(_trainings(bench, train, size, peers), rounds=2, seconds=60.0)
+        lines += [Line(f"{work}, batches of {size}", peer, found["ours"], found[peer], target) for peer in peers]
     return lines
 
 
-def _trainings(bench: Bench, train: Examples, size: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Ours and the plain Trainer's, each into a new folder every time."""
+def _trainings(bench: Bench, train: Examples, size: int, peers: Mapping[str, str]) -> dict[str, Callable[[], None]]:
+    """Ours and the plain Trainer's by sampling strategy, each into a new folder every time."""
     from msplora_core.training import RunConfig, train_run
     from msplora_core.training.data.examples import TaskData
     from msplora_core.training.models import quiet_transformers
@@ -84,14 +85,14 @@ def _trainings(bench: Bench, train: Examples, size: int) -> tuple[Callable[[], N
         config = RunConfig(**settings, out=bench.folder / f"{size}-{next(number)}")
         train_run(config, data=TaskData(train, train.subset(8)), callbacks=[])
 
-    def plain() -> None:
+    def plain(sampling: str) -> None:
         with quiet_transformers():
-            _plain_trainer(RunConfig(**settings), train, bench.folder / f"{size}-{next(number)}")
+            _plain_trainer(RunConfig(**settings), train, bench.folder / f"{size}-{next(number)}", sampling)
 
-    return ours, plain
+    return {"ours": ours} | {peer: partial(plain, sampling) for peer, sampling in peers.items()}
 
 
-def _plain_trainer(config: RunConfig, train: Examples, folder: Path) -> None:
+def _plain_trainer(config: RunConfig, train: Examples, folder: Path, sampling: str) -> None:
     """As most tutorials do it: the same model, adapter, data and settings."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -110,6 +111,7 @@ def _plain_trainer(config: RunConfig, train: Examples, folder: Path) -> None:
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         save_strategy="epoch",
+        train_sampling_strategy=sampling,
         report_to="none",
         disable_tqdm=True,
     )

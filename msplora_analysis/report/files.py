@@ -138,10 +138,10 @@ def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
 
 def _picture(named: tuple[str, Figure, str]) -> tuple[str, bytes]:
     name, figure, kind = named
-    return f"{name}.{kind}", _saved(figure, kind)
+    return f"{name}.{kind}", saved(figure, kind)
 
 
-def _saved(figure: Figure, kind: str) -> bytes:
+def saved(figure: Figure, kind: str) -> bytes:
     """A picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType."""
     import matplotlib
     from matplotlib.text import Text
