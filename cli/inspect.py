@@ -38,7 +38,7 @@ def inspect(
     for adapter, run in found if not as_json else ():
         data().print(_heading(adapter), markup=False, soft_wrap=True)
         if run and len(run.checkpoints) > 1:
-            epochs = tuple(epoch for epoch, _ in run.checkpoints)
+            epochs = tuple(one.epoch for one in run.checkpoints)
             data().print(f"the last of {len(epochs)} checkpoints: epochs {_ranges(epochs)}", markup=False)
         data().print(_table(adapter.modules()))
         for note in [*adapter.notes, *(run.notes if run else ())]:
@@ -58,7 +58,7 @@ def _opened(path: str, alpha: float | None, base: Path | None) -> list[Callable[
 
     def last(open_run: Callable[[], AdapterRun]) -> tuple[Adapter, AdapterRun]:
         run = open_run()
-        return read_adapter(run.checkpoints[-1][1], alpha=alpha), run
+        return read_adapter(run.checkpoints[-1].path, alpha=alpha), run
 
     return [partial(last, run) for run in runs]
 
@@ -112,6 +112,6 @@ def _as_json(adapter: Adapter, run: AdapterRun | None) -> dict[str, Any]:
         "method": adapter.method,
         "model": adapter.model,
         "notes": [*adapter.notes, *(run.notes if run else ())],
-        "epochs": [epoch for epoch, _ in run.checkpoints] if run else [],
+        "epochs": [one.epoch for one in run.checkpoints] if run else [],
         "modules": [asdict(line) for line in adapter.modules()],
     }

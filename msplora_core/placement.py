@@ -75,6 +75,20 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
     }
 
 
+def stack_name(layers: str, shapes: Iterable[tuple[int, int]]) -> str:
+    """Name what a module type must share with another to be averaged with it: its list of layers and its shapes.
+
+    Args:
+        layers: path of the list of layers; empty if unknown.
+        shapes: (out, in) of its matrices, layer by layer.
+
+    Example:
+        >>> stack_name("encoder.layer", [(768, 768)] * 12), stack_name("", [(320, 768), (640, 768)])
+        ('encoder.layer 768x768', '320x768/640x768')
+    """
+    return f"{layers} {'/'.join(f'{out}x{columns}' for out, columns in dict.fromkeys(shapes))}".strip()
+
+
 def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:
     """Stack, layer and rest of a path; the stack of a module outside any list is empty."""
     names = path.split(".")

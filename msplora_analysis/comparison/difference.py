@@ -101,9 +101,8 @@ def compare(
         model, method, other = (str(name) for name in names)
         mine = ours[ours["run"].isin(pairs["run"])]
         its = theirs[theirs["run"].isin(pairs["run_baseline"])]
-        for modules in common_stacks(mine, its, f"{method} on {model}", f"{other} on {model}"):
-            part = mine[mine["module"].isin(modules)], its[its["module"].isin(modules)]
-            comparisons.append(_comparison(model, method, other, scale, modules, *part, pairs, lengths, floor))
+        for modules, part, its_part in common_stacks(mine, its, f"{method} on {model}", f"{other} on {model}"):
+            comparisons.append(_comparison(model, method, other, scale, modules, part, its_part, pairs, lengths, floor))
     return comparisons
 
 

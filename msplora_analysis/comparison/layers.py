@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,14 +49,12 @@ def layer_divergences(table: DataFrame, *, scale: str = "layer", floor: float | 
         floor: as in `spectral_kl`.
 
     Returns:
-        One for each (model, method) and each set of module types that stand in the same layers and are of one
-        stack and shape.
+        One for each (model, method) and each set of module types of one stack that stand in the same layers.
     """
     found = []
     for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
-        for modules in stacks(layers_of_modules(rows), table.attrs.get("stacks", {})):
-            part = rows[rows["module"].isin(modules)]
+        for modules, part in by_stack(rows):
             length = int(part["rank"].min())
             layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
             kl = pairwise_spectral_kl(mean_by_layer(part[part["k"] <= length]), floor)
@@ -106,18 +104,18 @@ def layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:
     return {str(module): tuple(units) for module, units in pairs.groupby("module", observed=True)["unit"]}
 
 
-def stacks(layers: Mapping[str, tuple[int, ...]], alike: Mapping[str, str] | None = None) -> list[tuple[str, ...]]:
-    """Module types put together where they stand in the same layers, of the same stack, and have one shape.
+def by_stack(rows: DataFrame) -> Iterator[tuple[tuple[str, ...], DataFrame]]:
+    """Split rows into those that are averaged together: of one stack, with module types in the same layers.
 
     Args:
-        layers: by module type, the layers that it stands in.
-        alike: by module type, its stack and shape, as far as known (`attrs["stacks"]` of a spectra table).
+        rows: of a spectra table, one method's.
 
-    Example:
-        >>> stacks({"query": (0, 1), "value": (0, 1), "decoder.q": (0, 1, 2)})
-        [('query', 'value'), ('decoder.q',)]
+    Yields:
+        The module types and their rows.
     """
-    together: dict[tuple[tuple[int, ...], str], list[str]] = {}
-    for module, units in layers.items():
-        together.setdefault((units, (alike or {}).get(module, "")), []).append(module)
-    return [tuple(modules) for modules in together.values()]
+    for _, part in rows.groupby("stack", observed=True, sort=False):
+        together: dict[tuple[int, ...], list[str]] = {}
+        for module, units in layers_of_modules(part).items():
+            together.setdefault(units, []).append(module)
+        for modules in together.values():
+            yield tuple(modules), part[part["module"].isin(modules)]

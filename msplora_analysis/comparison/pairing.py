@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from msplora_analysis.comparison.layers import layers_of_modules, stacks
+from msplora_analysis.comparison.layers import by_stack, layers_of_modules
 from msplora_core.errors import ComparisonError
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ def counterparts(ours: DataFrame, theirs: DataFrame) -> DataFrame:
     return matched
 
 
-def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> Iterator[tuple[str, ...]]:
-    """Module types that both methods adapt, put together where they stand in the same layers of one stack."""
+def common_stacks(
+    ours: DataFrame, theirs: DataFrame, name: str, other: str
+) -> Iterator[tuple[tuple[str, ...], DataFrame, DataFrame]]:
+    """Yield the module types that both methods adapt, stack by stack, with the rows of both."""
     mine, its = layers_of_modules(ours), layers_of_modules(theirs)
     common = [module for module in mine if module in its]
     if not common:
@@ -49,7 +51,10 @@ def common_stacks(ours: DataFrame, theirs: DataFrame, name: str, other: str) -> 
                 f"{name} has {len(mine[module])} layers ({_span(mine[module])}) of {module}, but {other} "
                 f"{len(its[module])} ({_span(its[module])}); compare runs of the same model and layers"
             )
-    yield from stacks({module: mine[module] for module in common}, ours.attrs.get("stacks", {}))
+    for modules, part in by_stack(ours[ours["module"].isin(common)]):
+        same_modules = theirs[theirs["module"].isin(modules)]
+        same_stack = same_modules[same_modules["stack"].isin(part["stack"].unique())]
+        yield modules, part, same_modules if same_stack.empty else same_stack
 
 
 def _runs(rows: DataFrame) -> DataFrame:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,22 @@ from msplora_core.components import ComponentKey, component_spectra
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, recognise_run
 from msplora_core.formats.checkpoints import within
+from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord
 
-Epochs = Iterator[tuple[float, Mapping[str, NDArray[np.float64]]]]
+
+class Moment(NamedTuple):
+    """The spectra at one moment of a training.
+
+    Args:
+        epoch: 0 before the first step.
+        step: optimiser steps so far; None if unknown.
+        spectra: singular values by component key.
+    """
+
+    epoch: float
+    step: int | None
+    spectra: Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +48,10 @@ class Source:
         task: what it was trained on; empty if unknown.
         seed: of the training; None if unknown.
         modules: module types in the order of the model, as far as known.
-        epochs: reads the source: yields each epoch with its spectra by component key, one in memory at a
-            time, and puts the error of each epoch that cannot be read into the list it is given.
+        moments: reads the source: yields one moment after the other, one in memory at a time, and puts the
+            error of each that cannot be read into the list it is given.
         notes: sentences that a reader of the numbers should know.
-        stacks: stack and shape by module type, as far as known: only what agrees in them is drawn as one.
+        stacks: list of layers and shapes by module type, as far as known: only what agrees in them is averaged.
     """
 
     method: str
@@ -45,7 +59,7 @@ class Source:
     task: str
     seed: int | None
     modules: list[str]
-    epochs: Callable[[list[MSPLoraError]], Epochs]
+    moments: Callable[[list[MSPLoraError]], Iterator[Moment]]
     notes: list[str] = field(default_factory=list)
     stacks: Mapping[str, str] = field(default_factory=dict)
 
@@ -168,27 +182,34 @@ def _run_source(path: Path) -> Source:
             hint="the run has not recorded anything yet, or its snapshots were not copied with it",
         )
 
-    def epochs(errors: list[MSPLoraError]) -> Epochs:
+    def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         failed: list[RunDirectoryError] = []
         for snapshot in run.snapshots(failed):
-            yield snapshot.epoch, snapshot.spectra
+            yield Moment(snapshot.epoch, snapshot.step, snapshot.spectra)
         errors.extend(failed)
 
     return Source(
-        record.method, record.model, record.task, record.seed, record.modules, epochs, stacks=_stacks_of(record)
+        record.method, record.model, record.task, record.seed, record.modules, moments, stacks=_stacks_of(record)
     )
 
 
 def _stacks_of(record: RunRecord) -> dict[str, str]:
-    """Stack and shape by module type. Where a model has several stacks, every module type begins with its stack."""
-    shapes = {}
+    """Stack by module type (see `stack_name`), of the components as the record describes them.
+
+    Records without lists of layers: where a model has several stacks, every module type begins with its stack.
+    """
+    shapes: dict[str, list[tuple[int, int]]] = {}
+    lists: dict[str, str] = {}
     for component in record.components:
-        with contextlib.suppress(MSPLoraError, KeyError, TypeError, ValueError):  # a stranger's record
+        with contextlib.suppress(MSPLoraError, KeyError, TypeError, ValueError):  # an untrusted record
+            module = ComponentKey.parse(component["key"]).module
             out, columns = component["shape"]
-            shapes[ComponentKey.parse(component["key"]).module] = f"{out}x{columns}"
+            shapes.setdefault(module, []).append((int(out), int(columns)))
+            lists[module] = str(component["stack"])
     prefixes = {module: module.partition(".")[0] for module in shapes if "." in module}
-    several = len(prefixes) == len(shapes) and len(set(prefixes.values())) > 1
-    return {module: f"{prefixes[module]} {shape}" if several else shape for module, shape in shapes.items()}
+    if not lists and len(prefixes) == len(shapes) and len(set(prefixes.values())) > 1:
+        lists = prefixes
+    return {module: stack_name(lists.get(module, ""), found) for module, found in shapes.items()}
 
 
 def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
@@ -197,11 +218,11 @@ def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
 
     adapter = _last(run, opened)
 
-    def epochs(errors: list[MSPLoraError]) -> Epochs:
-        for epoch, path in run.checkpoints:
+    def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
+        for epoch, step, path in run.checkpoints:
             try:
                 one = adapter if path == adapter.path else opened(path)
-                yield epoch, component_spectra(one.components())
+                yield Moment(epoch, step, component_spectra(one.components()))
             except MSPLoraError as error:
                 errors.append(error)
 
@@ -212,15 +233,15 @@ def _adapter_source(run: AdapterRun, options: AdapterOptions) -> Source:
     notes = [*adapter.notes, *run.notes]
     if not model:
         notes.append("The base model is not known; adapters without one are taken to be of the same.")
-    return Source(adapter.method, model, task, seed, modules, epochs, notes, adapter.stacks())
+    return Source(adapter.method, model, task, seed, modules, moments, notes, adapter.stacks())
 
 
 def _last(run: AdapterRun, opened: Callable[[Path], Adapter]) -> Adapter:
     """The last checkpoint that can be opened; if there is none, the error of the last of all."""
     failed: MSPLoraError | None = None
-    for _, path in reversed(run.checkpoints):
+    for checkpoint in reversed(run.checkpoints):
         try:
-            return opened(path)
+            return opened(checkpoint.path)
         except MSPLoraError as error:
             failed = failed or error
     assert failed is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.loading.parallel import in_processes
-from msplora_analysis.loading.sources import AdapterOptions, Epochs, Source, find_sources
+from msplora_analysis.loading.sources import AdapterOptions, Moment, Source, find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "scale", "module", "unit", "rank", "k", "sigma"]
+COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "step", "scale", "stack", "module", "unit", "rank", "k",
+           "sigma"]  # fmt: skip
 SCALES = ["global", "mid", "layer", "total"]
 
 
@@ -56,7 +57,9 @@ def load_spectra(
         | method, model, task | category | as the run recorded them; an unknown task is empty |
         | seed | Int64 | missing if unknown |
         | epoch | int32 | 0 before the first step; 1 for an adapter alone |
+        | step | Int64 | optimiser steps so far; missing if unknown |
         | scale | ordered category | global < mid < layer < total |
+        | stack | category | list of layers and shape of its matrices, `encoder.layer 768x768`; empty if unknown |
         | module | category | `query` |
         | unit | int32 | 0 for global, the group's index for mid, the layer's for layer and total |
         | rank | int32 | number of singular values of the component |
@@ -64,8 +67,7 @@ def load_spectra(
         | sigma | float64 | |
 
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
-        nothing could be read; `attrs["notes"]` what a reader of the numbers should know; `attrs["stacks"]`
-        the stack and shape of each module type, as far as known.
+        nothing could be read; `attrs["notes"]` what a reader of the numbers should know.
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
@@ -85,8 +87,8 @@ def load_spectra(
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
     read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
-    for done, (name, source, epochs, errors) in enumerate(read, 1):
-        if source is None or not builder.add(name, source, epochs, errors):
+    for done, (name, source, moments, errors) in enumerate(read, 1):
+        if source is None or not builder.add(name, source, moments, errors):
             failed.append(name)
         skipped.extend(str(error) for error in errors)
         last = errors[-1] if errors else last
@@ -101,27 +103,27 @@ def load_spectra(
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     table = builder.table()
-    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs), stacks=builder.stacks)
+    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs))
     return table
 
 
 _CHUNK = 16
-_Read = tuple[str, "Source | None", list[tuple[float, Mapping[str, NDArray[np.float64]]]], list[MSPLoraError]]
+_Read = tuple[str, "Source | None", list[Moment], list[MSPLoraError]]
 
 
 def _read(found: tuple[str, Callable[[], Source]]) -> _Read:
-    """Name, source if it could be opened, its epochs, and the errors of all that could not be read."""
+    """Name, source if it could be opened, its moments, and the errors of all that could not be read."""
     name, opened = found
     errors: list[MSPLoraError] = []
     try:
         source = opened()
-        epochs = list(source.epochs(errors))
+        moments = list(source.moments(errors))
     except MSPLoraError as error:
         return name, None, [], [*errors, error]
-    return name, replace(source, epochs=_none_left), epochs, errors  # read; what it held is let go
+    return name, replace(source, moments=_none_left), moments, errors  # read; what it held is let go
 
 
-def _none_left(errors: list[MSPLoraError]) -> Epochs:
+def _none_left(errors: list[MSPLoraError]) -> Iterator[Moment]:
     return iter(())
 
 
@@ -144,36 +146,27 @@ class _Builder:
     def __init__(self) -> None:
         self.runs: list[tuple[str, Source]] = []
         self.modules: dict[str, int] = {}
-        self.stacks: dict[str, str] = {}
         self.keys: dict[str, tuple[int, int, int]] = {}
-        self.components: list[tuple[int, float, int, int, int]] = []  # run, epoch, scale, module, unit
+        self.moments: list[tuple[int, float, int | None]] = []  # run, epoch, step
+        self.components: list[tuple[int, int, int, int]] = []  # moment, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
 
-    def add(
-        self,
-        name: str,
-        source: Source,
-        epochs: list[tuple[float, Mapping[str, NDArray[np.float64]]]],
-        errors: list[MSPLoraError],
-    ) -> bool:
+    def add(self, name: str, source: Source, moments: list[Moment], errors: list[MSPLoraError]) -> bool:
         """Take in one source; whether there was anything in it."""
         for module in source.modules:
             self._module(module)
         seen: set[float] = set()
-        run, components, sigmas = len(self.runs), [], []
-        for epoch, spectra in epochs:
+        for epoch, step, spectra in sorted(moments, key=lambda moment: moment.epoch):
             if epoch in seen:
                 errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch} twice"))
                 continue
             seen.add(epoch)
             for key, sigma in spectra.items():
-                components.append((run, epoch, *self._numbers(key)))
-                sigmas.append(sigma)
+                self.components.append((len(self.moments), *self._numbers(key)))
+                self.sigmas.append(sigma)
+            self.moments.append((len(self.runs), epoch, step))
         if seen:
             self.runs.append((name, source))
-            self.stacks = {**source.stacks, **self.stacks}
-            self.components += components
-            self.sigmas += sigmas
         return bool(seen)
 
     def _numbers(self, key: str) -> tuple[int, int, int]:
@@ -189,17 +182,21 @@ class _Builder:
     def table(self) -> DataFrame:
         import pandas as pd
 
-        numbers = np.array(self.components, dtype=np.int32).reshape(-1, 5)
-        order = np.lexsort(numbers.T[::-1])
+        numbers = np.array(self.components, dtype=np.int32).reshape(-1, 4)
+        order = np.lexsort(numbers.T[::-1])  # runs and moments were added in order
         rank = np.array([len(sigma) for sigma in self.sigmas], dtype=np.int32)[order]
-        run, epoch, scale, module, unit = np.repeat(numbers[order], rank, axis=0).T
+        moment, scale, module, unit = np.repeat(numbers[order], rank, axis=0).T
+        runs, epochs, steps = zip(*self.moments, strict=True)
+        run = np.array(runs)[moment]
         starts = np.repeat(np.cumsum(rank) - rank, rank)
         names, sources = zip(*self.runs, strict=True)
         seed = pd.array([source.seed for source in sources], dtype="Int64")
 
-        def category(values: list[str]) -> pd.Categorical:
+        stacks = [source.stacks.get(name, "") for source in sources for name in self.modules]
+
+        def category(values: list[str], place: NDArray[np.integer] = run) -> pd.Categorical:
             codes, unique = pd.factorize(np.array(values, dtype=object))
-            return pd.Categorical.from_codes(codes[run], pd.Index(unique, dtype="str"))
+            return pd.Categorical.from_codes(codes[place], pd.Index(unique, dtype="str"))
 
         return pd.DataFrame(
             {
@@ -208,8 +205,10 @@ class _Builder:
                 "model": category([source.model for source in sources]),
                 "task": category([source.task for source in sources]),
                 "seed": seed[run],
-                "epoch": epoch,
+                "epoch": np.array(epochs, dtype=np.int32)[moment],
+                "step": pd.array(steps, dtype="Int64")[moment],
                 "scale": pd.Categorical.from_codes(scale, pd.Index(SCALES), ordered=True),
+                "stack": category(stacks, run * len(self.modules) + module),
                 "module": pd.Categorical.from_codes(module, pd.Index(list(self.modules))),
                 "unit": unit,
                 "rank": np.repeat(rank, rank),

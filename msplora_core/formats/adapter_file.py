@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msplora_core.components import Component, ComponentKey
 from msplora_core.formats.stored import StoredUpdate
+from msplora_core.placement import stack_name
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,16 @@ class Adapter:
             yield Component(key, stored.load())
 
     def stacks(self) -> dict[str, str]:
-        """By module type the list of layers that it stands in, and its shape: `encoder.block 512x512`."""
-        found = {}
+        """Return by module type the list of layers that it stands in, with its shapes (see `stack_name`)."""
+        lists: dict[str, str] = {}
+        shapes: dict[str, list[tuple[int, int]]] = {}
         for stored, key in zip(self.updates, self.keys, strict=True):
-            names = stored.path.split(".")
-            stack = ".".join(takewhile(lambda name: not name.isdecimal(), names)) if _has_number(names) else ""
-            found[key.module] = f"{stack} {stored.shape[0]}x{stored.shape[1]}".strip()
-        return found
+            if key.module not in lists:
+                names = stored.path.split(".")
+                above = takewhile(lambda name: not name.isdecimal(), names)
+                lists[key.module] = ".".join(above) if _has_number(names) else ""
+            shapes.setdefault(key.module, []).append(stored.shape)
+        return {module: stack_name(layers, shapes[module]) for module, layers in lists.items()}
 
     def modules(self) -> list[ModuleSummary]:
         """What the adapter holds, a line per scale and module type."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.other.model_folder import is_model_folder
@@ -31,20 +31,34 @@ _TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst-2", "sst2", "sts-b"
 _TASK = re.compile(rf"(?:^|[-_./])(?:task[-_=]([^-_./]+)|({'|'.join(_TASKS)}))(?=$|[-_./])", re.IGNORECASE)
 
 
+class Checkpoint(NamedTuple):
+    """One adapter of a training.
+
+    Args:
+        epoch: when it was saved.
+        step: optimiser steps until then; None if unknown.
+        path: its folder or file.
+    """
+
+    epoch: int
+    step: int | None
+    path: Path
+
+
 @dataclass(frozen=True)
 class AdapterRun:
     """One training, as its adapters tell it.
 
     Args:
         path: the folder or file.
-        checkpoints: epoch and adapter, ascending. A single adapter is epoch 1.
+        checkpoints: ascending. A single adapter is epoch 1.
         task: as the names of the folders say; empty if they do not.
         seed: likewise; None if they do not.
         notes: sentences that a reader of the numbers should know.
     """
 
     path: Path
-    checkpoints: tuple[tuple[int, Path], ...]
+    checkpoints: tuple[Checkpoint, ...]
     task: str
     seed: int | None
     notes: tuple[str, ...] = ()
@@ -134,7 +148,7 @@ def within(folder: Path, link: Path, opened: Callable[[], Opened]) -> Callable[[
 
 
 def _single(path: Path) -> AdapterRun:
-    return AdapterRun(path, ((1, path),), *task_and_seed(path))
+    return AdapterRun(path, (Checkpoint(1, None, path),), *task_and_seed(path))
 
 
 def _checkpoint_folders(path: Path, models: bool) -> list[tuple[int, str]]:
@@ -152,14 +166,17 @@ def _holds_adapter(path: Path, models: bool) -> bool:
 
 def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:
     folders = [inside(path, name) for _, name in checkpoints]
+    steps = [step for step, _ in checkpoints]
     epochs = [_epoch(folder) for folder in folders]
     known = [round(epoch) for epoch in epochs if epoch is not None and abs(epoch - round(epoch)) < 0.02]
     if len(set(known)) == len(folders):  # saved once an epoch
-        return AdapterRun(path, tuple(sorted(zip(known, folders, strict=True))), *task_and_seed(path))
-    steps = [step for step, _ in checkpoints]
+        found = sorted(map(Checkpoint, known, steps, folders))
+        return AdapterRun(path, tuple(found), *task_and_seed(path))
     shown = ", ".join(map(str, steps[:3])) + (f", ..., {steps[-1]}" if len(steps) > 3 else "")
     note = f"{path.name}: not saved once an epoch; its {len(steps)} checkpoints are numbered, at steps {shown}."
-    return AdapterRun(path, tuple(enumerate(folders, 1)), *task_and_seed(path), (note,))
+    return AdapterRun(
+        path, tuple(map(Checkpoint, range(1, len(steps) + 1), steps, folders)), *task_and_seed(path), (note,)
+    )
 
 
 def _epoch(folder: Path) -> float | None:

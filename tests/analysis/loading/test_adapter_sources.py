@@ -6,6 +6,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
@@ -36,7 +37,8 @@ def test_an_adapter_is_a_run(tmp_path):
     first = table.iloc[0].to_dict()
     assert first | {"run": "", "sigma": 0} == {
         "run": "", "method": "lora-r2", "model": "some/base", "task": "mrpc", "seed": 3, "epoch": 1,
-        "scale": "layer", "module": "q_proj", "unit": 0, "rank": 2, "k": 1, "sigma": 0,
+        "step": None, "scale": "layer", "stack": "layers 5x6",
+        "module": "q_proj", "unit": 0, "rank": 2, "k": 1, "sigma": 0,
     }  # fmt: skip
     assert table["sigma"].tolist() == [2.0, 1.0] * 3
 
@@ -145,6 +147,32 @@ def test_modules_of_unlike_shape_stay_apart(tmp_path):
     modules = [(f"layers.{layer}.{name}", out) for layer in (0, 1) for name, out in (("q", 6), ("k", 2), ("v", 2))]
     table = write_pairs(tmp_path / "grouped.safetensors", modules)
     assert sorted(drawn_together(table)) == [("k", "v"), ("q",)]
+
+
+def test_one_module_type_of_two_shapes_is_never_averaged(tmp_path):
+    """LLaMA 2 has q_proj and v_proj of one shape, LLaMA 3 a smaller v_proj; both adapters say no base model."""
+
+    def modules(v):
+        return [(f"model.layers.{layer}.{name}_proj", out) for layer in (0, 1) for name, out in (("q", 8), ("v", v))]
+
+    tables = {v: write_pairs(tmp_path / f"llama-{v}.safetensors", modules(v)) for v in (8, 4)}
+    table = load_spectra(tmp_path)
+    llama_3 = table[table["run"] == "llama-4.safetensors"]
+    assert set(llama_3[llama_3["module"] == "v_proj"]["stack"]) == {"model.layers 4x6"}
+    assert set(llama_3[llama_3["module"] == "q_proj"]["stack"]) == {"model.layers 8x6"}
+    together = layer_divergences(last_epochs(table))
+    assert ("q_proj", "v_proj") in {one.modules for one in together}
+    (alone_v,) = [one for one in layer_divergences(last_epochs(tables[4])) if one.modules == ("v_proj",)]
+    (v,) = [one for one in together if one.modules == ("v_proj",)]
+    np.testing.assert_array_equal(v.kl, alone_v.kl)
+
+
+def test_stacks_survive_concat_and_merge(tmp_path):
+    modules = [(f"layers.{layer}.{name}", out) for layer in (0, 1) for name, out in (("q", 6), ("v", 2))]
+    table = write_pairs(tmp_path / "grouped.safetensors", modules)
+    halves = [table[table["module"] == name] for name in ("v", "q")]
+    together = pd.concat(halves).merge(table[["run"]].drop_duplicates(), on="run")
+    assert sorted(drawn_together(together)) == [("q",), ("v",)]
 
 
 def test_two_methods_are_compared_stack_by_stack(tmp_path):

@@ -12,7 +12,8 @@ from msplora_analysis.loading.parallel import process_count
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 
-COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "scale", "module", "unit", "rank", "k", "sigma"]
+COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "step", "scale", "stack", "module", "unit", "rank", "k",
+           "sigma"]  # fmt: skip
 
 
 def test_a_run_becomes_one_row_a_singular_value(make_run):
@@ -42,6 +43,23 @@ def test_types_are_those_that_the_docstring_names(make_run):
     assert table["seed"].isna().all()
     assert {str(table[name].dtype) for name in ("epoch", "unit", "rank", "k")} == {"int32"}
     assert table["sigma"].dtype == np.float64
+    assert table["step"].dtype == "Int64"
+    assert isinstance(table["stack"].dtype, pd.CategoricalDtype)
+
+
+def test_steps_are_those_of_the_snapshots(make_run):
+    table = load_spectra(make_run(epochs=2).path)
+    assert table.groupby("epoch")["step"].unique().map(list).to_dict() == {0: [0], 1: [10], 2: [20]}
+
+
+def test_a_record_names_the_stack_of_a_component_and_an_older_one_only_its_shape(tmp_path):
+    for name, more in (("new", {"stack": "encoder.layer"}), ("old", {})):
+        run = RunDirectory(tmp_path / name)
+        components = [{"key": f"layer/query/{unit}", "rank": 2, "shape": [4, 3], **more} for unit in range(2)]
+        run.write_record(RunRecord("lora-r2", "minilm", "mrpc", 0, components=components))
+        run.write_epoch(1, step=5, spectra={f"layer/query/{unit}": np.array([2.0, 1.0]) for unit in range(2)})
+    stacks = load_spectra(tmp_path).groupby("run", observed=True)["stack"].unique().map(list)
+    assert stacks.to_dict() == {"new": ["encoder.layer 4x3"], "old": ["4x3"]}
 
 
 def test_rows_are_in_order(study):

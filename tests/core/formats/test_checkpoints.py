@@ -33,10 +33,10 @@ def test_checkpoints_are_epochs(tmp_path):
         write_adapter(tmp_path / f"checkpoint-{step}", state={"epoch": float(epoch), "global_step": step})
     write_adapter(tmp_path)  # the adapter at the end, as the last checkpoint has it
     run = recognise_run(tmp_path)()
-    assert [(epoch, path.name) for epoch, path in run.checkpoints] == [
-        (1, "checkpoint-90"),
-        (2, "checkpoint-180"),
-        (10, "checkpoint-900"),
+    assert [(epoch, step, path.name) for epoch, step, path in run.checkpoints] == [
+        (1, 90, "checkpoint-90"),
+        (2, 180, "checkpoint-180"),
+        (10, 900, "checkpoint-900"),
     ]
     assert run.notes == ()
 
@@ -50,7 +50,7 @@ def test_checkpoints_of_unknown_epochs_are_numbered(tmp_path, states):
     for step, state in zip((100, 1000, 500), states, strict=True):
         write_adapter(tmp_path / "run" / f"checkpoint-{step}", state=state)
     run = recognise_run(tmp_path / "run")()
-    assert [(epoch, path.name) for epoch, path in run.checkpoints] == [
+    assert [(epoch, path.name) for epoch, _, path in run.checkpoints] == [
         (1, "checkpoint-100"),
         (2, "checkpoint-500"),
         (3, "checkpoint-1000"),
