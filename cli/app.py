@@ -10,6 +10,7 @@ from msplora_cli.convert import convert
 from msplora_cli.demo import demo
 from msplora_cli.inspect import inspect
 from msplora_cli.params import params
+from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
 from msplora_core.errors import MSPLoraError, training_needs
@@ -31,6 +32,7 @@ def _root() -> None:
 
 for command in (demo, inspect, params, train, svd, convert):
     app.command()(command)
+app.add_typer(study, name="study")
 
 
 def main() -> None:

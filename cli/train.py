@@ -187,17 +187,12 @@ def train(
         for one_seed in seed or [0]
     ]
     from msplora_cli.console import messages
-    from msplora_core.training.data.task_data import read_task
-    from msplora_core.training.models import check_fit, quiet_transformers
+    from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated
     from msplora_core.training.run import check_place, train_run
-    from msplora_core.training.tasks import TASKS
 
     places = [check_place(config, resume=resume) for config in configs]
-    with quiet_transformers():
-        for config in configs:
-            check_fit(config)
-    data = {config.task: read_task(TASKS[config.task], data_dir) for config in configs}
+    data = check_inputs(configs)
     say = messages().print if is_main_process() else _say_nothing
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         state = {"free": "", "unfinished": ": goes on", "finished": ": finished already, left as it is"}[place]

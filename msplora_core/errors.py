@@ -5,10 +5,12 @@
     ├── FileError               a file or folder is missing, damaged, foreign or of a newer format
     │   ├── DataFileError       task data
     │   ├── RunDirectoryError   a run directory or a snapshot in it
+    │   ├── StudyFileError      a study file, or a study's record
     │   └── AdapterFileError    an adapter that already exists
     ├── UnsupportedAdapterError an adapter whose update has no spectrum of its own, named and refused
     ├── ComparisonError         two things that cannot be held against each other
     ├── TrainingError           a run that cannot go on
+    │   └── DivergenceError     its loss or its weights are not finite
     └── MissingDependencyError  an optional package is needed here (also an ImportError)
 
 Every message is one line that names the thing, what was expected, what was found and how to mend it.
@@ -88,6 +90,10 @@ class RunDirectoryError(FileError):
     """A run directory, or a snapshot in it, cannot be read or written."""
 
 
+class StudyFileError(FileError):
+    """A study file says what cannot be, or a study's record cannot be read."""
+
+
 class AdapterFileError(FileError):
     """An adapter that already exists cannot be read."""
 
@@ -105,6 +111,10 @@ class ComparisonError(MSPLoraError):
 
 class TrainingError(MSPLoraError):
     """A training run cannot go on; what it recorded stays."""
+
+
+class DivergenceError(TrainingError):
+    """The loss or the weights of a training run are not finite."""
 
 
 class MissingDependencyError(MSPLoraError, ImportError):

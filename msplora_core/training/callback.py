@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from msplora_core.components import Component, component_spectra, factor_spectra, layer_inner_products
-from msplora_core.errors import ParameterError, TrainingError
+from msplora_core.errors import DivergenceError, ParameterError
 from msplora_core.methods import configured_name
 from msplora_core.pyramid import Pyramid
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
@@ -37,7 +37,7 @@ class SpectralSnapshotCallback(TrainerCallback):
 
     Raises:
         ParameterError: when training begins, if the model has no such adapter.
-        TrainingError: at an epoch's end, if the adapter's weights are not finite.
+        DivergenceError: at an epoch's end, if the adapter's weights are not finite.
 
     Example:
         trainer = Trainer(model, args, train_dataset=data, callbacks=[SpectralSnapshotCallback("runs/mine")])
@@ -99,7 +99,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             factor_A, factor_B = factor_spectra(components)
             inner = layer_inner_products(components)
         except ParameterError as error:
-            raise TrainingError(
+            raise DivergenceError(
                 f"{self.run.path}: the adapter's weights are not finite after epoch {epoch}, step {state.global_step}: "
                 "the run stops, what it recorded stays; a lower learning rate may help"
             ) from error

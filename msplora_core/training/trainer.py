@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
-from msplora_core.errors import TrainingError
+from msplora_core.errors import DivergenceError
 from msplora_core.training.data.batches import LengthBatches
 from msplora_core.training.tasks import METRICS, Task
 
@@ -27,7 +27,7 @@ class AdapterTrainer(Trainer):
         **kwargs: those of `transformers.Trainer`.
 
     Raises:
-        TrainingError: while training, as soon as a loss is not finite.
+        DivergenceError: while training, as soon as a loss is not finite.
     """
 
     def __init__(self, *, batches: LengthBatches, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class AdapterTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
             epoch = int(self.state.epoch or 0) + 1
-            raise TrainingError(
+            raise DivergenceError(
                 f"the loss became {loss.item()} at step {self.state.global_step + 1}, in epoch {epoch}: "
                 "the run stops, what it recorded stays; a lower learning rate may help"
             )

@@ -1,0 +1,122 @@
+"""`msplora-analyze study`: train what a study file means, say what is done, print its runs as commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from msplora_core.study import Study
+
+study = typer.Typer(help="Train the runs that a study file means, on this machine or elsewhere.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="STUDY.TOML", help="The study file.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run directories.", show_default="the file's")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder with the official GLUE files.", show_default="the file's, else the hub")
+]
+
+
+@study.command()
+def run(
+    file: File,
+    out: Out = None,
+    data_dir: DataDir = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Runs at a time, each with its share of the cores.", show_default="one a core, at most 4"
+        ),
+    ] = None,
+) -> None:
+    """Train what is not finished yet; what was cut off goes on from its last finished epoch.
+
+    Every run is checked before the first trains. A run that fails is told and does not stop the others; then the
+    exit code is 1.
+
+    Example: msplora-analyze study run study.toml --jobs 2
+    """
+    from msplora_core.study import LocalLauncher
+
+    train_study(_read(file, out, data_dir), LocalLauncher(jobs))
+
+
+@study.command()
+def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
+    """Say what is done, running, failed and to do, and how long the rest takes.
+
+    Example: msplora-analyze study status study.toml
+    """
+    from collections import Counter
+
+    from msplora_cli.study_progress import duration
+    from msplora_core.study import ledger
+    from msplora_core.study.ledger import log_path, time_left
+
+    entries = ledger(_read(file, out, data_dir))
+    for entry in entries:
+        part = f"  epoch {entry.epochs}/{entry.config.epochs}" if entry.state != "done" and entry.epochs else ""
+        failed = f"  {entry.error}; log: {log_path(entry.config)}" if entry.error else ""
+        print(f"{entry.state:8s}{entry.config.path}{part}{failed}")
+    count = Counter(entry.state for entry in entries)
+    print(", ".join(f"{count[state]} {state}" for state in ("done", "running", "failed", "to do")))
+    jobs = max(count["running"], 1)
+    left = time_left(entries, jobs)
+    if left:
+        print(f"time left: about {duration(left)} at {jobs} at a time, by the finished runs")
+
+
+@study.command()
+def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
+    """Print a `train` command a line for what is not finished yet, for any other engine to run.
+
+    Where learning rates are to be chosen first, these are the commands for that: run them and ask again.
+
+    Example: msplora-analyze study commands study.toml | parallel --jobs 2
+    """
+    import shlex
+
+    from msplora_cli.console import messages
+    from msplora_cli.train_command import train_command
+    from msplora_core.study import ledger
+    from msplora_core.study.running import open_tuning
+
+    study = _read(file, out, data_dir)
+    tuning = {config.path for config in open_tuning(study)}
+    for entry in ledger(study):
+        if entry.state != "done" and (not tuning or entry.config.path in tuning):
+            print(shlex.join(train_command(entry.config)))
+    if tuning:
+        messages().print("These runs choose the learning rates. Ask again when they are finished.")
+
+
+def train_study(study: Study, launcher: object) -> None:
+    """Train a study with its progress shown; exit with 1 if a run is not done.
+
+    Args:
+        study: what to train.
+        launcher: see `msplora_core.study.launcher`.
+    """
+    from msplora_cli.console import messages
+    from msplora_cli.study_progress import StudyProgress
+    from msplora_core.study import run_study
+    from msplora_core.study.tuning import chosen_rates
+
+    tuning = bool(study.tune and chosen_rates(study).keys() != study.tuning_runs().keys())
+    with StudyProgress(messages()) as progress:
+        left = run_study(study, launcher, progress.watch, progress.announce)  # type: ignore[arg-type]
+    if tuning:
+        for method, rate in chosen_rates(study).items():
+            messages().print(f"learning rate of {method}: {rate:g}, all scores in {study.record_path}", soft_wrap=True)
+    for entry in left:
+        messages().print(f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}", soft_wrap=True)
+    if left:
+        raise typer.Exit(1)
+
+
+def _read(file: Path, out: Path | None, data_dir: Path | None) -> Study:
+    from msplora_core.study import read_study
+
+    return read_study(file, out=out, data_dir=data_dir)

@@ -1,0 +1,47 @@
+"""A run as the `train` command that trains it."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msplora_core.training import RunConfig
+
+_ALWAYS = {"method", "seed", "epochs", "learning_rate", "out"}  # also where it is the default
+_RANKS = {"lora": "rank", "msplora": "ranks"}
+
+
+def train_command(config: RunConfig) -> list[str]:
+    """Return the words of the command, which goes on with a run that was cut off.
+
+    Example:
+        >>> from msplora_core.training import RunConfig
+        >>> print(*train_command(RunConfig(task="mrpc", method="lora", rank=2, epochs=3)))
+        msplora-analyze train --task mrpc --method lora --rank 2 --out runs --seed 0 --epochs 3 ... --resume
+    """
+    words = ["msplora-analyze", "train"]
+    always = {*_ALWAYS, _RANKS[config.method]}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        default = MISSING if field.name in always else field.default
+        if value is not None and value != default:
+            words += _option(field.name, value)
+    return [*words, "--resume"]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = "--" + name.replace("_", "-")
+    if value is True:
+        return [option]
+    if name == "target_modules":
+        return [word for target in value for word in ("--target", target)]
+    if name == "rank_pattern":
+        return [word for module, ranks in value.items() for word in (option, f"{module}={_joined(ranks)}")]
+    if name == "schedule":
+        return [option, ",".join("+".join(phase) for phase in value)]
+    return [option, _joined(value)]
+
+
+def _joined(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,6 @@
+from .local import LocalLauncher as LocalLauncher
+from .running import ledger as ledger
+from .running import run_study as run_study
+from .study import Study as Study
+from .study import Tune as Tune
+from .study_file import read_study as read_study

@@ -1,0 +1,126 @@
+"""The ledger of a study: what is done, running, failed and to do, read from the run directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+from msplora_core.errors import RunDirectoryError
+from msplora_core.runs import RunDirectory
+from msplora_core.storage.atomic import write_atomically
+from msplora_core.training.run_config import RunConfig
+
+State = Literal["done", "running", "failed", "to do"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended without being finished.
+
+    Args:
+        error: one line.
+        diverged: because its loss or its weights were not finite: at these settings it always will.
+    """
+
+    error: str
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in the ledger.
+
+    Args:
+        config: the run.
+        state: `done`, `running` (its lock is held), `failed` or `to do`.
+        epochs: that are recorded.
+        seconds: from start to finish; None unless done.
+        error: why it failed; empty otherwise.
+    """
+
+    config: RunConfig
+    state: State
+    epochs: int = 0
+    seconds: float | None = None
+    error: str = ""
+
+
+def look(config: RunConfig) -> Entry:
+    """The state of a run, as the disk shows it."""
+    run = RunDirectory(config.path)
+    failure = failure_of(config)
+    epochs, record = 0, None
+    if RunDirectory.is_run(run.path):
+        try:
+            record = run.read_record()
+        except RunDirectoryError as error:
+            failure = Failure(str(error))
+        epochs = max(0, len(run.snapshot_paths()) - 1)
+    if record is not None and record.finished and record.hyperparameters.get("epochs") == config.epochs:
+        seconds = (datetime.fromisoformat(record.finished) - datetime.fromisoformat(record.started)).total_seconds()
+        return Entry(config, "done", epochs, seconds)
+    if is_locked(run.path):
+        return Entry(config, "running", epochs)
+    if failure is not None:
+        return Entry(config, "failed", epochs, error=failure.error)
+    return Entry(config, "to do", epochs)
+
+
+def is_locked(path: Path) -> bool:
+    return False
+
+
+def time_left(entries: Sequence[Entry], jobs: int) -> float | None:
+    """Seconds until all is done, from the finished runs: those of the same task, or else all.
+
+    Args:
+        entries: of the whole study.
+        jobs: runs at a time.
+
+    Returns:
+        The estimate; None before a run is finished.
+    """
+    finished = [entry for entry in entries if entry.seconds is not None]
+    if not finished:
+        return None
+
+    def expected(entry: Entry) -> float:
+        alike = [one.seconds or 0.0 for one in finished if one.config.task == entry.config.task]
+        share = 1 - min(entry.epochs / entry.config.epochs, 1)
+        return share * median(alike or [one.seconds or 0.0 for one in finished])
+
+    return sum(expected(entry) for entry in entries if entry.state != "done") / jobs
+
+
+def log_path(config: RunConfig) -> Path:
+    """Where a run of a study logs."""
+    return Path(config.out) / "logs" / f"{config.name}.log"
+
+
+def note_failure(config: RunConfig, failure: Failure) -> None:
+    """Put a failure into the ledger."""
+    write_atomically(_failure_path(config), json.dumps(asdict(failure)).encode() + b"\n")
+
+
+def clear_failure(config: RunConfig) -> None:
+    """Forget the failure of a run that is tried again."""
+    _failure_path(config).unlink(missing_ok=True)
+
+
+def failure_of(config: RunConfig) -> Failure | None:
+    """Why a run failed when it was last tried; None if it did not."""
+    try:
+        return Failure(**json.loads(_failure_path(config).read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        return Failure(f"{_failure_path(config)}: {error}")
+
+
+def _failure_path(config: RunConfig) -> Path:
+    return log_path(config).with_suffix(".failed")

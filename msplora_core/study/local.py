@@ -1,0 +1,130 @@
+"""The launcher for this machine: so many workers at a time, each with its share of the cores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from msplora_core.study.launcher import Event, Watch
+from msplora_core.study.ledger import Failure, log_path, note_failure
+from msplora_core.study.worker import to_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from msplora_core.training.run_config import RunConfig
+
+_COMMAND = (sys.executable, "-m", "msplora_core.study.worker")
+_MOST_JOBS = 4  # without being asked: each holds a model
+_PATIENCE = 10.0  # seconds that a worker has to stop
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_jobs() -> int:
+    """How many runs at a time: one a core but few of them, as measured by the benchmark `jobs`; one with a GPU."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else min(cores(), _MOST_JOBS)
+
+
+class LocalLauncher:
+    """Trains runs in processes of this machine. SIGTERM and SIGINT end them with it.
+
+    Args:
+        jobs: runs at a time; `default_jobs()` where None.
+    """
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs
+
+    def __call__(self, configs: Sequence[RunConfig], watch: Watch) -> None:
+        """Train the runs.
+
+        Raises:
+            KeyboardInterrupt: when ended by a signal, after the workers.
+        """
+        if configs:
+            asyncio.run(_train_all(configs, self.jobs or default_jobs(), watch))
+
+
+async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> None:
+    jobs = min(jobs, len(configs))
+    queue = iter(configs)
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(jobs):
+                group.create_task(_work(queue, max(1, cores() // jobs), watch))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _work(queue: Iterator[RunConfig], threads: int, watch: Watch) -> None:
+    """Let workers train until nothing is left: one, and another after each that is killed."""
+    for config in queue:
+        async with _worker(config, threads) as worker:
+            alive = await _follow(worker, config, watch)
+            while alive and (following := next(queue, None)) is not None:
+                alive = await _follow(worker, following, watch)
+
+
+@asynccontextmanager
+async def _worker(first: RunConfig, threads: int) -> AsyncIterator[Process]:
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    folder = log_path(first).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "workers.log").open("ab") as log:
+        worker = await asyncio.create_subprocess_exec(
+            *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=log, env=os.environ | counts, start_new_session=True
+        )
+    try:
+        yield worker
+    finally:
+        assert worker.stdin is not None
+        worker.stdin.close()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await worker.wait()
+        except TimeoutError:
+            worker.kill()
+            await worker.wait()
+
+
+async def _follow(worker: Process, config: RunConfig, watch: Watch) -> bool:
+    """Have a worker train a run, and pass on what it says. Return whether it lives on."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    watch(Event(config, "started"))
+    with suppress(ConnectionError):  # it is dead: its output ends, too
+        worker.stdin.write(to_line(config).encode())
+        await worker.stdin.drain()
+    async for line in worker.stdout:
+        event = Event(config, **json.loads(line))
+        watch(event)
+        if event.kind in ("finished", "failed"):
+            return True
+    code = await worker.wait()
+    error = f"its process {_ended(code)}; {log_path(config)} and workers.log beside it may say more"
+    with suppress(OSError):
+        note_failure(config, Failure(error))
+    watch(Event(config, "failed", error=error))
+    return False
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}"

@@ -1,0 +1,114 @@
+"""A study: tasks, seeds and methods, and the runs that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from msplora_core.training.run_config import RunConfig, preset_settings
+
+TUNING = "tuning"
+"""The folder of a study that holds the runs which chose its learning rates."""
+
+
+@dataclass(frozen=True)
+class Tune:
+    """What chooses each method's learning rate.
+
+    Args:
+        learning_rate: the candidates.
+        tasks: to try them on.
+        seeds: of those runs.
+    """
+
+    learning_rate: tuple[float, ...]
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says. Read one with `read_study`.
+
+    Args:
+        path: the file.
+        out: the folder that receives the run directories.
+        tasks: names of tasks.
+        seeds: of the runs.
+        methods: settings of each method, as arguments of `RunConfig`; `preset` names more.
+        data_dir: folder with the official GLUE layout; the Hugging Face hub where None.
+        tune: how learning rates are chosen; as the settings say where None.
+    """
+
+    path: Path
+    out: Path
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    methods: tuple[Mapping[str, Any], ...]
+    data_dir: Path | None = None
+    tune: Tune | None = None
+
+    @property
+    def record_path(self) -> Path:
+        """The study's record: the scores of all candidates and the learning rates chosen."""
+        return self.out / f"{self.path.stem}.json"
+
+    def pairs(self) -> Iterator[tuple[str, int]]:
+        """Each task with each seed, a seed after the other."""
+        return ((task, seed) for seed, task in product(self.seeds, self.tasks))
+
+    def tune_pairs(self) -> Iterator[tuple[str, int]]:
+        """The same of the runs that choose the learning rates."""
+        return product(self.tune.tasks, self.tune.seeds) if self.tune else iter(())
+
+    def combinations(self) -> Iterator[tuple[Mapping[str, Any], str, int]]:
+        """Each method on each task with each seed, in the order in which they are trained."""
+        return ((method, task, seed) for task, seed in self.pairs() for method in self.methods)
+
+    def config(self, method: Mapping[str, Any], task: str, seed: int) -> RunConfig:
+        """The run of a method on a task with a seed, at the learning rate that the settings have."""
+        settings = dict(method)
+        preset = preset_settings(settings.pop("preset", None), task)
+        return RunConfig(
+            **{**preset, **settings, "task": task, "seed": seed, "out": self.out, "data_dir": self.data_dir}
+        )
+
+    def named(self, task: str, seed: int) -> str:
+        """A task and a seed in words, however the task is spelled."""
+        return f"{self.config(self.methods[0], task, seed).task} with seed {seed}"
+
+    def runs(self, rates: Mapping[str, float]) -> list[RunConfig]:
+        """The study's runs, without those of methods whose learning rate is not chosen yet.
+
+        Args:
+            rates: the learning rate of each method by its name, where `tune` chooses.
+        """
+        configs = [self.config(*one) for one in self.combinations()]
+        if self.tune is None:
+            return configs
+        return [
+            replace(config, learning_rate=rates[tuned_name(config)])
+            for config in configs
+            if tuned_name(config) in rates
+        ]
+
+    def tuning_runs(self) -> dict[str, dict[float, list[RunConfig]]]:
+        """The runs that choose the learning rates: by method, then by candidate."""
+        found: dict[str, dict[float, list[RunConfig]]] = {}
+        for method in self.methods if self.tune else ():
+            assert self.tune is not None
+            for rate in self.tune.learning_rate:
+                out = self.out / TUNING / f"lr-{rate:g}"
+                configs = [
+                    replace(self.config(method, *pair), out=out, learning_rate=rate) for pair in self.tune_pairs()
+                ]
+                found.setdefault(tuned_name(configs[0]), {})[rate] = configs
+        return found
+
+
+def tuned_name(config: RunConfig) -> str:
+    """The name under which a run's learning rate is chosen."""
+    return config.method_name

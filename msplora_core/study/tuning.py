@@ -1,0 +1,112 @@
+"""The learning rate of each method, chosen by the dev metric on tasks and seeds that the study does not use."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+from msplora_core.errors import StudyFileError
+from msplora_core.runs import RunDirectory
+from msplora_core.storage.atomic import write_atomically
+from msplora_core.study.ledger import failure_of, look
+from msplora_core.study.study import Study
+from msplora_core.training.run_config import RunConfig
+from msplora_core.training.tasks import TASKS
+
+FORMAT = "msplora-study"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learning rate that was tried for a method.
+
+    Args:
+        learning_rate: the rate.
+        scores: dev metric of each run at its last epoch, by the run's name; None where training diverged or the
+            metric is not defined.
+    """
+
+    learning_rate: float
+    scores: dict[str, float | None]
+
+    @property
+    def mean(self) -> float:
+        """Mean score; minus infinity if one is missing."""
+        scores = list(self.scores.values())
+        return -math.inf if None in scores else fmean(score for score in scores if score is not None)
+
+
+def chosen_rates(study: Study) -> dict[str, float]:
+    """The learning rate of each method, by its name, as far as the study's record or finished runs tell.
+
+    What is chosen once stays: the record is read first, and completed from the runs in `tuning/`.
+
+    Raises:
+        StudyFileError: if the record cannot be read or is of a newer version.
+    """
+    recorded = _read(study)
+    rates: dict[str, float] = {}
+    tuned = dict(recorded)
+    for method, candidates in study.tuning_runs().items():
+        entry = recorded.get(method)
+        if entry is not None and _covers(entry, candidates):
+            rates[method] = entry["learning_rate"]
+            continue
+        found = [_candidate(rate, configs) for rate, configs in candidates.items()]
+        tried = [one for one in found if one is not None]
+        best = max(tried, key=lambda one: (one.mean, -one.learning_rate), default=None)
+        if best is None or len(tried) < len(found) or best.mean == -math.inf:
+            continue
+        rates[method] = best.learning_rate
+        tuned[method] = {"learning_rate": best.learning_rate, "candidates": [asdict(one) for one in tried]}
+    if tuned != recorded:
+        content = {"format": FORMAT, "version": VERSION, "study": study.path.name, "tuning": tuned}
+        write_atomically(study.record_path, json.dumps(content, indent=2).encode() + b"\n")
+    return rates
+
+
+def final_score(config: RunConfig) -> float | None:
+    """The dev metric of a finished run at its last epoch; None where it is not defined."""
+    name = f"eval_{TASKS[config.task].metric}"
+    scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
+    return scores[-1] if scores and scores[-1] is not None and math.isfinite(scores[-1]) else None
+
+
+def _candidate(rate: float, configs: list[RunConfig]) -> Candidate | None:
+    """A candidate's scores; None while a run of it is to be trained."""
+    scores: dict[str, float | None] = {}
+    for config in configs:
+        if look(config).state == "done":
+            scores[config.name] = final_score(config)
+        elif (failure := failure_of(config)) is not None and failure.diverged:
+            scores[config.name] = None
+        else:
+            return None
+    return Candidate(rate, scores)
+
+
+def _covers(entry: dict, candidates: dict[float, list[RunConfig]]) -> bool:
+    """Whether a recorded choice was made among the same candidates on the same runs."""
+    tried = {one["learning_rate"]: set(one["scores"]) for one in entry["candidates"]}
+    return tried == {rate: {config.name for config in configs} for rate, configs in candidates.items()}
+
+
+def _read(study: Study) -> dict[str, dict]:
+    path = study.record_path
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] != FORMAT or content["version"] > VERSION:
+            raise ValueError(f"{content['format']} version {content['version']}")
+        return content["tuning"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyFileError(
+            path,
+            expected=f"a study's record, {FORMAT} of at most version {VERSION}",
+            found=str(error),
+            hint="without this file the learning rates are chosen anew from the runs in tuning/",
+        ) from error

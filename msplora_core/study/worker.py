@@ -1,0 +1,134 @@
+"""A worker: trains runs one after the other and tells how each goes on. `python -m msplora_core.study.worker`.
+
+It reads a run a line from standard input and writes a message a line to standard output, both in JSON. When its
+input ends it stops at once, so that no worker outlives its launcher, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from msplora_core.errors import DivergenceError, MSPLoraError
+from msplora_core.study.fields import TYPES, convert
+from msplora_core.study.ledger import Failure, clear_failure, log_path, note_failure
+from msplora_core.training.run_config import RunConfig
+from msplora_core.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+Tell = Callable[[dict[str, Any]], object]
+
+
+def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
+    """Train a run of a study, or go on with it, and log to its file in `logs/`.
+
+    Args:
+        config: the run.
+        tell: receives messages: `{"kind": "step", "step", "steps"}`, `{"kind": "epoch", "epoch", "metric", "score"}`.
+
+    Returns:
+        Why it failed, in one line; empty if it did not.
+    """
+    path = log_path(config)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_failure(config)
+        with path.open("a", encoding="utf-8", buffering=1) as log, redirect_stderr(log), redirect_stdout(log):
+            try:
+                _train(config, tell)
+            except Exception:
+                traceback.print_exc()
+                raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, MSPLoraError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())
+        with suppress(OSError):  # of a disk that is full: the message still goes out
+            note_failure(config, Failure(reason, isinstance(error, DivergenceError)))
+        return reason
+    return ""
+
+
+def _train(config: RunConfig, tell: Tell) -> None:
+    from transformers import TrainerCallback
+
+    from msplora_core.training.run import train_run
+
+    class Messages(TrainerCallback):
+        """Passes steps and scores on."""
+
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        ) -> None:
+            tell({"kind": "step", "step": state.global_step, "steps": state.max_steps})
+
+        def on_evaluate(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            metrics: Mapping[str, float] | None = None,
+            **kwargs: Any,
+        ) -> None:
+            metric = TASKS[config.task].metric
+            epoch, score = round(state.epoch or 0), (metrics or {}).get(f"eval_{metric}")
+            print(f"{config.name}  epoch {epoch}/{config.epochs}  {metric} {score}")
+            tell({"kind": "epoch", "epoch": epoch, "metric": metric, "score": score})
+
+    train_run(config, resume=True, callbacks=[Messages()])
+
+
+def to_line(config: RunConfig) -> str:
+    """Return a run as a line of JSON.
+
+    Example:
+        >>> config = RunConfig(task="mrpc", rank_pattern={"value": (4, 2, 1)}, data_dir="glue")
+        >>> from_line(to_line(config)) == config
+        True
+    """
+    return json.dumps(asdict(config), default=str) + "\n"
+
+
+def from_line(line: str) -> RunConfig:
+    """Return the run of a line of JSON."""
+    values: dict[str, Any] = {
+        name: None if value is None else convert(value, TYPES[name]) for name, value in json.loads(line).items()
+    }
+    return RunConfig(**values)
+
+
+def main() -> None:
+    """Train what comes in, until it ends."""
+    messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no message
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, to launcher and workers alike: the launcher decides
+    runs: SimpleQueue[str] = SimpleQueue()
+    Thread(target=_listen, args=(runs,), daemon=True).start()
+
+    def tell(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=messages)
+
+    while True:
+        error = train_one(from_line(runs.get()), tell)
+        tell({"kind": "failed", "error": error} if error else {"kind": "finished"})
+
+
+def _listen(runs: SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        runs.put(line)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

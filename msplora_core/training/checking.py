@@ -1,0 +1,36 @@
+"""What is checked before the first of several runs trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from msplora_core.training.data.task_data import read_task
+from msplora_core.training.models import check_fit, quiet_transformers
+from msplora_core.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.run_config import RunConfig
+
+
+def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
+    """Check that each adapter fits its model, and read the data of each task.
+
+    Args:
+        configs: runs with the same `data_dir`. Those that differ in their seed only are checked once.
+
+    Returns:
+        The examples by task.
+
+    Raises:
+        ParameterError: if a model cannot be loaded, or targets, ranks or groups do not fit it.
+        DataFileError: if a file is missing or malformed.
+    """
+    configs = list(configs)
+    with quiet_transformers():
+        for config in {
+            f"{config.task} {config.model} {config.hyperparameters()}": config for config in configs
+        }.values():
+            check_fit(config)
+    return {name: read_task(TASKS[name], config.data_dir) for name, config in {c.task: c for c in configs}.items()}

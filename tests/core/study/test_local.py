@@ -1,0 +1,124 @@
+"""The launcher for this machine, with workers that only pretend to train."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import msplora_core.study.local as local
+from msplora_core.study.launcher import Event
+from msplora_core.study.ledger import Failure, failure_of, log_path
+from msplora_core.study.worker import train_one
+from msplora_core.training import RunConfig
+
+PRETENDER = """\
+import json, os, signal, sys, time
+from pathlib import Path
+for line in sys.stdin:
+    run = json.loads(line)
+    if run["seed"] == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(run["out"], f"threads-{run['seed']}").write_text(os.environ["OMP_NUM_THREADS"] + f" {os.getpid()}")
+    while run["seed"] == 99:
+        time.sleep(0.1)
+    for step in (1, 2):
+        print(json.dumps({"kind": "step", "step": step, "steps": 2}), flush=True)
+    if run["seed"] == 7:
+        print(json.dumps({"kind": "failed", "error": "bad luck"}), flush=True)
+    else:
+        print(json.dumps({"kind": "epoch", "epoch": 1, "metric": "accuracy", "score": 0.5}), flush=True)
+        print(json.dumps({"kind": "finished"}), flush=True)
+"""
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Runs with these seeds, launched: run seed -> the kinds of its events."""
+    script = tmp_path / "pretender.py"
+    script.write_text(PRETENDER)
+    monkeypatch.setattr(local, "_COMMAND", (sys.executable, str(script)))
+    monkeypatch.setattr(local, "cores", lambda: 4)
+
+    def launch(seeds: list[int], jobs: int) -> dict[int, list[str]]:
+        events: defaultdict[int, list[str]] = defaultdict(list)
+
+        def watch(event: Event) -> None:
+            events[event.config.seed].append(event.kind + (f": {event.error}" if event.error else ""))
+
+        configs = [RunConfig(task="mrpc", seed=seed, out=tmp_path) for seed in seeds]
+        local.LocalLauncher(jobs)(configs, watch)
+        return dict(events)
+
+    return launch
+
+
+WHOLE = ["started", "step", "step", "epoch", "finished"]
+
+
+def test_every_run_is_trained_once_with_its_share_of_the_cores(pretend, tmp_path: Path) -> None:
+    assert pretend([0, 1, 2, 3, 4], 2) == dict.fromkeys(range(5), WHOLE)
+    said = [(tmp_path / f"threads-{seed}").read_text().split() for seed in range(5)]
+    assert {threads for threads, _ in said} == {"2"}
+    assert len({worker for _, worker in said}) <= 2
+    assert pretend([5], 2)[5] == WHOLE
+    assert (tmp_path / "threads-5").read_text().split()[0] == "4"
+
+
+def test_a_run_that_fails_and_a_worker_that_is_killed_do_not_stop_the_others(pretend, tmp_path: Path) -> None:
+    events = pretend([0, 7, 13, 1, 2], 1)
+    assert {seed: events[seed] for seed in (0, 1, 2)} == dict.fromkeys((0, 1, 2), WHOLE)
+    assert events[7] == ["started", "step", "step", "failed: bad luck"]
+    assert events[13][1].startswith("failed: its process was killed by SIGKILL; ")
+    killed = RunConfig(task="mrpc", seed=13, out=tmp_path)
+    assert "its process was killed by SIGKILL" in str(failure_of(killed))
+
+
+LAUNCH = """\
+import sys
+import msplora_core.study.local as local
+from msplora_core.training import RunConfig
+local._COMMAND = (sys.executable, sys.argv[1])
+try:
+    local.LocalLauncher(2)([RunConfig(task="mrpc", seed=99, out=sys.argv[2])], lambda event: print("-", flush=True))
+except KeyboardInterrupt:
+    sys.exit(77)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_launcher(pretend, tmp_path: Path, number: int) -> None:
+    script = tmp_path / "launch.py"
+    script.write_text(LAUNCH)
+    # A worker that hears of the end of its input, as the real one does.
+    listening = PRETENDER.replace("for line in sys.stdin:", "for line in [sys.stdin.readline()]:").replace(
+        "time.sleep(0.1)", "sys.exit() if not sys.stdin.readline() else None"
+    )
+    (tmp_path / "listening.py").write_text(listening)
+    command = [sys.executable, str(script), str(tmp_path / "listening.py"), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as launcher:
+        assert launcher.stdout is not None
+        launcher.stdout.readline()
+        while not (said := tmp_path / "threads-99").exists() or len(said.read_text().split()) < 2:
+            assert launcher.poll() is None
+        worker = int(said.read_text().split()[1])
+        launcher.send_signal(number)
+        launcher.wait()
+        assert launcher.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 77)
+    with suppress(FileNotFoundError, ProcessLookupError):  # until it is gone, however busy the machine
+        while Path(f"/proc/{worker}/stat").read_text().split()[2] != "Z":
+            time.sleep(0.05)
+
+
+def test_a_failure_is_one_line_and_the_log_has_the_traceback(tmp_path: Path) -> None:
+    config = RunConfig(task="mrpc", data_dir=tmp_path / "nowhere", out=tmp_path)
+    error = train_one(config)
+    assert error.startswith(f"{tmp_path}/nowhere/MRPC/train.tsv: expected a data file of MRPC, found no such file")
+    assert failure_of(config) == Failure(error)
+    assert "Traceback" in log_path(config).read_text()
