@@ -22,6 +22,7 @@ from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, 
 from msplora_core.formats.checkpoints import within
 from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord
+from msplora_core.runs.directory import holds_tuning
 
 
 class Moment(NamedTuple):
@@ -162,6 +163,8 @@ def _below(
         raise RunDirectoryError(folder, expected="a folder that can be read", found=str(error)) from error
     for entry in entries:
         path = Path(entry.path)
+        if holds_tuning(path):
+            continue
         opened = _recognised(path, options, readers)
         if opened is not None:
             if entry.is_symlink() and not RunDirectory.is_run(path):  # a stranger's adapter does not lead elsewhere

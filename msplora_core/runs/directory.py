@@ -17,6 +17,10 @@ from msplora_core.runs.record import RunRecord
 from msplora_core.runs.snapshot import Snapshot, read_snapshot, write_snapshot
 
 
+TUNING = "tuning"
+"""The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""
+
+
 class RunDirectory:
     """A run's folder: `run.json`, `metrics.jsonl`, `snapshots/`, `adapter/`, `checkpoints/`, `analysis/`.
 
@@ -137,3 +141,8 @@ class RunDirectory:
 def _epoch_and_step(path: Path) -> list[int]:
     """`epoch-0001` before `epoch-0001.step-00000120` before `epoch-0002`."""
     return [int(number) for number in re.findall(r"[0-9]+", path.stem)]
+
+
+def holds_tuning(folder: Path) -> bool:
+    """Whether a folder holds the runs that chose a study's learning rates, which are no part of the study itself."""
+    return folder.name == TUNING and any(folder.glob("lr-*"))

@@ -8,10 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from msplora_core.runs.directory import TUNING
 from msplora_core.training.run_config import RunConfig, preset_settings
-
-TUNING = "tuning"
-"""The folder of a study that holds the runs which chose its learning rates."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Any
 
 from msplora_core.errors import StudyFileError
 from msplora_core.runs import RunDirectory
@@ -88,13 +89,13 @@ def _candidate(rate: float, configs: list[RunConfig]) -> Candidate | None:
     return Candidate(rate, scores)
 
 
-def _covers(entry: dict, candidates: dict[float, list[RunConfig]]) -> bool:
+def _covers(entry: dict[str, Any], candidates: dict[float, list[RunConfig]]) -> bool:
     """Whether a recorded choice was made among the same candidates on the same runs."""
     tried = {one["learning_rate"]: set(one["scores"]) for one in entry["candidates"]}
     return tried == {rate: {config.name for config in configs} for rate, configs in candidates.items()}
 
 
-def _read(study: Study) -> dict[str, dict]:
+def _read(study: Study) -> dict[str, dict[str, Any]]:
     path = study.record_path
     if not path.is_file():
         return {}
@@ -102,7 +103,7 @@ def _read(study: Study) -> dict[str, dict]:
         content = json.loads(path.read_bytes())
         if content["format"] != FORMAT or content["version"] > VERSION:
             raise ValueError(f"{content['format']} version {content['version']}")
-        return content["tuning"]
+        return dict(content["tuning"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyFileError(
             path,

@@ -97,6 +97,14 @@ def test_a_runs_own_folders_and_hidden_ones_are_not_searched(make_run, tmp_path)
     assert list(load_spectra(tmp_path / "study")["run"].unique()) == [outer.path.name]
 
 
+def test_the_runs_that_chose_learning_rates_are_no_part_of_a_study(make_run, tmp_path):
+    make_run("study/run", task="mrpc")
+    make_run("study/tuning/lr-0.001/run", task="rte")
+    make_run("study/others/tuning/run", task="cola")
+    assert set(load_spectra(tmp_path / "study")["task"]) == {"mrpc", "cola"}
+    assert set(load_spectra(tmp_path / "study" / "tuning")["task"]) == {"rte"}
+
+
 def test_a_link_straight_to_a_run_is_followed(make_run, tmp_path):
     run = make_run("elsewhere", epochs=0)
     (tmp_path / "study").mkdir()
