@@ -36,7 +36,9 @@ class Target:
 
     def ratio(self, ours: float, peers: float) -> float:
         """What is held against the limit."""
-        return {"at most": ours / peers, "faster": peers / ours, "over": ours - peers}[self.kind]
+        if self.kind == "over":
+            return ours - peers
+        return ours / peers if self.kind == "at most" else peers / ours
 
     def met_by(self, ratio: float) -> bool:
         """Whether that is good enough."""

@@ -95,6 +95,7 @@ def test_every_row_names_a_function(bench: Any) -> None:
         ("faster", 1.3, 1.0, 1.2, 1.2, False),
         ("over", 300, 400.0, 100.0, 300.0, True),
         ("over", 1, 2.5, 1.0, 1.5, False),
+        ("over", 10, 4.0, 0.0, 4.0, True),
     ],
 )
 def test_what_is_met(bench: Any, kind: str, limit: float, ours: float, peers: float, ratio: float, met: bool) -> None:
