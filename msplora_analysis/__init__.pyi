@@ -4,7 +4,9 @@ from .comparison.difference import Comparison as Comparison
 from .comparison.difference import compare as compare
 from .comparison.layers import adjacent_kl as adjacent_kl
 from .comparison.layers import layer_divergences as layer_divergences
+from .kernels import CommonSubspace as CommonSubspace
 from .kernels import InfiniteDivergenceWarning as InfiniteDivergenceWarning
+from .kernels import common_subspace as common_subspace
 from .kernels import effective_rank_ratio as effective_rank_ratio
 from .kernels import energy_rank as energy_rank
 from .kernels import entropy_rank as entropy_rank
@@ -14,10 +16,15 @@ from .kernels import mismatch_null as mismatch_null
 from .kernels import null_place as null_place
 from .kernels import pairwise_spectral_kl as pairwise_spectral_kl
 from .kernels import participation_ratio as participation_ratio
+from .kernels import principal_angles as principal_angles
 from .kernels import rotation_null as rotation_null
+from .kernels import sharing_shares as sharing_shares
 from .kernels import spectral_distribution as spectral_distribution
 from .kernels import spectral_kl as spectral_kl
 from .kernels import stable_rank as stable_rank
+from .kernels import subspace_similarity as subspace_similarity
+from .kernels import update_cosines as update_cosines
+from .kernels import update_inner_products as update_inner_products
 from .loading.scores import load_scores as load_scores
 from .loading.sources import AdapterOptions as AdapterOptions
 from .loading.table import SkippedWarning as SkippedWarning

@@ -15,9 +15,20 @@ from msplora_analysis.kernels.divergence import (
     spectral_kl,
 )
 from msplora_analysis.kernels.nulls import gaussian_null, mismatch_null, null_place, rotation_null
+from msplora_analysis.kernels.similarity import (
+    CommonSubspace,
+    common_subspace,
+    principal_angles,
+    sharing_shares,
+    subspace_similarity,
+    update_cosines,
+)
+from msplora_core.linalg.inner_products import update_inner_products
 
 __all__ = [
+    "CommonSubspace",
     "InfiniteDivergenceWarning",
+    "common_subspace",
     "effective_rank_ratio",
     "energy_rank",
     "entropy_rank",
@@ -27,8 +38,13 @@ __all__ = [
     "null_place",
     "pairwise_spectral_kl",
     "participation_ratio",
+    "principal_angles",
     "rotation_null",
+    "sharing_shares",
     "spectral_distribution",
     "spectral_kl",
     "stable_rank",
+    "subspace_similarity",
+    "update_cosines",
+    "update_inner_products",
 ]
