@@ -2,63 +2,135 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
 
 from msplora_cli.options import groups_option, three_ranks
 
+_SQUARE_MODULES = 2
+
 
 def params(
     layers: Annotated[int, typer.Option(min=1, help="Number of layers.")],
-    hidden: Annotated[int, typer.Option(min=1, help="Width of the adapted matrices (in and out).")],
+    hidden: Annotated[
+        int | None, typer.Option(min=1, help="Width of square matrices, in place of --shape.", show_default=False)
+    ] = None,
+    modules: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Adapted module types per layer, each of width --hidden.",
+            show_default=f"{_SQUARE_MODULES}: query and value",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shape of a module type's matrix, OUTxIN. Repeat it once per module type.", show_default=False
+        ),
+    ] = None,
     ranks: Annotated[str, typer.Option(help="Ranks of MSPLoRA: global, mid, layer; 0 leaves one out.")] = "8,4,2",
-    groups: Annotated[str, typer.Option(help="Number of groups of layers, or their boundaries: 4,8.")] = "3",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="Number of groups of layers, or their boundaries: 4,8.",
+            show_default="3, or as many as there are layers",
+        ),
+    ] = None,
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of plain LoRA.", show_default="the highest of --ranks")
     ] = None,
-    modules: Annotated[int, typer.Option(min=1, help="Adapted module types per layer (query and value: 2).")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count the trainable parameters of MSPLoRA and of plain LoRA (Eq. 5 and 7).
+    """Count the trainable parameters of MSPLoRA and of plain LoRA.
+
+    LoRA (Eq. 5): layers × rank × (in + out), summed over the module types.
+    MSPLoRA (Eq. 7): (in + out) × Σ units × rank over the scales, summed likewise;
+    units: 1 (global), the number of groups (mid), the number of layers (layer).
 
     Example: msplora-analyze params --layers 12 --hidden 768 --ranks 8,4,2
+
+    Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16
     """
     from msplora_cli.console import data, print_json
-    from msplora_core.pyramid import SCALES, Pyramid, lora_parameters
+    from msplora_core.pyramid import Pyramid
 
-    pyramid = Pyramid(layers, three_ranks(ranks), groups_option(groups))
-    rank = rank or max(pyramid.ranks)
-    lora = modules * lora_parameters(layers, rank, hidden, hidden)
-    per_scale = {scale: modules * pyramid.units(scale) * pyramid.rank(scale) * 2 * hidden for scale in SCALES}
-    msplora = modules * pyramid.parameters(hidden, hidden)
+    pyramid = Pyramid(layers, three_ranks(ranks), groups_option(groups) if groups else None)
+    counts = _count(pyramid, rank or max(pyramid.ranks), _shapes(hidden, modules, shape))
     if as_json:
-        print_json(
-            {
-                "layers": layers,
-                "hidden": hidden,
-                "modules": modules,
-                "lora": {"rank": rank, "parameters": lora},
-                "msplora": {"ranks": pyramid.ranks, "parameters": msplora, "per_scale": per_scale},
-                "ratio": msplora / lora,
-            }
-        )
-        return
+        print_json(counts)
+    else:
+        data().print(_table(counts))
+
+
+def _shapes(hidden: int | None, modules: int | None, given: list[str] | None) -> list[tuple[int, int]]:
+    """(out, in) of each module type.
+
+    Example:
+        >>> _shapes(768, None, None), _shapes(None, None, ["1024x4096"])
+        ([(768, 768), (768, 768)], [(1024, 4096)])
+    """
+    if (hidden is None) == (not given):
+        raise typer.BadParameter("expected either --hidden or --shape")
+    if hidden is not None:
+        return [(hidden, hidden)] * (modules or _SQUARE_MODULES)
+    if modules is not None:
+        raise typer.BadParameter("--modules goes with --hidden; repeat --shape once per module type")
+    return [_shape(text) for text in given or []]
+
+
+def _shape(text: str) -> tuple[int, int]:
+    sizes = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text)
+    if not sizes:
+        raise typer.BadParameter(f"--shape: expected OUTxIN, as in 1024x4096, found {text!r}")
+    return int(sizes[1]), int(sizes[2])
+
+
+def _count(pyramid: Any, rank: int, shapes: list[tuple[int, int]]) -> dict[str, Any]:
+    """Everything that is printed, as it stands in the JSON."""
+    from msplora_core.pyramid import SCALES, lora_parameters
+
+    widths = sum(map(sum, shapes))
+    lora = sum(lora_parameters(pyramid.layers, rank, columns, rows) for rows, columns in shapes)
+    msplora = sum(pyramid.parameters(columns, rows) for rows, columns in shapes)
+    return {
+        "layers": pyramid.layers,
+        "shapes": shapes,
+        "lora": {"rank": rank, "parameters": lora},
+        "msplora": {
+            "ranks": pyramid.ranks,
+            "units": {scale: pyramid.units(scale) for scale in SCALES},
+            "per_scale": {scale: widths * pyramid.units(scale) * pyramid.rank(scale) for scale in SCALES},
+            "parameters": msplora,
+        },
+        "ratio": msplora / lora,
+    }
+
+
+def _table(counts: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    table = Table(
-        "method",
-        "scale",
-        "rank",
-        "units",
-        "parameters",
-        title=f"{layers} layers, {modules} modules of {hidden} × {hidden}",
-    )
+    lora, msplora, layers = counts["lora"], counts["msplora"], counts["layers"]
+    title = f"{layers} layers, matrices per layer: {_listed(counts['shapes'])}"
+    table = Table("method", "scale", "rank", "units", "parameters", title=title)
     for column in table.columns[2:]:
         column.justify = "right"
-    table.add_row("LoRA", "layer", str(rank), str(layers), f"{lora:,}", end_section=True)
-    for scale in SCALES:
-        table.add_row("MSPLoRA", scale, str(pyramid.rank(scale)), str(pyramid.units(scale)), f"{per_scale[scale]:,}")
-    table.add_row("MSPLoRA", "all", "", "", f"{msplora:,}", end_section=True)
-    table.add_row("MSPLoRA / LoRA", "", "", "", f"{msplora / lora:.3f}")
-    data().print(table)
+    table.add_row("LoRA", "layer", str(lora["rank"]), str(layers), f"{lora['parameters']:,}", end_section=True)
+    for (scale, parameters), rank in zip(msplora["per_scale"].items(), msplora["ranks"], strict=True):
+        table.add_row("MSPLoRA", scale, str(rank), str(msplora["units"][scale]), f"{parameters:,}")
+    table.add_row("MSPLoRA", "all", "", "", f"{msplora['parameters']:,}", end_section=True)
+    table.add_row("MSPLoRA / LoRA", "", "", "", f"{counts['ratio']:.3f}")
+    return table
+
+
+def _listed(shapes: list[tuple[int, int]]) -> str:
+    """Shapes with their number.
+
+    Example:
+        >>> _listed([(8, 8), (8, 8), (4, 8)])
+        '2 of 8 × 8, 1 of 4 × 8'
+    """
+    numbers = {shape: shapes.count(shape) for shape in shapes}
+    return ", ".join(f"{number} of {rows} × {columns}" for (rows, columns), number in numbers.items())

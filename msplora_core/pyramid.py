@@ -13,14 +13,17 @@ from msplora_core.errors import ParameterError
 SCALES = ("global", "mid", "layer")
 """The scales that own parameters, from the most shared to the least. `total` is their sum for one layer."""
 
+DEFAULT_GROUPS = 3
+"""Groups of the mid scale where no number is given, or as many as there are layers."""
+
 
 def geometric_ranks(first: int, ratio: int = 2, scales: int = len(SCALES)) -> tuple[int, ...]:
-    """Ranks that fall geometrically from the global scale to the layer's own: r_i = first / ratio^i (Eq. 6).
+    """Return ranks that fall geometrically from the global scale to the layer's own: r_i = first / ratio^i (Eq. 6).
 
     Args:
         first: rank of the global scale.
-        ratio: by what each scale's rank is divided to give the next.
-        scales: how many scales.
+        ratio: divisor from the rank of one scale to the rank of the next.
+        scales: number of scales.
 
     Returns:
         `scales` ranks, global first.
@@ -40,13 +43,14 @@ def geometric_ranks(first: int, ratio: int = 2, scales: int = len(SCALES)) -> tu
     return tuple(first // ratio**level for level in range(scales))
 
 
-def layer_groups(layers: int, groups: int | Sequence[int] = 3) -> tuple[int, ...]:
-    """The group of every layer, divided evenly by depth or at given boundaries.
+def layer_groups(layers: int, groups: int | Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return the group of every layer, divided evenly by depth or at given boundaries.
 
     Args:
         layers: number of layers.
         groups: number of groups, whose sizes then differ by at most one; or the boundaries, i.e. the first
-            layer of every group but the first, ascending: `(4, 8)` for three groups over twelve layers.
+            layer of every group but the first, ascending: `(4, 8)` for three groups over twelve layers;
+            or None for three groups, or as many as there are layers where these are fewer.
 
     Returns:
         For each layer, the index of its group, from 0.
@@ -59,7 +63,11 @@ def layer_groups(layers: int, groups: int | Sequence[int] = 3) -> tuple[int, ...
         (0, 0, 1, 1, 2, 2)
         >>> layer_groups(6, [1, 5])
         (0, 1, 1, 1, 1, 2)
+        >>> layer_groups(2)
+        (0, 1)
     """
+    if groups is None:
+        groups = min(DEFAULT_GROUPS, layers)
     if isinstance(groups, int):
         if not 1 <= groups <= layers:
             raise ParameterError("groups", expected=f"1 to {layers}, the number of layers", found=groups)
@@ -74,12 +82,12 @@ def layer_groups(layers: int, groups: int | Sequence[int] = 3) -> tuple[int, ...
 
 @dataclass(frozen=True)
 class Pyramid:
-    """One module type's pyramid over a stack of layers.
+    """The pyramid of one module type over a stack of layers.
 
     Args:
         layers: number of layers in the stack.
         ranks: ranks of (global, mid, layer); 0 leaves a scale out, not all of them.
-        groups: number of groups, or their boundaries (see `layer_groups`). Only the mid scale uses it.
+        groups: number of groups, their boundaries, or None (see `layer_groups`). Only the mid scale uses it.
 
     Raises:
         ParameterError: for ranks or groups that do not fit.
@@ -96,7 +104,7 @@ class Pyramid:
 
     layers: int
     ranks: tuple[int, int, int] = (8, 4, 2)
-    groups: int | tuple[int, ...] = 3
+    groups: int | tuple[int, ...] | None = None
     group_of: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,29 +116,29 @@ class Pyramid:
         object.__setattr__(self, "group_of", group_of)
 
     def rank(self, scale: str) -> int:
-        """Rank of a scale's components; that of `total` is the sum over the scales."""
+        """Return the rank of a scale's components; that of `total` is the sum over the scales."""
         return sum(self.ranks) if scale == "total" else self.ranks[SCALES.index(scale)]
 
     def unit(self, scale: str, layer: int) -> int:
-        """Which component of a scale serves a layer."""
+        """Return the index of the component of a scale that serves a layer."""
         return {"global": 0, "mid": self.group_of[layer], "layer": layer, "total": layer}[scale]
 
     def units(self, scale: str) -> int:
-        """Number of components at a scale; 0 for one that is left out."""
+        """Return the number of components at a scale; 0 for one that is left out."""
         count = {"global": 1, "mid": self.group_of[-1] + 1, "layer": self.layers, "total": self.layers}[scale]
         return count if self.rank(scale) else 0
 
     def members(self, scale: str, unit: int) -> tuple[int, ...]:
-        """The layers that a component serves."""
+        """Return the layers that a component serves."""
         return tuple(layer for layer in range(self.layers) if self.unit(scale, layer) == unit)
 
     def parameters(self, in_features: int, out_features: int) -> int:
-        """Number of trainable parameters over all components (Eq. 7): (in + out)·Σ units·rank."""
+        """Return the number of trainable parameters over all components (Eq. 7): (in + out)·Σ units·rank."""
         return (in_features + out_features) * sum(self.units(scale) * self.rank(scale) for scale in SCALES)
 
 
 def lora_parameters(layers: int, rank: int, in_features: int, out_features: int) -> int:
-    """Number of trainable parameters of plain LoRA for one module type (Eq. 5): layers·rank·(in + out).
+    """Return the number of trainable parameters of plain LoRA for one module type (Eq. 5): layers·rank·(in + out).
 
     Example:
         >>> 2 * lora_parameters(layers=12, rank=8, in_features=768, out_features=768)  # RoBERTa-base, q and v
@@ -140,7 +148,7 @@ def lora_parameters(layers: int, rank: int, in_features: int, out_features: int)
 
 
 def check_ranks(ranks: Sequence[int]) -> None:
-    """Refuse ranks that make no pyramid.
+    """Raise an error for ranks that make no pyramid.
 
     Raises:
         ParameterError: unless they are three whole numbers of at least 0, one of them positive.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from os import PathLike
+from typing import Any, Literal, Self
 
 from peft import PeftConfig
 
+from msplora_core.adapter.model_card import describe_loading
 from msplora_core.adapter.registration import msplora_type
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES, check_ranks
@@ -17,12 +19,13 @@ INITIALISATIONS = (True, False, "gaussian", "orthogonal")
 
 @dataclass
 class MSPLoraConfig(PeftConfig):
-    """What MSPLoRA adapts and how; `peft.get_peft_model` takes it as it takes `peft.LoraConfig`.
+    """Configuration of MSPLoRA, for `peft.get_peft_model` in place of `peft.LoraConfig`.
 
     Args:
         ranks: ranks of (global, mid, layer); 0 leaves a scale out.
-        groups: into how many groups a stack's layers are divided by depth, or the boundaries: the first layer
-            of every group but the first, ascending. Only the mid scale uses it.
+        groups: number of groups into which a stack's layers are divided by depth, or the boundaries: the first
+            layer of every group but the first, ascending. By default 3, or as many as there are layers where
+            these are fewer. Only the mid scale uses it.
         lora_alpha: α, one for all scales or one per scale; the update is scaled by α/r at each scale.
         lora_dropout: probability with which an input of the adapter is dropped.
         target_modules: names or regular expression of the modules to adapt, or "all-linear"; PEFT's choice for
@@ -50,7 +53,7 @@ class MSPLoraConfig(PeftConfig):
             of its module; at the mid scale, by that of its module and group; at the layer scale, by its own.
 
     Raises:
-        ParameterError: for a value that cannot be.
+        ParameterError: for an invalid value.
 
     Example:
         >>> MSPLoraConfig(ranks=(8, 4, 2), groups=3, target_modules=["query", "value"]).ranks
@@ -61,7 +64,7 @@ class MSPLoraConfig(PeftConfig):
     """
 
     ranks: tuple[int, int, int] = (8, 4, 2)
-    groups: int | tuple[int, ...] = 3
+    groups: int | tuple[int, ...] | None = None
     lora_alpha: float | tuple[float, float, float] = 16
     lora_dropout: float = 0.0
     target_modules: list[str] | str | None = None
@@ -76,6 +79,15 @@ class MSPLoraConfig(PeftConfig):
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
     placement: dict[str, dict[str, Any]] | None = None
+
+    def __new__(cls, *_: Any, **fields: Any) -> Self:
+        if "r" in fields:  # of LoraConfig: the likeliest mistake of who comes from there
+            raise ParameterError(
+                "r",
+                expected="no r, but ranks=(global, mid, layer), for example ranks=(8, 4, 2)",
+                found=fields["r"],
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +106,10 @@ class MSPLoraConfig(PeftConfig):
             if isinstance(getattr(self, name), list | tuple):
                 setattr(self, name, set(getattr(self, name)))
         self._check_choices()
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+        super().save_pretrained(save_directory, **kwargs)
+        describe_loading(save_directory)
 
     def _check_choices(self) -> None:
         if not _is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:
@@ -139,8 +155,8 @@ def _checked_alpha(name: str, alpha: Any) -> float | tuple[float, float, float]:
     raise ParameterError(name, expected="a finite number, or three (global, mid, layer)", found=alpha)
 
 
-def _checked_groups(groups: Any) -> int | tuple[int, ...]:
-    if isinstance(groups, int) and not isinstance(groups, bool) and groups >= 1:
+def _checked_groups(groups: Any) -> int | tuple[int, ...] | None:
+    if groups is None or (isinstance(groups, int) and not isinstance(groups, bool) and groups >= 1):
         return groups
     if isinstance(groups, list | tuple) and all(isinstance(start, int) and start >= 1 for start in groups):
         return tuple(groups)

@@ -173,7 +173,7 @@ def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: 
         adapter_name: which adapter; the active ones by default.
 
     Raises:
-        ParameterError: for a scale that is none, or a model without MSPLoRA.
+        ParameterError: for an unknown scale or adapter, or a model without MSPLoRA.
     """
     scales = list(scales)
     unknown = [scale for scale in scales if scale not in SCALES]
@@ -182,8 +182,13 @@ def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: 
     layers = [module for module in model.modules() if isinstance(module, MSPLoraLayer)]
     if not layers:
         raise ParameterError("model", expected="a model with MSPLoRA", found=type(model).__name__)
+    known = {name for layer in layers for name in layer.scaling}
+    wanted = {name for layer in layers for name in layer.active_adapters} if adapter_name is None else {adapter_name}
+    if not wanted & known:
+        found = ", ".join(sorted(wanted)) or "none active"
+        raise ParameterError("adapter_name", expected=f"one of {', '.join(sorted(known))}", found=found)
     for layer in layers:
-        for name in [adapter_name] if adapter_name else layer.active_adapters:
+        for name in wanted:
             layer.set_trainable_scales(name, scales)
 
 

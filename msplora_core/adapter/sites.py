@@ -152,12 +152,12 @@ def _outside_layers(path: str, site: Site) -> Site:
     return replace(site, ranks=(0, 0, own))
 
 
-def _group_of(module: str, layers: list[int], stack: int, groups: int | tuple[int, ...]) -> dict[int, int]:
+def _group_of(module: str, layers: list[int], stack: int, groups: int | tuple[int, ...] | None) -> dict[int, int]:
     """The group of each layer: a number divides the layers that have the module, boundaries are those of the stack."""
     try:
-        if isinstance(groups, int):
-            return dict(zip(layers, layer_groups(len(layers), groups), strict=True))
-        return dict(enumerate(layer_groups(stack, groups)))
+        if isinstance(groups, tuple):
+            return dict(enumerate(layer_groups(stack, groups)))
+        return dict(zip(layers, layer_groups(len(layers), groups), strict=True))
     except ParameterError as error:
         raise ParameterError("groups", expected=f"{error.expected} with {module}", found=groups) from error
 

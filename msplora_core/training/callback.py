@@ -153,8 +153,7 @@ def _served(component: Component, layers: list[int], config: PeftConfig) -> list
         return [key.unit]
     if key.scale == "global":
         return layers
-    groups = config.groups
-    pyramid = Pyramid(max(layers) + 1, (1, 1, 1), groups if isinstance(groups, int) else tuple(groups))
+    pyramid = Pyramid(max(layers) + 1, (1, 1, 1), config.groups)
     return [layer for layer in pyramid.members("mid", key.unit) if layer in layers]
 
 

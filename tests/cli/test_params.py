@@ -27,10 +27,42 @@ def test_json_for_programs() -> None:
     assert sum(found["msplora"]["per_scale"].values()) == 11_010_048
 
 
+def test_matrices_that_are_not_square() -> None:
+    done = run(
+        "params", "--layers", "32", "--shape", "4096x4096", "--shape", "1024x4096", "--ranks", "64,32,16", "--json"
+    )
+    found = json.loads(done.stdout)
+    widths = 2 * 4096 + 1024 + 4096
+    assert found["shapes"] == [[4096, 4096], [1024, 4096]]
+    assert found["lora"]["parameters"] == widths * 64 * 32
+    assert found["msplora"]["per_scale"] == {"global": widths * 64, "mid": widths * 3 * 32, "layer": widths * 32 * 16}
+    assert found["msplora"]["parameters"] == sum(found["msplora"]["per_scale"].values())
+
+
+def test_equal_shapes_are_the_same_as_a_width() -> None:
+    by_width = run("params", "--layers", "12", "--hidden", "768", "--modules", "3", "--json")
+    by_shape = run("params", "--layers", "12", *["--shape", "768x768"] * 3, "--json")
+    assert by_width.stdout == by_shape.stdout
+
+
+def test_without_groups_few_layers_have_a_group_each() -> None:
+    found = json.loads(run("params", "--layers", "2", "--hidden", "8", "--json").stdout)
+    assert found["msplora"]["units"] == {"global": 1, "mid": 2, "layer": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--layers", "2", "--hidden", "8"], 1, "error: groups: expected 1 to 2, the number of layers, found 3"),
+        (
+            ["--layers", "2", "--hidden", "8", "--groups", "3"],
+            1,
+            "error: groups: expected 1 to 2, the number of layers, found 3",
+        ),
+        (["--layers", "6"], 2, "expected either --hidden or --shape"),
+        (["--layers", "6", "--hidden", "8", "--shape", "8x8"], 2, "expected either --hidden or --shape"),
+        (["--layers", "6", "--shape", "8"], 2, "--shape: expected OUTxIN, as in 1024x4096, found '8'"),
+        (["--layers", "6", "--shape", "0x8"], 2, "--shape: expected OUTxIN, as in 1024x4096, found '0x8'"),
+        (["--layers", "6", "--shape", "8x8", "--modules", "2"], 2, "--modules goes with --hidden"),
         (["--layers", "6", "--hidden", "8", "--ranks", "8,-4,2"], 1, "error: ranks: expected three whole numbers"),
         (["--layers", "6", "--hidden", "8", "--ranks", "8,4"], 1, "error: --ranks: expected three ranks"),
         (["--layers", "6", "--hidden", "8", "--ranks", "8,x,2"], 2, "expected whole numbers separated by commas"),

@@ -35,6 +35,12 @@ def test_even_groups_are_contiguous_and_differ_by_at_most_one(layers: int, group
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize(("layers", "groups"), [(1, 1), (2, 2), (3, 3), (12, 3)])
+def test_without_a_number_there_are_three_groups_or_as_many_as_layers(layers: int, groups: int) -> None:
+    assert layer_groups(layers) == layer_groups(layers, groups)
+    assert Pyramid(layers).units("mid") == groups
+
+
 @given(layers=st.integers(2, 40), data=st.data())
 def test_boundaries_are_the_first_layers_of_the_later_groups(layers: int, data: st.DataObject) -> None:
     starts = sorted(data.draw(st.sets(st.integers(1, layers - 1), max_size=5)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
 
 import pytest
 from peft import PeftConfig
@@ -21,6 +24,7 @@ from msplora_core.errors import MSPLoraError, ParameterError
         ({"ranks": 8}, "ranks: expected three whole numbers .*found 8"),
         ({"groups": 0}, "groups: expected a number of at least 1, or boundaries: first layers, found 0"),
         ({"groups": True}, "groups: expected a number"),
+        ({"r": 16}, r"r: expected no r, but ranks=\(global, mid, layer\), for example ranks=\(8, 4, 2\), found 16"),
         ({"groups": (0, 4)}, "groups: expected .*found \\(0, 4\\)"),
         ({"lora_alpha": "16"}, "lora_alpha: expected a finite number, or three .*found 16"),
         ({"lora_alpha": (16, 16)}, "lora_alpha: expected"),
@@ -34,7 +38,7 @@ from msplora_core.errors import MSPLoraError, ParameterError
         ({"target_modules": ".*query", "layers_to_transform": [1]}, "layers_to_transform: expected target_modules as"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_name(changes: dict, message: str) -> None:
+def test_an_invalid_value_is_refused_by_name(changes: dict, message: str) -> None:
     with pytest.raises(ParameterError, match=message) as caught:
         MSPLoraConfig(**changes)
     assert isinstance(caught.value, ValueError)
@@ -58,6 +62,19 @@ def test_it_comes_back_from_a_file_as_it_was(tmp_path) -> None:
     assert isinstance(loaded, MSPLoraConfig)
     assert loaded.to_dict() == config.to_dict()
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "MSPLORA"
+
+
+@pytest.mark.parametrize("groups", [None, 3, (4, 8)])
+def test_groups_come_back_from_a_file_with_or_without_a_number(groups: object, tmp_path) -> None:
+    config = MSPLoraConfig() if groups is None else MSPLoraConfig(groups=groups)
+    config.save_pretrained(tmp_path)
+    assert PeftConfig.from_pretrained(tmp_path).groups == groups
+
+
+def test_copies_and_replacements_work() -> None:
+    config = MSPLoraConfig(ranks=(4, 2, 1), target_modules=["query"])
+    assert copy.deepcopy(config) == config == pickle.loads(pickle.dumps(config))
+    assert dataclasses.replace(config, ranks=(2, 2, 2)).ranks == (2, 2, 2)
 
 
 def test_a_list_of_targets_becomes_a_set_as_in_lora() -> None:

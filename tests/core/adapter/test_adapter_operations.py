@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 from peft import (
     AutoPeftModelForSequenceClassification,
+    LoraConfig,
     PeftConfig,
     PeftModel,
     get_peft_model,
@@ -23,6 +26,7 @@ from peft import (
 from safetensors import safe_open
 from torch import nn
 from transformers import Trainer, TrainingArguments
+from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter import MSPLoraConfig, set_trainable_scales
 from msplora_core.adapter.factors import Factors
@@ -172,6 +176,36 @@ def test_adapter_state_dict_into_another_model_under_another_name(adapted: Calla
     set_peft_model_state_dict(other, get_peft_model_state_dict(model), adapter_name="second")
     other.set_adapter("second")
     assert torch.equal(output(other, tokens), output(model, tokens))
+
+
+def test_the_model_card_holds_the_code_that_loads_the_adapter(
+    adapted: Callable, base_model: Callable, tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    model = adapted()
+    base_model().save_pretrained(tmp_path / "base")
+    model.save_pretrained(tmp_path / "adapter")
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    code = card.partition("```python\n")[2].partition("```")[0]
+    before = "from transformers import AutoModelForSequenceClassification as Auto; import torch, sys\n"
+    before += "base_model, adapter_path = Auto.from_pretrained(sys.argv[1]), sys.argv[2]\n"
+    after = "torch.save(model.eval()(torch.load(sys.argv[3])).logits, sys.argv[4])"
+    torch.save(tokens, tmp_path / "tokens")
+    arguments = [str(tmp_path / name) for name in ("base", "adapter", "tokens", "logits")]
+    subprocess.run([sys.executable, "-c", before + code + after, *arguments], check=True)
+    assert torch.allclose(torch.load(tmp_path / "logits"), output(model, tokens), **CLOSE)
+
+
+def test_the_model_card_is_completed_once_and_edits_stay(two: Callable, tmp_path: Path) -> None:
+    model = two()
+    model.save_pretrained(tmp_path, selected_adapters=["second"])
+    card = tmp_path / "README.md"
+    assert card.read_text().count("import msplora_core.adapter") == 1
+    model.save_pretrained(tmp_path)
+    assert card.read_text().count("import msplora_core.adapter") == 1
+    card.write_text("# Ours\n")
+    model.save_pretrained(tmp_path)
+    assert "import msplora_core.adapter" not in card.read_text()
+    assert "# Ours" in card.read_text()
 
 
 # Several adapters
@@ -569,6 +603,16 @@ def test_one_input_without_a_batch(adapted: Callable) -> None:
     assert layer(torch.randn(0, 32)).shape == (0, 32)
 
 
+def test_layers_tell_their_sizes_as_those_of_lora_do() -> None:
+    base = nn.ModuleDict({"linear": nn.Linear(5, 7), "embedding": nn.Embedding(11, 3), "conv1d": Conv1D(4, 6)})
+    own = get_peft_model(copy.deepcopy(base), MSPLoraConfig(target_modules=list(base))).base_model.model
+    lora = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=list(base))).base_model.model
+    for name in base:
+        sizes = own[name].in_features, own[name].out_features
+        assert sizes == (lora[name].in_features, lora[name].out_features), name
+    assert (own["linear"].in_features, own["linear"].out_features) == (5, 7)
+
+
 def test_layer_and_model_status(two: Callable) -> None:
     model = two()
     status = model.get_model_status()
@@ -668,7 +712,14 @@ def test_the_trained_scales_stay_so_through_peft(two: Callable) -> None:
     assert trained_scales(model) == {"global", "mid", "layer"}
 
 
-def test_scales_that_are_none_are_refused(adapted: Callable, base_model: Callable) -> None:
+def test_an_unknown_adapter_is_refused_by_name(two: Callable) -> None:
+    with pytest.raises(ParameterError, match="adapter_name: expected one of default, second, found typo"):
+        set_trainable_scales(two(), ["mid"], "typo")
+    with pytest.raises(ParameterError, match="adapter_name: expected one of default, second, found typo"):
+        two().base_model.set_trainable_scales(["mid"], "typo")
+
+
+def test_unknown_scales_and_models_without_msplora_are_refused(adapted: Callable, base_model: Callable) -> None:
     with pytest.raises(ParameterError, match=r"scales: expected global, mid, layer, found \['total'\]"):
         set_trainable_scales(adapted(), ["total"])
     with pytest.raises(ParameterError, match="model: expected a model with MSPLoRA, found RobertaFor"):

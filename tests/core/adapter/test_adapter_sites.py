@@ -112,6 +112,13 @@ def test_equal_shapes_raise_no_warning() -> None:
         get_peft_model(Stack([8] * 3), MSPLoraConfig(target_modules=["up", "down"]))
 
 
+@pytest.mark.parametrize(("layers", "groups"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_without_a_number_there_are_three_groups_or_as_many_as_layers(layers: int, groups: int) -> None:
+    model = get_peft_model(Stack([8] * layers), MSPLoraConfig(target_modules=["up"]))
+    assert len(keys(model, "mid")) == groups
+    model(torch.randn(2, 8)).sum().backward()
+
+
 def test_fewer_layers_than_groups_is_refused_and_leaves_the_model_as_it_was() -> None:
     model = Stack([8, 8])
     with pytest.raises(ParameterError, match=r"groups: expected 1 to 2, the number of layers with up, found 3"):
