@@ -77,9 +77,13 @@ def train(
         ),
     ] = None,
     groups: Annotated[
-        str,
-        typer.Option(help="Groups of layers, or the boundaries between them: 4,8.", rich_help_panel=_ADAPTER),
-    ] = "3",
+        str | None,
+        typer.Option(
+            help="Groups of layers, or the boundaries between them: 4,8.",
+            show_default="3, or as many as there are layers",
+            rich_help_panel=_ADAPTER,
+        ),
+    ] = None,
     alpha: Annotated[
         str | None,
         typer.Option(
@@ -172,7 +176,7 @@ def train(
         "max_train_examples": max_train_examples,
         "model": model,
         "target_modules": tuple(target) if target else None,
-        "groups": groups_option(groups),
+        "groups": groups_option(groups) if groups else None,
         "rslora": rslora,
         "init": init,
         "bf16": bf16,

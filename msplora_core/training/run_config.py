@@ -28,7 +28,8 @@ class RunConfig:
         method: `msplora`, or `lora` for PEFT's own.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
         rank: of LoRA.
-        groups: of layers that share a mid component: how many, or the boundaries between them.
+        groups: of layers that share a mid component: how many, or the boundaries between them; 3 where not given,
+            or as many as there are layers.
         alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
         rslora: scale by alpha/√rank instead.
         rank_pattern: ranks of module types that have others than the rest: one for LoRA, three for MSPLoRA.
@@ -64,7 +65,7 @@ class RunConfig:
     method: str = "msplora"
     ranks: tuple[int, int, int] = (8, 4, 2)
     rank: int = 8
-    groups: int | tuple[int, ...] = 3
+    groups: int | tuple[int, ...] | None = None
     alpha: float | tuple[float, float, float] = 16
     rslora: bool = False
     rank_pattern: dict[str, int | tuple[int, int, int]] | None = None
