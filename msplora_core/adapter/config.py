@@ -87,7 +87,8 @@ class MSPLoraConfig(PeftConfig):
                 expected="no r, but ranks=(global, mid, layer), for example ranks=(8, 4, 2)",
                 found=fields["r"],
             )
-        return super().__new__(cls)
+        config: Self = super().__new__(cls)
+        return config
 
     def __post_init__(self) -> None:
         super().__post_init__()
