@@ -46,7 +46,7 @@ def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.flo
     Raises:
         ParameterError: if there is no singular value, or one is negative, infinite or no number.
     """
-    values = _numbers(sigma, name)
+    values = real_numbers(sigma, name)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise ParameterError(name, expected="shape (..., M), M at least 1", found=values.shape)
     if (values < 0).any() or np.isinf(values).any():
@@ -60,7 +60,12 @@ def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.flo
         return result
 
 
-def _numbers(sigma: ArrayLike, name: str) -> NDArray[np.float64]:
+def real_numbers(sigma: ArrayLike, name: str) -> NDArray[np.float64]:
+    """A copy as float64.
+
+    Raises:
+        ParameterError: naming the parameter, if it holds something else.
+    """
     try:
         values = np.asarray(sigma)
         if values.dtype.kind == "c":

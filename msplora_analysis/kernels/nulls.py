@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msplora_analysis.kernels.distribution import real_numbers
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate
@@ -86,7 +87,7 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
         >>> rotation_null(np.ones((24, 8)), np.ones((24, 8)), draws=100).shape
         (24, 100, 8)
     """
-    left, right = np.asarray(sigma_B, dtype=np.float64), np.asarray(sigma_A, dtype=np.float64)
+    left, right = real_numbers(sigma_B, "sigma_B"), real_numbers(sigma_A, "sigma_A")
     if left.ndim == 0 or left.shape[-1] == 0 or left.shape != right.shape:
         raise ParameterError("sigma_B, sigma_A", expected="equal shapes (..., r)", found=(left.shape, right.shape))
     for name, values in (("sigma_B", left), ("sigma_A", right)):
@@ -164,7 +165,7 @@ def null_place(observed: ArrayLike, null_values: ArrayLike) -> NDArray[np.float6
         >>> null_place([0.0, 0.2], [[0.1, 0.2], [0.1, 0.2]])
         array([0.  , 0.75])
     """
-    values, draws = np.asarray(observed, dtype=np.float64), np.asarray(null_values, dtype=np.float64)
+    values, draws = real_numbers(observed, "observed"), real_numbers(null_values, "null_values")
     if draws.ndim == 0 or draws.shape[-1] == 0 or draws.shape[:-1] != values.shape:
         expected = f"shape {(*values.shape, 'draws')}, one row for each observed value"
         raise ParameterError("null_values", expected=expected, found=draws.shape)
@@ -188,5 +189,5 @@ def _square(factor: NDArray[Any]) -> NDArray[np.float64]:
 
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
-        if count < 1:
-            raise ParameterError(name, expected="at least 1", found=count)
+        if not isinstance(count, (int, np.integer)) or count < 1:
+            raise ParameterError(name, expected="a whole number, at least 1", found=count)

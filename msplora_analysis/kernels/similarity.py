@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msplora_analysis.kernels.distribution import real_numbers
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.triangular import triangular_factor
@@ -87,7 +88,7 @@ def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] = 3) -> NDArray
         >>> sharing_shares(np.eye(6)).round(3)  # nothing shared
         array([0.167, 0.333, 0.5  ])
     """
-    values = np.asarray(inner, dtype=np.float64)
+    values = real_numbers(inner, "inner")
     if values.ndim < 2 or values.shape[-1] != values.shape[-2] or values.shape[-1] == 0:
         raise ParameterError("inner", expected="shape (..., L, L)", found=values.shape)
     layers = values.shape[-1]
@@ -149,7 +150,7 @@ def principal_angles(U: ArrayLike, V: ArrayLike) -> NDArray[np.float64]:
     """
     from scipy.linalg import subspace_angles
 
-    left, right = (np.asarray(values).astype(np.float64) for values in (U, V))
+    left, right = real_numbers(U, "U"), real_numbers(V, "V")
     if left.ndim != 2 or right.ndim != 2 or len(left) != len(right):
         raise ParameterError("U, V", expected="shapes (d, I) and (d, J)", found=(left.shape, right.shape))
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
@@ -217,7 +218,7 @@ def _rows(update: LowRankUpdate, side: str) -> NDArray[np.float64]:
 
 
 def _basis(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    basis = np.asarray(values).astype(np.float64)
+    basis = real_numbers(values, name)
     if basis.ndim < 2:
         raise ParameterError(name, expected="shape (..., d, columns)", found=basis.shape)
     apart = abs(basis.swapaxes(-1, -2) @ basis - np.eye(basis.shape[-1])).max(initial=0.0)

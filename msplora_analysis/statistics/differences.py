@@ -8,6 +8,7 @@ from math import isnan, nan
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msplora_analysis.kernels.distribution import real_numbers
 from msplora_analysis.statistics.outcome import Outcome
 from msplora_analysis.statistics.power import pairs_needed, tasks_needed
 from msplora_core.errors import ParameterError
@@ -47,7 +48,8 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
     """
     from scipy import stats
 
-    values, note = _defined(differences)
+    values, note = _checked(differences)
+    values = values[~np.isnan(values)]
     n = len(values)
     if n == 0:
         return Outcome("about these tasks", "sign-flip test", 0, "pairs of runs", nan, nan, note=note or "no pairs")
@@ -65,14 +67,14 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
             batch=1_000,
             random_state=np.random.default_rng(seed),
         ).pvalue
-    zeros = f"{n - moved} differences are zero" if moved < n else ""
+    zeros = f"differences of zero: {n - moved}" if moved < n else ""
     return Outcome(
         question="about these tasks",
         test=f"exact sign-flip test, {2**n:,} arrangements"
         if exact
         else f"sign-flip test, {DRAWS:,} random arrangements, seed {seed}",
         n=n,
-        of="pairs of runs",
+        of="pair of runs" if n == 1 else "pairs of runs",
         effect=effect,
         p=float(p),
         least_p=min(1.0, max(2.0 ** (1 - moved), 0.0 if exact else 2 / (DRAWS + 1))),
@@ -108,12 +110,11 @@ def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome
     """
     from scipy import stats
 
-    _, note = _defined(differences)
-    given = np.atleast_1d(np.asarray(differences, dtype=np.float64))
-    if len(tasks) != len(given):
-        raise ParameterError("tasks", expected=f"{len(given)}, one for each difference", found=len(tasks))
+    values, note = _checked(differences)
+    if len(tasks) != len(values):
+        raise ParameterError("tasks", expected=f"{len(values)}, one for each difference", found=len(tasks))
     groups: dict[Hashable, list[float]] = {}
-    for task, value in zip(tasks, given.tolist(), strict=True):
+    for task, value in zip(tasks, values.tolist(), strict=True):
         if not isnan(value):
             groups.setdefault(task, []).append(value)
     means = np.array([np.mean(group) for group in groups.values()])
@@ -149,9 +150,9 @@ def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome
     )
 
 
-def _defined(differences: ArrayLike) -> tuple[NDArray[np.float64], str]:
-    """The differences that are numbers, and how many are not."""
-    values = np.atleast_1d(np.asarray(differences, dtype=np.float64))
+def _checked(differences: ArrayLike) -> tuple[NDArray[np.float64], str]:
+    """The differences, and how many of them are undefined."""
+    values = real_numbers(differences, "differences")
     if values.ndim != 1:
         raise ParameterError("differences", expected="one row of numbers", found=values.shape)
     if np.isinf(values).any():
@@ -161,6 +162,5 @@ def _defined(differences: ArrayLike) -> tuple[NDArray[np.float64], str]:
             found="infinity",
             hint="a zero singular value makes a KL infinite; set floor",
         )
-    missing = np.isnan(values)
-    note = f"{missing.sum()} of {len(values)} differences are undefined and left out" if missing.any() else ""
-    return values[~missing], note
+    missing = int(np.isnan(values).sum())
+    return values, f"left out as undefined: {missing} of {len(values)} differences" if missing else ""

@@ -8,6 +8,7 @@ from math import factorial, nan, prod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from msplora_analysis.kernels.distribution import real_numbers
 from msplora_analysis.statistics.differences import DRAWS, TIE_DECIMALS
 from msplora_analysis.statistics.outcome import Outcome
 from msplora_core.errors import ParameterError
@@ -125,7 +126,7 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
 
 def _checked(matrix: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int_], str]:
     """The symmetric distances of the layers that have them, the depth of these, and how many have none."""
-    values = np.array(matrix, dtype=np.float64)
+    values = real_numbers(matrix, "matrix")
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ParameterError("matrix", expected="shape (L, L)", found=values.shape)
     np.fill_diagonal(values, 0.0)
@@ -140,5 +141,5 @@ def _checked(matrix: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int_], 
             found=float(kept[~(np.isfinite(kept) & (kept >= 0))][0]),
             hint="a zero singular value makes a KL infinite; set floor",
         )
-    note = f"{empty.sum()} of {len(values)} layers have no distance and are left out" if empty.any() else ""
+    note = f"left out without a distance: {empty.sum()} of {len(values)} layers" if empty.any() else ""
     return (kept + kept.T) / 2, depth, note

@@ -126,8 +126,10 @@ def test_an_undefined_value_has_no_place():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gaussian_null(0, 3, 2), "out: expected at least 1, found 0"),
-        (lambda: gaussian_null(4, 3, 2, draws=0), "draws: expected at least 1"),
+        (lambda: gaussian_null(0, 3, 2), "out: expected a whole number, at least 1, found 0"),
+        (lambda: gaussian_null(4, 3, 2.0), "rank: expected a whole number"),
+        (lambda: rotation_null(["a"], [1.0]), "sigma_B: expected real numbers"),
+        (lambda: gaussian_null(4, 3, 2, draws=0), "draws: expected a whole number, at least 1"),
         (lambda: rotation_null([1, 2], [1]), r"sigma_B, sigma_A: expected equal shapes"),
         (lambda: rotation_null(1.0, 1.0), r"sigma_B, sigma_A: expected equal shapes"),
         (lambda: rotation_null([1, -2], [1, 1]), "sigma_B: expected singular values: finite, at least 0, found -2.0"),

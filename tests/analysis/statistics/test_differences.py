@@ -51,7 +51,7 @@ def test_many_pairs_are_drawn_from_a_seed_that_is_named():
 def test_differences_of_zero_count_but_cannot_decide():
     outcome = sign_flip_test([0.0, 0.0, 1.0, 2.0, 3.0])
     assert (outcome.n, outcome.effect, outcome.p, outcome.least_p) == (5, 1.2, 0.25, 0.25)
-    assert "2 differences are zero" in str(outcome)
+    assert "differences of zero: 2" in str(outcome)
     nothing = sign_flip_test([0.0, 0.0])
     assert (nothing.effect, nothing.p, nothing.least_p, nothing.needed) == (0.0, 1.0, 1.0, None)
 
@@ -65,10 +65,10 @@ def test_ties_are_not_lost_to_rounding():
 def test_undefined_differences_are_left_out_and_counted():
     outcome = sign_flip_test([0.3, np.nan, 0.1, 0.2])
     assert (outcome.n, outcome.p) == (3, 0.25)
-    assert "1 of 4 differences are undefined and left out" in str(outcome)
+    assert "left out as undefined: 1 of 4 differences" in str(outcome)
     means = task_mean_test([0.3, np.nan, 0.1, 0.2], ["a", "b", "a", "c"])
     assert means.n == 2
-    assert "1 of 4 differences are undefined" in means.note
+    assert "undefined: 1 of 4 differences" in means.note
 
 
 @pytest.mark.parametrize("differences", [[], [np.nan]])
@@ -88,6 +88,8 @@ def test_one_pair_has_an_effect_and_p_one():
     ("differences", "message"),
     [
         ([0.1, np.inf], "differences: expected finite numbers, found infinity; a zero singular value"),
+        (0.1, r"differences: expected one row of numbers, found \(\)"),
+        (["a", "b"], "differences: expected real numbers in an array"),
         ([[0.1, 0.2]], r"differences: expected one row of numbers, found \(1, 2\)"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_layer_without_distances_is_left_out_and_the_others_keep_their_depth()
     effect, p = enumerated(matrix[np.ix_(kept, kept)], near)
     outcome = mantel_test(matrix)
     assert (outcome.n, outcome.effect, outcome.p) == (6, pytest.approx(effect), pytest.approx(p))
-    assert "1 of 7 layers have no distance and are left out" in str(outcome)
+    assert "left out without a distance: 1 of 7 layers" in str(outcome)
 
 
 @pytest.mark.parametrize("matrix", [np.zeros((1, 1)), np.zeros((2, 2)), np.full((6, 6), np.nan), np.zeros((0, 0))])
