@@ -27,6 +27,7 @@ ROWS = {
     "joined": "step:joined_product",
     "snapshots": "training:snapshots",
     "training": "training:tokens",
+    "jobs": "jobs:jobs",
 }
 
 

@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-_EPOCHS = 8
-_BATCH_SIZE = 8
-_LEARNING_RATE = 1e-3
+if TYPE_CHECKING:
+    from msplora_core.study import Study
+    from msplora_core.study.launcher import Event
+
+_STUDY = Path(__file__).with_name("demo.toml")
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the runs and their analysis.")] = Path("demo"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was cut off.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs at a time.", show_default="one a core, at most 4")
+    ] = None,
 ) -> None:
     """Train LoRA and MSPLoRA on three small generated tasks and draw the paper's figures.
 
     Nine runs of MiniLM-L6: LoRA (r=8), MSPLoRA (8/4/2) and MSPLoRA (8/8/8) on acceptability, paraphrase and
-    similarity of sentences from a small grammar. No network, no data; some minutes on two cores.
+    similarity of sentences from a small grammar. No network, no data; some minutes on two cores. The first task is
+    analysed while the others train. The same command goes on with a demo that was cut off.
 
     Example: msplora-analyze demo --out demo
     """
+    from msplora_cli.study import train_study
     from msplora_cli.svd import svd
-    from msplora_cli.train import train
+    from msplora_core.study import LocalLauncher, read_study
 
-    train(
-        task=["acceptability", "paraphrase", "similarity"],
-        method=["lora", "msplora"],
-        rank=[8],
-        ranks=["8,4,2", "8,8,8"],
-        epochs=_EPOCHS,
-        batch_size=_BATCH_SIZE,
-        learning_rate=_LEARNING_RATE,
-        out=out,
-        resume=resume,
-    )
+    study = read_study(_STUDY, out=out)
+    with TemporaryDirectory() as folder:
+        preview = _Preview(study, Path(folder))
+        train_study(study, LocalLauncher(jobs), preview.watch)
+        preview.wait()
     svd(str(out))
+
+
+class _Preview:
+    """Analyses the runs of the first task in a process beside the training, once they are finished."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.out = study.out / "analysis" / study.tasks[0]
+        self.folder = folder
+        self.missing = {config.path for config in study.runs({}) if config.task == study.tasks[0]}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, event: Event) -> None:
+        path = event.config.path
+        if event.kind != "finished" or path not in self.missing:
+            return
+        self.missing.remove(path)
+        (self.folder / path.name).symlink_to(path.resolve())
+        if not self.missing:
+            command = [sys.executable, "-m", "msplora_cli", "svd", str(self.folder), "--out", str(self.out)]
+            self.process = subprocess.Popen(command)
+
+    def wait(self) -> None:
+        if self.process is not None:
+            self.process.wait()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from msplora_core.study import Study
+    from msplora_core.study.launcher import Event, Launcher, Watch
 
 study = typer.Typer(help="Train the runs that a study file means, on this machine or elsewhere.", no_args_is_help=True)
 
@@ -30,6 +31,15 @@ def run(
             min=1, help="Runs at a time, each with its share of the cores.", show_default="one a core, at most 4"
         ),
     ] = None,
+    launcher: Annotated[
+        Literal["local", "slurm"], typer.Option(help="Where to train: here, or as a Slurm job array.")
+    ] = "local",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Option of sbatch: partition=gpu, time=2:00:00, gpus=1, mem=8G. May be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Train what is not finished yet; what was cut off goes on from its last finished epoch.
 
@@ -38,9 +48,13 @@ def run(
 
     Example: msplora-analyze study run study.toml --jobs 2
     """
-    from msplora_core.study import LocalLauncher
+    from msplora_core.study import LocalLauncher, SlurmLauncher
 
-    train_study(_read(file, out, data_dir), LocalLauncher(jobs))
+    options = dict(_option(text) for text in slurm or [])
+    if options and launcher == "local":
+        raise typer.BadParameter("expected with --launcher slurm only", param_hint="--slurm")
+    study = _read(file, out, data_dir)
+    train_study(study, SlurmLauncher(study.out / "logs", jobs, options) if launcher == "slurm" else LocalLauncher(jobs))
 
 
 @study.command()
@@ -92,12 +106,13 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
         messages().print("These runs choose the learning rates. Ask again when they are finished.")
 
 
-def train_study(study: Study, launcher: object) -> None:
+def train_study(study: Study, launcher: Launcher, watch: Watch = lambda event: None) -> None:
     """Train a study with its progress shown; exit with 1 if a run is not done.
 
     Args:
         study: what to train.
-        launcher: see `msplora_core.study.launcher`.
+        launcher: trains the runs.
+        watch: receives their events after they are shown.
     """
     from msplora_cli.console import messages
     from msplora_cli.study_progress import StudyProgress
@@ -106,7 +121,12 @@ def train_study(study: Study, launcher: object) -> None:
 
     tuning = bool(study.tune and chosen_rates(study).keys() != study.tuning_runs().keys())
     with StudyProgress(messages()) as progress:
-        left = run_study(study, launcher, progress.watch, progress.announce)  # type: ignore[arg-type]
+
+        def shown(event: Event) -> None:
+            progress.watch(event)
+            watch(event)
+
+        left = run_study(study, launcher, shown, progress.announce)
     if tuning:
         for method, rate in chosen_rates(study).items():
             messages().print(f"learning rate of {method}: {rate:g}, all scores in {study.record_path}", soft_wrap=True)
@@ -114,6 +134,13 @@ def train_study(study: Study, launcher: object) -> None:
         messages().print(f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}", soft_wrap=True)
     if left:
         raise typer.Exit(1)
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise typer.BadParameter(f"expected key=value, as in partition=gpu, found {text!r}", param_hint="--slurm")
+    return name, value
 
 
 def _read(file: Path, out: Path | None, data_dir: Path | None) -> Study:

@@ -60,6 +60,10 @@ def train(
         int | None,
         typer.Option(help="Train on a fixed random choice of so many.", show_default="all", rich_help_panel=_DATA),
     ] = None,
+    random_labels: Annotated[
+        bool,
+        typer.Option("--random-labels", help="Permute the labels once, as a control.", rich_help_panel=_DATA),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(help="Local folder or hub id.", show_default="all-MiniLM-L6-v2, packaged", rich_help_panel=_DATA),
@@ -174,6 +178,7 @@ def train(
         "out": out,
         "data_dir": data_dir,
         "max_train_examples": max_train_examples,
+        "random_labels": random_labels,
         "model": model,
         "target_modules": tuple(target) if target else None,
         "groups": groups_option(groups) if groups else None,

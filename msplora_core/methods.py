@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+RANDOM_LABELS = "random-labels"
+"""Ends the name of a method that was trained on permuted labels: such runs are never averaged with others."""
+
 
 def method_name(kind: str, ranks: Sequence[int] = ()) -> str:
     """Return a method's name with its rank, or with the lowest and the highest.
@@ -53,10 +56,10 @@ def configured_name(config: Mapping[str, Any]) -> str:
 
 
 def is_lora(method: str) -> bool:
-    """Whether a name is that of plain LoRA, at any rank.
+    """Whether a name is that of plain LoRA, at any rank, trained on true labels.
 
     Example:
-        >>> is_lora("lora-r8"), is_lora("msplora-8-4-2")
-        (True, False)
+        >>> is_lora("lora-r8"), is_lora("msplora-8-4-2"), is_lora("lora-r8-random-labels")
+        (True, False, False)
     """
-    return method == "lora" or method.startswith("lora-")
+    return method == "lora" or (method.startswith("lora-") and not method.endswith(RANDOM_LABELS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from msplora_core.errors import RunDirectoryError
 from msplora_core.runs import RunDirectory
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.tasks import TASKS
 
 State = Literal["done", "running", "failed", "to do"]
 
@@ -69,6 +71,13 @@ def look(config: RunConfig) -> Entry:
     if failure is not None:
         return Entry(config, "failed", epochs, error=failure.error)
     return Entry(config, "to do", epochs)
+
+
+def last_score(config: RunConfig) -> float | None:
+    """The dev metric of a run at its last epoch; None where it is not defined."""
+    name = f"eval_{TASKS[config.task].metric}"
+    scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
+    return scores[-1] if scores and scores[-1] is not None and math.isfinite(scores[-1]) else None
 
 
 def is_locked(path: Path) -> bool:

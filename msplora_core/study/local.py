@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from msplora_core.study.launcher import Event, Watch
-from msplora_core.study.ledger import Failure, log_path, note_failure
+from msplora_core.study.ledger import Failure, log_path, look, note_failure
 from msplora_core.study.worker import to_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class LocalLauncher:
 
 async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> None:
     jobs = min(jobs, len(configs))
-    queue = iter(configs)
+    queue = _open(configs)
     me = asyncio.current_task()
     assert me is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
@@ -79,6 +79,11 @@ async def _work(queue: Iterator[RunConfig], threads: int, watch: Watch) -> None:
             alive = await _follow(worker, config, watch)
             while alive and (following := next(queue, None)) is not None:
                 alive = await _follow(worker, following, watch)
+
+
+def _open(configs: Sequence[RunConfig]) -> Iterator[RunConfig]:
+    """The runs that are not done when their turn comes, nor trained by another launcher."""
+    return (config for config in configs if look(config).state not in ("done", "running"))
 
 
 @asynccontextmanager

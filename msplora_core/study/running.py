@@ -35,7 +35,7 @@ def run_study(
     """
     check_study(study)
     for configs in (open_tuning(study), None):
-        todo = _pending(study.runs(chosen_rates(study)) if configs is None else configs)
+        todo = _unfinished(study.runs(chosen_rates(study)) if configs is None else configs)
         announce(todo)
         launcher(todo, watch)
     return [entry for entry in ledger(study) if entry.state != "done"]
@@ -80,6 +80,5 @@ def ledger(study: Study) -> list[Entry]:
     return list((waiting | settled).values())
 
 
-def _pending(configs: list[RunConfig]) -> list[RunConfig]:
-    """Those that are neither done nor trained by another launcher."""
-    return [config for config in configs if look(config).state not in ("done", "running")]
+def _unfinished(configs: list[RunConfig]) -> list[RunConfig]:
+    return [config for config in configs if look(config).state != "done"]

@@ -101,12 +101,13 @@ class Study:
             for rate in self.tune.learning_rate:
                 out = self.out / TUNING / f"lr-{rate:g}"
                 configs = [
-                    replace(self.config(method, *pair), out=out, learning_rate=rate) for pair in self.tune_pairs()
+                    replace(self.config(method, *pair), out=out, learning_rate=rate, random_labels=False)
+                    for pair in self.tune_pairs()
                 ]
                 found.setdefault(tuned_name(configs[0]), {})[rate] = configs
         return found
 
 
 def tuned_name(config: RunConfig) -> str:
-    """The name under which a run's learning rate is chosen."""
-    return config.method_name
+    """The name under which a run's learning rate is chosen: a control with random labels takes that of its method."""
+    return replace(config, random_labels=False).method_name

@@ -9,12 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from msplora_core.errors import StudyFileError
-from msplora_core.runs import RunDirectory
 from msplora_core.storage.atomic import write_atomically
-from msplora_core.study.ledger import failure_of, look
+from msplora_core.study.ledger import failure_of, last_score, look
 from msplora_core.study.study import Study
 from msplora_core.training.run_config import RunConfig
-from msplora_core.training.tasks import TASKS
 
 FORMAT = "msplora-study"
 VERSION = 1
@@ -69,19 +67,12 @@ def chosen_rates(study: Study) -> dict[str, float]:
     return rates
 
 
-def final_score(config: RunConfig) -> float | None:
-    """The dev metric of a finished run at its last epoch; None where it is not defined."""
-    name = f"eval_{TASKS[config.task].metric}"
-    scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
-    return scores[-1] if scores and scores[-1] is not None and math.isfinite(scores[-1]) else None
-
-
 def _candidate(rate: float, configs: list[RunConfig]) -> Candidate | None:
     """A candidate's scores; None while a run of it is to be trained."""
     scores: dict[str, float | None] = {}
     for config in configs:
         if look(config).state == "done":
-            scores[config.name] = final_score(config)
+            scores[config.name] = last_score(config)
         elif (failure := failure_of(config)) is not None and failure.diverged:
             scores[config.name] = None
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,9 @@ def train_run(
     set_seed(config.seed)
     with quiet_transformers():
         base, tokenizer = load_base(config)
-        encoded = EncodedExamples(train.subset(config.max_train_examples), tokenizer, config.max_length)
+        examples = train.subset(config.max_train_examples)
+        examples = examples.with_permuted_labels() if config.random_labels else examples
+        encoded = EncodedExamples(examples, tokenizer, config.max_length)
         encoded_dev = EncodedExamples(dev, tokenizer, config.max_length).by_length()
         model = attach_adapter(config, base)
         arguments = _arguments(config, run, len(encoded))
@@ -152,8 +155,9 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
     record = run.read_record()
     found = {"model": record.model, **record.hyperparameters}
     wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
+    defaults = {field.name: field.default for field in fields(config)}  # of what older records do not have
     for name, value in json.loads(json.dumps(wanted)).items():
-        if found.get(name) != value:
+        if found.get(name, defaults.get(name)) != value:
             there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
             raise ParameterError(name, expected=there, found=value)
     return "finished" if record.finished else "unfinished"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import ParameterError
-from msplora_core.methods import method_name, pyramid_name
+from msplora_core.methods import RANDOM_LABELS, method_name, pyramid_name
 from msplora_core.pyramid import SCALES, check_ranks
 from msplora_core.training.tasks import task_named
 
@@ -47,6 +47,8 @@ class RunConfig:
         weight_decay: of AdamW.
         max_length: tokens of an example; longer ones are cut.
         max_train_examples: a fixed random choice of so many; all where not given.
+        random_labels: train on labels that are permuted once, always in the same way: a control for what training
+            alone does to spectra. The method's name says so.
         bf16: autocast to bfloat16.
         schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
             that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
@@ -83,6 +85,7 @@ class RunConfig:
     weight_decay: float = 0.1
     max_length: int = 256
     max_train_examples: int | None = None
+    random_labels: bool = False
     bf16: bool = False
     schedule: tuple[tuple[str, ...], ...] | None = None
 
@@ -132,8 +135,9 @@ class RunConfig:
 
     @property
     def method_name(self) -> str:
-        """The method with its ranks, as a word: `lora-r8`, `msplora-8-4-2`."""
-        return method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
+        """The method with its ranks, as a word: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
+        name = method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
+        return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
     @property
     def name(self) -> str:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import msplora_cli.demo
-import msplora_core.training.data.grammar
 from msplora_cli.app import main
 from msplora_core.runs import RunDirectory
 
@@ -17,8 +16,9 @@ from msplora_core.runs import RunDirectory
 def test_nine_runs_and_both_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(msplora_cli.demo, "_EPOCHS", 2)
-    monkeypatch.setattr(msplora_core.training.data.grammar, "SIZES", {"train": 16, "dev": 8})
+    small = tmp_path / "small.toml"
+    small.write_text(msplora_cli.demo._STUDY.read_text().replace("epochs = 8", "epochs = 2\nmax_train_examples = 16"))
+    monkeypatch.setattr(msplora_cli.demo, "_STUDY", small)
     monkeypatch.setattr(sys, "argv", ["msplora-analyze", "demo", "--out", str(tmp_path / "demo")])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -35,6 +35,7 @@ def test_nine_runs_and_both_figures(
     assert "[9/9]" in err
     analysis = tmp_path / "demo" / "analysis"
     assert (analysis / "summary.json").is_file()
+    assert list((analysis / "acceptability").glob("fig3-*.png"))
     assert list(analysis.glob("*.png"))
     assert not pd.read_csv(next(analysis.glob("*.csv"))).empty
     assert "msplora-8-4-2" in out

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _SUBSET_SEED = 0  # of its own, so that runs with different seeds train on the same examples
+_LABEL_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class Examples:
         import numpy as np
 
         return self.select(np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(self))[:count]))
+
+    def with_permuted_labels(self) -> Examples:
+        """The same texts with the same labels in another order, which is always the same.
+
+        Example:
+            >>> Examples([(letter,) for letter in "abcde"], [0, 1, 2, 3, 4]).with_permuted_labels().labels
+            [4, 0, 1, 2, 3]
+        """
+        import numpy as np
+
+        order = np.random.default_rng(_LABEL_SEED).permutation(len(self))
+        return Examples(self.texts, [self.labels[i] for i in order.tolist()])
 
 
 class TaskData(NamedTuple):

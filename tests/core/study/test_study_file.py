@@ -72,6 +72,14 @@ def test_methods_wait_for_their_learning_rate(study) -> None:
     ]
 
 
+def test_a_control_with_random_labels_is_a_method_of_its_own_at_the_same_learning_rate(study) -> None:
+    read = study(GOOD.replace("rank = [2, 8]", "rank = 2\nrandom_labels = [false, true]"))
+    assert list(read.tuning_runs()) == ["lora-r2", "msplora-8-4-2", "msplora-8-8-8"]
+    assert not any(run.random_labels for runs in read.tuning_runs()["lora-r2"].values() for run in runs)
+    names = [(run.name, run.learning_rate) for run in read.runs({"lora-r2": 2e-3})[:2]]
+    assert names == [("sst2-lora-r2-seed0", 2e-3), ("sst2-lora-r2-random-labels-seed0", 2e-3)]
+
+
 def test_places_given_win(study, tmp_path: Path) -> None:
     study(GOOD)
     read = read_study(tmp_path / "study.toml", out=Path("there"), data_dir=Path("data"))
