@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from msplora_core.errors import ParameterError
 
@@ -147,16 +148,18 @@ def lora_parameters(layers: int, rank: int, in_features: int, out_features: int)
     return layers * rank * (in_features + out_features)
 
 
-def check_ranks(ranks: Sequence[int]) -> None:
-    """Raise an error for ranks that make no pyramid.
+def check_ranks(ranks: Any, name: str = "ranks") -> tuple[int, int, int]:
+    """Return ranks as a tuple, if they make a pyramid.
 
     Raises:
         ParameterError: unless they are three whole numbers of at least 0, one of them positive.
     """
-    whole = all(isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0 for rank in ranks)
-    if len(ranks) != len(SCALES) or not whole or not any(ranks):
+    three = isinstance(ranks, list | tuple) and len(ranks) == len(SCALES)
+    if not three or not any(ranks) or not all(type(rank) is int and rank >= 0 for rank in ranks):
         raise ParameterError(
-            "ranks",
+            name,
             expected="three whole numbers (global, mid, layer), each at least 0 and one of them positive",
-            found=tuple(ranks),
+            found=ranks,
         )
+    wide, mid, own = ranks
+    return wide, mid, own

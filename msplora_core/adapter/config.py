@@ -93,11 +93,11 @@ class MSPLoraConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = msplora_type()
-        self.ranks = _checked_ranks("ranks", self.ranks)
+        self.ranks = check_ranks(self.ranks)
         self.lora_alpha = _checked_alpha("lora_alpha", self.lora_alpha)
         self.groups = _checked_groups(self.groups)
         self.rank_pattern = {
-            pattern: _checked_ranks(f"rank_pattern[{pattern!r}]", ranks) for pattern, ranks in self.rank_pattern.items()
+            pattern: check_ranks(ranks, f"rank_pattern[{pattern!r}]") for pattern, ranks in self.rank_pattern.items()
         }
         self.alpha_pattern = {
             pattern: _checked_alpha(f"alpha_pattern[{pattern!r}]", alpha)
@@ -134,18 +134,6 @@ class MSPLoraConfig(PeftConfig):
                 found=f"target_modules={self.target_modules!r}",
                 hint="put the layers into the regular expression",
             )
-
-
-def _checked_ranks(name: str, ranks: Any) -> tuple[int, int, int]:
-    try:
-        check_ranks(ranks)
-    except (ParameterError, TypeError) as error:
-        raise ParameterError(
-            name,
-            expected="three whole numbers (global, mid, layer), each at least 0 and one of them positive",
-            found=ranks,
-        ) from error
-    return tuple(ranks)
 
 
 def _checked_alpha(name: str, alpha: Any) -> float | tuple[float, float, float]:

@@ -13,6 +13,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from msplora_core.adapter.combining import Ranks, check_request, combined_config, combined_ranks, fill, parts_of
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.factors import Factors
 from msplora_core.adapter.layer import Embedding, Linear, MSPLoraLayer
@@ -120,6 +121,53 @@ class MSPLoraModel(BaseTuner):
         """See `set_trainable_scales`."""
         set_trainable_scales(self.model, scales, adapter_name)
 
+    def add_weighted_adapter(
+        self,
+        adapters: list[str],
+        weights: list[float],
+        adapter_name: str,
+        combination_type: str = "svd",
+        svd_rank: Ranks | None = None,
+        **unsupported: Any,
+    ) -> None:
+        """Add an adapter that is a weighted sum of others, scale by scale, so that it keeps sharing components.
+
+        Like any further adapter, it is neither active nor trainable until `set_adapter` makes it so.
+
+        Args:
+            adapters: names of adapters whose layers share in the same way.
+            weights: one for each, positive or negative.
+            adapter_name: name of the new adapter.
+            combination_type: "cat": exact, the ranks of each scale add up. "svd": each component is the best
+                approximation of its weighted sum, at `svd_rank`. "linear": factors are added up, a rough
+                approximation; equal ranks only.
+            svd_rank: ranks of (global, mid, layer) for "svd"; the highest of each scale by default.
+            unsupported: options of LoRA's other combination types, refused by name.
+
+        Raises:
+            ParameterError: for an adapter, weight, name or combination that does not fit.
+        """
+        check_request(self.peft_config, adapters, weights)
+        if adapter_name in self.peft_config:
+            raise ParameterError("adapter_name", expected="a new name", found=adapter_name)
+        layers = [module for module in self.model.modules() if isinstance(module, MSPLoraLayer)]
+        ranks = combined_ranks(combination_type, [_highest_ranks(layers, name) for name in adapters], svd_rank)
+        if unsupported:
+            raise ParameterError(
+                next(iter(unsupported)), expected=f"no such option for {combination_type}", found=unsupported
+            )
+        config = combined_config([self.peft_config[name] for name in adapters], ranks)
+        self._given_paths = None
+        sites = self._plan(config)
+        parts = parts_of(self.model, sites, adapters, weights)
+        self.peft_config[adapter_name] = config
+        self.inject_adapter(self.model, adapter_name)
+        for path, site in sites.items():
+            for scale in site.rank:
+                found = parts.pop((scale, site.module, site.unit(scale)), None)
+                if found is not None:
+                    fill(self.model.get_submodule(path).components(scale)[adapter_name], combination_type, found)
+
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> nn.Module:
         model: nn.Module = super()._unload_and_optionally_merge(*args, **kwargs)
         save_shared_as_usual(model)
@@ -190,6 +238,13 @@ def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: 
     for layer in layers:
         for name in wanted:
             layer.set_trainable_scales(name, scales)
+
+
+def _highest_ranks(layers: Iterable[MSPLoraLayer], adapter_name: str) -> Ranks:
+    """The highest rank of each scale among an adapter's layers."""
+    ranks = [layer.site[adapter_name].ranks for layer in layers if adapter_name in layer.site]
+    wide, mid, own = (max(scale) for scale in zip(*ranks, strict=True))
+    return wide, mid, own
 
 
 def _pass_adapter_names(module: nn.Module, args: Any, kwargs: Any, adapter_names: list[str]) -> tuple[Any, Any]:
