@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.components import ComponentKey, component_spectra
-from msplora_core.errors import MSPLoraError, RunDirectoryError
+from msplora_core.errors import FileError, MSPLoraError, RunDirectoryError
 from msplora_core.formats import Adapter, AdapterRun, local_path, read_adapter, recognise_run
 from msplora_core.formats.checkpoints import within
 from msplora_core.placement import stack_name
@@ -186,7 +186,7 @@ def _run_source(path: Path) -> Source:
         )
 
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
-        failed: list[RunDirectoryError] = []
+        failed: list[FileError] = []
         for snapshot in run.snapshots(failed):
             yield Moment(snapshot.epoch, snapshot.step, snapshot.spectra)
         errors.extend(failed)

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 from msplora_core.formats.other.model_folder import is_model_folder
 from msplora_core.formats.recognising import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 from msplora_core.runs import RunDirectory
+from msplora_core.runs.snapshot import LAST_EPOCH
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import read_json_object
 from msplora_core.storage.torch_file import TORCH_SUFFIXES
-
-LAST_EPOCH = 100_000
-"""A later one is no epoch, and pictures have a column for each."""
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
 _NO_ADAPTER = re.compile(
@@ -186,6 +184,6 @@ def _epoch(folder: Path) -> float | None:
         return None
     try:
         epoch = read_json_object(inside(folder, state.name)).get("epoch")
-    except AdapterFileError:  # damaged: its step is known from its name
+    except FileError:  # damaged: its step is known from its name
         return None
     return float(epoch) if isinstance(epoch, int | float) and 0 <= epoch <= LAST_EPOCH else None

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import FileError
 from msplora_core.runs.record import RunRecord
-from msplora_core.runs.snapshot import Snapshot, read_snapshot, write_snapshot
+from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP, Snapshot, read_snapshot, write_snapshot
+from msplora_core.storage.folder import inside
+from msplora_core.storage.json_file import TornLineError, read_json_lines
+from msplora_core.storage.tensors import LONGEST_NAME
 
 
 TUNING = "tuning"
@@ -97,7 +100,7 @@ class RunDirectory:
         """Return the snapshot files in the order of training."""
         return sorted((self.path / "snapshots").glob("epoch-*.safetensors"), key=_epoch_and_step)
 
-    def snapshots(self, errors: list[RunDirectoryError] | None = None) -> Iterator[Snapshot]:
+    def snapshots(self, errors: list[FileError] | None = None) -> Iterator[Snapshot]:
         """Return the snapshots in the order of training, one in memory at a time.
 
         Args:
@@ -107,7 +110,7 @@ class RunDirectory:
         for path in self.snapshot_paths():
             try:
                 yield read_snapshot(path)
-            except RunDirectoryError as error:
+            except FileError as error:
                 if errors is None:
                     raise
                 errors.append(error)
@@ -120,21 +123,30 @@ class RunDirectory:
             file.flush()
             os.fsync(file.fileno())
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The events of metrics.jsonl in order; a last line that a kill cut short is left out."""
-        if not self.metrics_path.is_file():
+    def read_metrics(self, errors: list[FileError] | None = None) -> list[dict[str, Any]]:
+        """Return the events of metrics.jsonl in order; none if there is no such file.
+
+        Args:
+            errors: where given, receives the error of each line that is no event, and of a last line that a
+                kill cut short; the other lines are returned. Otherwise the first such error is raised, and a
+                last line that was cut short is left out.
+
+        Raises:
+            FileError: if the file is too large, no plain file, or leads out of the run directory.
+        """
+        if not self.metrics_path.exists() and not self.metrics_path.is_symlink():
             return []
-        events = []
-        lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
+        path, found, events = inside(self.path, self.metrics_path.name), list[FileError](), []
+        for place, event in read_json_lines(path, found):
             try:
-                events.append(json.loads(line))
-            except ValueError as error:
-                if number == len(lines):
-                    break
-                raise RunDirectoryError(
-                    self.metrics_path, key=f"line {number}", expected="a JSON object", found=line
-                ) from error
+                _check_event(path, place, event)
+                events.append(event)
+            except FileError as error:
+                found.append(error)
+        if errors is not None:
+            errors += found
+        elif damaged := [error for error in found if not isinstance(error, TornLineError)]:
+            raise damaged[0]
         return events
 
 
@@ -146,3 +158,16 @@ def _epoch_and_step(path: Path) -> list[int]:
 def holds_tuning(folder: Path) -> bool:
     """Whether a folder holds the runs that chose a study's learning rates, which are no part of the study itself."""
     return folder.name == TUNING and any(folder.glob("lr-*"))
+
+
+def _check_event(path: Path, place: str, event: Mapping[str, Any]) -> None:
+    """Refuse an event whose names would not print, or whose epoch or step is none."""
+    for name in event:
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            found = repr(name)[:80]
+            raise FileError(path, key=place, expected=f"printable names of at most {LONGEST_NAME} characters", found=found)
+    for name, expected, last in (("epoch", "a number", LAST_EPOCH), ("step", "a whole number", LAST_STEP)):
+        value = event.get(name, 0)
+        kinds = (int, float) if name == "epoch" else (int,)
+        if type(value) not in kinds or not 0 <= value <= last:
+            raise FileError(path, key=f"{place}: {name}", expected=f"{expected} from 0 to {last}", found=value)

@@ -35,6 +35,11 @@ VERSION = 2
 
 _Arrays = Mapping[str, NDArray[np.float64]]
 
+LAST_EPOCH = 100_000
+"""A later one is refused: pictures have a column for each."""
+LAST_STEP = 2**53
+"""The largest whole number that JSON readers agree on."""
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:

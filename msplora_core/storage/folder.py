@@ -1,39 +1,43 @@
-"""Folders from strangers: a name in one may lead to a file in it, and nowhere else."""
+"""Files in untrusted folders: each must lie in its folder, be a plain file and have a sensible size."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file in a folder, if it lies there also when links are followed.
+    """Return the path of a file in a folder, if it lies there also when links are followed.
 
-    The hub's cache is the exception that it needs: its snapshots are links into the `blobs` beside them.
+    The hub's cache is an exception: its snapshots are links into the `blobs` beside them.
 
     Args:
         folder: what the user named; may itself be a link.
         name: of the file, relative to the folder.
 
     Raises:
-        AdapterFileError: if it leads out of the folder.
+        FileError: if it leads out of the folder.
     """
     path = folder / name
-    root, target = folder.resolve(), path.resolve()
+    try:
+        root, target = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise FileError(path, expected=f"a file in {folder}", found=str(error)) from error
     cache = root.parent.parent
     if root.parent.name == "snapshots" and (cache / "blobs").is_dir() and target.is_relative_to(cache / "blobs"):
         return path
     if not target.is_relative_to(root):
-        raise AdapterFileError(path, expected=f"a file in {folder}", found="a way out of it", hint="copy it in")
+        raise FileError(path, expected=f"a file in {folder}", found="a way out of it", hint="copy it in")
     return path
 
 
 def first_present(folder: Path, *names: str) -> Path | None:
-    """The first of the named files that a folder has; None where it has none.
+    """Return the first of the named files that a folder has; None if it has none.
 
     Raises:
-        AdapterFileError: if that file leads out of the folder.
+        FileError: if that file leads out of the folder.
     """
     for name in names:
         if (folder / name).is_file() or (folder / name).is_symlink():
@@ -42,10 +46,33 @@ def first_present(folder: Path, *names: str) -> Path | None:
 
 
 def check_file(path: Path, expected: str) -> None:
-    """Refuse what is no plain file: a folder, or a pipe that would be waited for without end.
+    """Refuse what is no plain file: a folder, or a FIFO, which would block.
 
     Raises:
-        AdapterFileError: unless it is a file.
+        FileError: unless it is a file.
     """
     if not path.is_file():
-        raise AdapterFileError(path, expected=expected, found="no file" if path.exists() else "nothing there")
+        raise FileError(path, expected=expected, found="no file" if path.exists() else "nothing there")
+
+
+def read_file(path: Path, expected: str, largest: int) -> bytes:
+    """Return the content of a plain file of limited size.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the error.
+        largest: bytes that it may have.
+
+    Raises:
+        FileError: if it is no plain file, too large, or cannot be read.
+    """
+    check_file(path, expected)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size) if size <= largest else b""
+    except OSError as error:
+        raise FileError(path, expected=expected, found=error.strerror or str(error)) from error
+    if size > largest:
+        raise FileError(path, expected=f"at most {largest} bytes", found=size)
+    return content

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 from msplora_core.storage.folder import check_file
 from msplora_core.storage.json_file import RepeatedName, unique_names
 from msplora_core.storage.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
@@ -42,7 +42,7 @@ def read_safetensors(path: Path) -> TensorFile:
     """The tensors of a safetensors file; only its header is read.
 
     Raises:
-        AdapterFileError: if the header is cut short, no JSON, or lies about sizes; if tensors overlap, leave
+        FileError: if the header is cut short, no JSON, or lies about sizes; if tensors overlap, leave
             holes, reach beyond the file or bear one name.
     """
     check_file(path, "a safetensors file")
@@ -51,7 +51,7 @@ def read_safetensors(path: Path) -> TensorFile:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
-                raise AdapterFileError(
+                raise FileError(
                     path,
                     key="header",
                     expected=f"a safetensors file, whose header fits its {size} bytes and has at most {LARGEST_HEADER}",
@@ -59,13 +59,13 @@ def read_safetensors(path: Path) -> TensorFile:
                 )
             text = file.read(length)
     except OSError as error:
-        raise AdapterFileError(path, expected="a safetensors file", found=error.strerror or str(error)) from error
+        raise FileError(path, expected="a safetensors file", found=error.strerror or str(error)) from error
     try:
         # The files of a study often have one header; a long one is not kept.
         check = _checked if length < 2**18 else _checked.__wrapped__
         spans, metadata = check(text, size - 8 - length)
     except _HeaderError as error:
-        raise AdapterFileError(path, key=error.key, expected=error.expected, found=error.found) from error
+        raise FileError(path, key=error.key, expected=error.expected, found=error.found) from error
     tensors, opened = {}, next(_OPENINGS)
     for name, (code, shape, start, _) in spans.items():
         load = partial(_load, path, opened, name, code, shape, 8 + length + start)
@@ -152,10 +152,10 @@ def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...],
         else:
             data, start = _bytes(path, offset, size), 0
     except OSError as error:
-        raise AdapterFileError(path, key=name, expected="its data", found=str(error)) from error
+        raise FileError(path, key=name, expected="its data", found=str(error)) from error
     if len(data) - start < size:
         found = f"{max(0, len(data) - start)}: the file was changed"
-        raise AdapterFileError(path, key=name, expected=f"{size} bytes", found=found)
+        raise FileError(path, key=name, expected=f"{size} bytes", found=found)
     values = np.frombuffer(data, stored, math.prod(shape), start)
     if code == "BF16":  # the upper half of a float32
         values = (values.astype("<u4") << 16).view("<f4")

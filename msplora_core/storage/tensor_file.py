@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 from msplora_core.storage.folder import check_file
 from msplora_core.storage.safetensors_file import read_safetensors
 from msplora_core.storage.tensors import TensorFile
@@ -15,14 +15,14 @@ def read_tensor_file(path: Path) -> TensorFile:
     """Open a file of tensors by what its first bytes say it is; no values are read.
 
     Raises:
-        AdapterFileError: if it is missing, damaged, or of no known kind.
+        FileError: if it is missing, damaged, or of no known kind.
     """
     check_file(path, "a file of weights")
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise AdapterFileError(path, expected="a file of weights", found=error.strerror or str(error)) from error
+        raise FileError(path, expected="a file of weights", found=error.strerror or str(error)) from error
     if is_torch_file(path, start):
         return read_torch_file(path)
     return read_safetensors(path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 
 LONGEST_NAME = 500
 MOST_DIMENSIONS = 8
@@ -39,7 +39,7 @@ class Tensor:
         """Its values; half precision that numpy lacks as float32.
 
         Raises:
-            AdapterFileError: if the tensor is empty, no floating-point numbers, or holds NaN or infinity.
+            FileError: if the tensor is empty, no floating-point numbers, or holds NaN or infinity.
         """
         if not math.prod(self.shape):
             raise self.error("a tensor with values", f"an empty one of shape {list(self.shape)}")
@@ -57,7 +57,7 @@ class Tensor:
         """The value of a tensor that holds one number, of any type.
 
         Raises:
-            AdapterFileError: if it holds more, or what is not finite.
+            FileError: if it holds more, or what is not finite.
         """
         if math.prod(self.shape) != 1:
             raise self.error("one number", f"a tensor of shape {list(self.shape)}")
@@ -66,9 +66,9 @@ class Tensor:
             raise self.error("a finite number", value)
         return value
 
-    def error(self, expected: str, found: object, hint: str = "") -> AdapterFileError:
+    def error(self, expected: str, found: object, hint: str = "") -> FileError:
         """What is wrong with this tensor, as an error that names file and key."""
-        return AdapterFileError(self.path, key=self.name, expected=expected, found=found, hint=hint)
+        return FileError(self.path, key=self.name, expected=expected, found=found, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ def check_name(path: Path, name: object) -> str:
     """A tensor's name, if it can be one.
 
     Raises:
-        AdapterFileError: unless it is a printable text of at most `LONGEST_NAME` characters.
+        FileError: unless it is a printable text of at most `LONGEST_NAME` characters.
     """
     if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
-        raise AdapterFileError(
+        raise FileError(
             path, expected=f"tensor names of 1 to {LONGEST_NAME} printable characters", found=repr(name)[:80]
         )
     return name

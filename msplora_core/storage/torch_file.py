@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import AdapterFileError, MissingDependencyError
+from msplora_core.errors import FileError, MissingDependencyError
 from msplora_core.storage.tensors import Tensor, TensorFile, check_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read_torch_file(path: Path) -> TensorFile:
     """The tensors of a file that torch.save wrote. Their values stay on the disk until read.
 
     Raises:
-        AdapterFileError: if it is damaged, of the format before torch 1.6, no flat mapping of tensors, or its
+        FileError: if it is damaged, of the format before torch 1.6, no flat mapping of tensors, or its
             pickle names anything but tensors and containers.
         MissingDependencyError: if torch is not installed.
     """
@@ -58,18 +58,18 @@ def read_torch_file(path: Path) -> TensorFile:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the loader raises whatever the damaged bytes lead to
-        raise AdapterFileError(path, expected="tensors that torch.save wrote", found=str(error)) from error
+        raise FileError(path, expected="tensors that torch.save wrote", found=str(error)) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise AdapterFileError(path, expected="tensors by name", found=type(content).__name__)
+        raise FileError(path, expected="tensors by name", found=type(content).__name__)
     size = path.stat().st_size
     tensors = {}
     for name, value in content.items():
         if isinstance(value, torch.Tensor):
             tensors[check_name(path, name)] = _tensor(path, name, value, size)
     if not tensors:
-        raise AdapterFileError(path, expected="tensors by name", found="none")
+        raise FileError(path, expected="tensors by name", found="none")
     return TensorFile(path, tensors)
 
 
@@ -81,7 +81,7 @@ def _check_archive(path: Path) -> None:
             size = path.stat().st_size
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or not entry.compress_size == entry.file_size <= size:
-                    raise AdapterFileError(
+                    raise FileError(
                         path,
                         key=entry.filename,
                         expected="an uncompressed entry within the file, as torch.save writes",
@@ -90,12 +90,12 @@ def _check_archive(path: Path) -> None:
             pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
                 found = f"{len(pickles)}" if len(pickles) != 1 else f"one of {pickles[0].file_size}"
-                raise AdapterFileError(
+                raise FileError(
                     path, key="data.pkl", expected=f"one pickle of at most {LARGEST_PICKLE} bytes", found=found
                 )
             content = archive.read(pickles[0])
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise AdapterFileError(
+        raise FileError(
             path,
             expected="a zip archive, as torch.save writes since torch 1.6",
             found=str(error),
@@ -104,10 +104,10 @@ def _check_archive(path: Path) -> None:
     try:
         wanted = [(code.name, str(argument)) for code, argument, _ in pickletools.genops(content)]
     except Exception as error:  # pickletools raises whatever the damaged bytes lead to
-        raise AdapterFileError(path, key="data.pkl", expected="a pickle", found=str(error)) from error
+        raise FileError(path, key="data.pkl", expected="a pickle", found=str(error)) from error
     for code, argument in wanted:
         if code in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") or (code == "GLOBAL" and argument not in _ALLOWED):
-            raise AdapterFileError(
+            raise FileError(
                 path,
                 key="data.pkl",
                 expected="a pickle of tensors and containers alone",
@@ -122,7 +122,7 @@ def _tensor(path: Path, name: str, value: torch.Tensor, size: int) -> Tensor:
     dtype = str(value.dtype).removeprefix("torch.")
     shape = tuple(value.shape)
     if value.numel() * value.element_size() > size:  # strides of zero repeat few bytes without end
-        raise AdapterFileError(
+        raise FileError(
             path, key=name, expected=f"at most the file's {size} bytes", found=f"{dtype} of shape {list(shape)}"
         )
     return Tensor(path, name, shape, dtype, partial(_values, value))

@@ -19,7 +19,7 @@ from msplora_core.adapter import read_components
 from msplora_core.components import component_spectra
 from msplora_core.conversion import convert_to_lora
 from msplora_core.conversion.disk import convert_adapter
-from msplora_core.errors import AdapterFileError, FileError, ParameterError, UnsupportedAdapterError
+from msplora_core.errors import FileError, ParameterError, UnsupportedAdapterError
 from msplora_core.runs import RunDirectory, RunRecord
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -312,7 +312,7 @@ def test_a_damaged_adapter_leaves_nothing_behind(saved: Callable, tmp_path: Path
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(AdapterFileError):
+    with pytest.raises(FileError):
         convert_adapter(adapter, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -321,7 +321,7 @@ def test_not_a_number_is_refused(saved: Callable, tmp_path: Path) -> None:
     model, adapter = saved()
     next(p for n, p in model.named_parameters() if "msplora_layer" in n).data[0, 0] = float("nan")
     model.save_pretrained(adapter)
-    with pytest.raises(AdapterFileError, match=r"msplora_layer\.A: expected finite numbers, found NaN or infinity"):
+    with pytest.raises(FileError, match=r"msplora_layer\.A: expected finite numbers, found NaN or infinity"):
         convert_adapter(adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -332,5 +332,5 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     name = "lora_unet_mid_block_attentions_0_proj_in.lora_{}.weight"
     factors = {"down": np.ones((2, 4), np.float32), "up": np.ones((3, 2), np.float32)}
     save_file({name.format(part): values for part, values in factors.items()}, tmp_path / "kohya.safetensors")
-    with pytest.raises(AdapterFileError, match=r"expected an adapter of PEFT, with adapter_config\.json, found"):
+    with pytest.raises(FileError, match=r"expected an adapter of PEFT, with adapter_config\.json, found"):
         convert_adapter(tmp_path / "kohya.safetensors", tmp_path / "out")

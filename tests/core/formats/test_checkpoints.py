@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_core.errors import AdapterFileError, MissingDependencyError
+from msplora_core.errors import FileError, MissingDependencyError
 from msplora_core.formats import find_runs, local_path, read_adapter, recognise_run
 from msplora_core.formats.checkpoints import task_and_seed
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_that_leads_out_of_the_folder_is_refused(tmp_path):
     write_adapter(tmp_path / "elsewhere")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint-1").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(AdapterFileError, match=r"checkpoint-1: expected a file in .*found a way out of it"):
+    with pytest.raises(FileError, match=r"checkpoint-1: expected a file in .*found a way out of it"):
         recognise_run(tmp_path / "run")()
 
 
@@ -88,7 +88,7 @@ def test_links_are_followed_within_the_folder_only(tmp_path):
     found = find_runs(study)
     assert [found[place]().path.name for place in (0, 1)] == ["a", "b"]
     for opened in found[2:]:
-        with pytest.raises(AdapterFileError, match="found a way out of it"):
+        with pytest.raises(FileError, match="found a way out of it"):
             opened()
     assert len(found) == 4
 
@@ -100,7 +100,7 @@ def test_pipes_are_not_waited_for(tmp_path):
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "adapter_config.json").symlink_to(tmp_path / "adapter_config.json")
     for path in (tmp_path, tmp_path / "weights.safetensors", tmp_path / "link"):
-        with pytest.raises(AdapterFileError):
+        with pytest.raises(FileError):
             read_adapter(path)
 
 
@@ -122,7 +122,7 @@ def test_task_and_seed_from_names(name, expected):
 def test_hub_ids(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AdapterFileError, match="expected an adapter's folder or file, or a hub id owner/name"):
+    with pytest.raises(FileError, match="expected an adapter's folder or file, or a hub id owner/name"):
         local_path("no/such/folder")
     import huggingface_hub
 
@@ -130,9 +130,7 @@ def test_hub_ids(tmp_path, monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(
-        AdapterFileError, match=r"owner/name: expected .* on the hub, found ConnectionError: no network"
-    ):
+    with pytest.raises(FileError, match=r"owner/name: expected .* on the hub, found ConnectionError: no network"):
         local_path("owner/name")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     assert local_path("owner/name") == tmp_path

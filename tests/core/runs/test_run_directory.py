@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import FileError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot, read_snapshot
 
 SPECTRA = {"global/query/0": np.array([3.0, 1.0]), "layer/query/1": np.array([2.0, 0.0])}
@@ -90,7 +91,7 @@ def test_a_truncated_snapshot_is_named_and_the_others_read(run: RunDirectory) ->
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(RunDirectoryError, match=r"epoch-0001\.safetensors: expected a whole snapshot"):
         list(run.snapshots())
-    errors: list[RunDirectoryError] = []
+    errors: list[FileError] = []
     assert [snapshot.epoch for snapshot in run.snapshots(errors)] == [0, 2]
     assert [error.path for error in errors] == [path]
 
@@ -149,14 +150,63 @@ def test_foreign_records_are_refused(tmp_path: Path, content: bytes, message: st
     assert message in str(caught.value)
 
 
-def test_metrics_survive_a_last_line_cut_short(run: RunDirectory) -> None:
+def test_a_last_line_of_metrics_cut_short_is_left_out_and_said(run: RunDirectory) -> None:
     run.append_metrics({"epoch": 1, "loss": 0.5})
     run.append_metrics({"epoch": 2, "loss": 0.25})
-    whole = run.metrics_path.read_text()
-    run.metrics_path.write_text(whole[:-8])
+    run.metrics_path.write_text(run.metrics_path.read_text()[:-8])
     assert run.read_metrics() == [{"epoch": 1, "loss": 0.5}]
-    run.metrics_path.write_text("nonsense\n" + whole)
-    with pytest.raises(RunDirectoryError, match=r"metrics\.jsonl: line 1: expected a JSON object, found nonsense"):
+    errors: list[FileError] = []
+    assert run.read_metrics(errors) == [{"epoch": 1, "loss": 0.5}]
+    [error] = errors
+    assert str(error) == f"{run.metrics_path}: line 2: expected a whole line, found one that was cut short"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"nonsense", "line 2: expected a JSON object, found nonsense"),
+        (b"5", "line 2: expected a JSON object, found 5"),
+        (b"\xff", "line 2: expected a JSON object, found"),
+        (b'{"epoch": "x"}', "line 2: epoch: expected a number from 0 to 100000, found x"),
+        (b'{"epoch": null}', "line 2: epoch: expected a number from 0 to 100000, found None"),
+        (b'{"epoch": 100001}', "line 2: epoch: expected a number from 0 to 100000, found 100001"),
+        (b'{"step": true}', "line 2: step: expected a whole number from 0 to 9007199254740992, found True"),
+        (b'{"step": 1.5}', "line 2: step: expected a whole number from 0 to 9007199254740992, found 1.5"),
+        (b'{"eval_loss": NaN}', "line 2: expected a JSON object, found {"),
+        (b'{"eval_loss": 1e999}', "line 2: expected a JSON object, found {"),
+        (b'{"eval_loss": ' + b"9" * 400 + b"}", "line 2: expected a JSON object, found {"),
+        (b'{"loss": 1, "loss": 2}', "line 2: loss: expected it once, found it twice"),
+        (b'{"eval_\\u001b[2J": 1}', "line 2: expected printable names of at most 500 characters, found "),
+        (b'{"a":' * 5000, "line 2: expected a JSON object, found {"),
+    ],
+)
+def test_damaged_lines_of_metrics_are_named_and_the_others_read(run: RunDirectory, line: bytes, message: str) -> None:
+    run.metrics_path.write_bytes(b'{"epoch": 1}\n' + line + b'\n\n{"epoch": 2.5, "eval_accuracy": 1}\n')
+    with pytest.raises(FileError, match=r"metrics\.jsonl: line 2: "):
+        run.read_metrics()
+    errors: list[FileError] = []
+    assert run.read_metrics(errors) == [{"epoch": 1}, {"epoch": 2.5, "eval_accuracy": 1}]
+    [error] = errors
+    assert message in str(error)
+    assert str(error).isprintable()
+
+
+def test_metrics_that_are_no_plain_file_or_too_large_are_refused(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(run.metrics_path)
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file of JSON lines, found no file"):
+        run.read_metrics()
+    run.metrics_path.unlink()
+    (tmp_path / "secret").write_text("{}\n")
+    run.metrics_path.symlink_to(tmp_path / "secret")
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file in .* found a way out of it"):
+        run.read_metrics()
+    run.metrics_path.unlink()
+    assert run.read_metrics() == []
+    monkeypatch.setattr("msplora_core.storage.json_file.LARGEST_LOG", 7)
+    run.metrics_path.write_text("{}\n" * 3)
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected at most 7 bytes, found 9"):
         run.read_metrics()
 
 

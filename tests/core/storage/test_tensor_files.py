@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import FileError
 from msplora_core.storage.tensor_file import read_tensor_file
 
 DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": ml_dtypes.bfloat16,
@@ -44,7 +44,7 @@ def test_numbers_of_other_types(tmp_path):
     file = read_tensor_file(tmp_path / "x.safetensors")
     assert (file.tensors["rank"].number(), file.tensors["half"].number()) == (4.0, 0.5)
     assert file.metadata == {"by": "hand"}
-    with pytest.raises(AdapterFileError, match="rank: expected floating-point numbers, found int64"):
+    with pytest.raises(FileError, match="rank: expected floating-point numbers, found int64"):
         file.tensors["rank"].read()
 
 
@@ -66,7 +66,7 @@ def test_nothing_is_taken_that_safetensors_refuses(tmp_path_factory, header, siz
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
     try:
         ours = {name: list(tensor.shape) for name, tensor in read_tensor_file(path).tensors.items()}
-    except AdapterFileError:
+    except FileError:
         return
     try:
         with safe_open(path, framework="numpy") as theirs:

@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 from transformers.pytorch_utils import Conv1D  # noqa: E402
 
 from msplora_core.components import component_spectra  # noqa: E402
-from msplora_core.errors import AdapterFileError, UnsupportedAdapterError  # noqa: E402
+from msplora_core.errors import FileError, UnsupportedAdapterError  # noqa: E402
 from msplora_core.formats import read_adapter  # noqa: E402
 
 HALF = [torch.float32, torch.bfloat16, torch.float16]
@@ -303,7 +303,7 @@ def test_several_adapters_in_one_file_are_refused(tmp_path):
         for adapter in ("one", "two")
     }
     save_file({name: tensor.clone() for name, tensor in both.items()}, str(tmp_path / "adapter_model.safetensors"))
-    with pytest.raises(AdapterFileError, match="expected one lora_A for"):
+    with pytest.raises(FileError, match="expected one lora_A for"):
         read_adapter(tmp_path)
 
 
