@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,8 +39,7 @@ def inspect(
     for adapter, run in found if not as_json else ():
         data().print(_heading(adapter), markup=False, soft_wrap=True)
         if run and len(run.checkpoints) > 1:
-            epochs = tuple(one.epoch for one in run.checkpoints)
-            data().print(f"the last of {len(epochs)} checkpoints: epochs {_ranges(epochs)}", markup=False)
+            data().print(f"the last of {len(run.checkpoints)} checkpoints: {_moments(run)}", markup=False)
         data().print(_table(adapter.modules()))
         for note in [*adapter.notes, *(run.notes if run else ())]:
             data().print(f"note: {note}", markup=False, soft_wrap=True)
@@ -61,6 +61,16 @@ def _opened(path: str, alpha: float | None, base: Path | None) -> list[Callable[
         return read_adapter(run.checkpoints[-1].path, alpha=alpha), run
 
     return [partial(last, run) for run in runs]
+
+
+def _moments(run: AdapterRun) -> str:
+    """When the checkpoints were saved: epochs, or steps where these are not known."""
+    epochs = [one.epoch for one in run.checkpoints]
+    if any(isnan(epoch) for epoch in epochs):
+        return f"steps {', '.join(str(one.step) for one in run.checkpoints)}"
+    if all(epoch.is_integer() for epoch in epochs):
+        return f"epochs {_ranges(tuple(map(int, epochs)))}"
+    return f"epochs {', '.join(f'{epoch:g}' for epoch in epochs)}"
 
 
 def _heading(adapter: Adapter) -> str:
@@ -112,6 +122,7 @@ def _as_json(adapter: Adapter, run: AdapterRun | None) -> dict[str, Any]:
         "method": adapter.method,
         "model": adapter.model,
         "notes": [*adapter.notes, *(run.notes if run else ())],
-        "epochs": [one.epoch for one in run.checkpoints] if run else [],
+        "epochs": [None if isnan(one.epoch) else one.epoch for one in run.checkpoints] if run else [],
+        "steps": [one.step for one in run.checkpoints] if run else [],
         "modules": [asdict(line) for line in adapter.modules()],
     }

@@ -67,7 +67,7 @@ def svd(
 
     gc.set_threshold(200_000)  # loading and drawing make many objects that live long: looking through them is in vain
 
-    from msplora_analysis import AdapterOptions, analyse, draw_figures, write_analysis
+    from msplora_analysis import analyse, draw_figures, write_analysis
     from msplora_analysis.report.summary import to_json
     from msplora_cli.console import messages
 
@@ -82,7 +82,12 @@ def svd(
             floor=floor,
             epoch=epoch,
             average=average,
-            adapters=AdapterOptions(alpha, base, tuple(module or ()), model, task, seed),
+            alpha=alpha,
+            base=base,
+            module=module or (),
+            model=model,
+            task=task,
+            seed=seed,
             n_jobs=-1,
             progress=_tell,
         )

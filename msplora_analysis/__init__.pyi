@@ -26,7 +26,6 @@ from .kernels import subspace_similarity as subspace_similarity
 from .kernels import update_cosines as update_cosines
 from .kernels import update_inner_products as update_inner_products
 from .loading.scores import load_scores as load_scores
-from .loading.sources import AdapterOptions as AdapterOptions
 from .loading.table import SkippedWarning as SkippedWarning
 from .loading.table import load_spectra as load_spectra
 from .measures import average_spectra as average_spectra

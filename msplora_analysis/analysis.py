@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.comparison.difference import Comparison, Lengths, compare
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.loading.scores import load_scores
-from msplora_analysis.loading.sources import AdapterOptions
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, common_epochs, last_epochs, measure
 from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
@@ -72,7 +72,12 @@ def analyse(
     floor: float | None = None,
     epoch: int | None = None,
     average: Average = "spectra",
-    adapters: AdapterOptions | None = None,
+    alpha: float | None = None,
+    base: str | os.PathLike[str] | None = None,
+    module: str | Collection[str] = (),
+    model: str | None = None,
+    task: str | None = None,
+    seed: int | None = None,
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
@@ -87,7 +92,7 @@ def analyse(
         floor: raises small singular values before a divergence is taken (see `spectral_kl`).
         epoch: which epoch to compare and to tabulate; each run's last where not given.
         average: singular values first (`spectra`) or measures first (see `measure`).
-        adapters: what adapters that this toolkit did not train leave open (see `load_spectra`).
+        alpha, base, module, model, task, seed: how adapters are read, also those of the baseline (see `load_spectra`).
         n_jobs: how many processes read (see `load_spectra`).
         progress: called after each run read, with the number read and of all.
 
@@ -101,9 +106,12 @@ def analyse(
     """
     if scale not in _SCALES:
         raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
-    table = load_spectra(path, adapters=adapters, n_jobs=n_jobs, progress=progress)
+    load = partial(
+        load_spectra, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, n_jobs=n_jobs
+    )
+    table = load(path, progress=progress)
     final = _at(table, epoch)
-    tables = [table] if baseline is None else [table, load_spectra(baseline, adapters=adapters, n_jobs=n_jobs)]
+    tables = [table] if baseline is None else [table, load(baseline)]
     if baseline is None:
         comparisons, notes = _with_lora(final, lengths, floor)
     else:
@@ -136,7 +144,7 @@ def _at(table: DataFrame, epoch: int | None) -> DataFrame:
     rows = table[table["epoch"] == epoch]
     if rows.empty:
         epochs = table["epoch"]
-        raise ParameterError("epoch", expected=f"one recorded, of {epochs.min()} to {epochs.max()}", found=epoch)
+        raise ParameterError("epoch", expected=f"one recorded, of {epochs.min():g} to {epochs.max():g}", found=epoch)
     return rows
 
 
@@ -196,7 +204,7 @@ def _epoch_notes(final: DataFrame) -> list[str]:
         epochs = rows["epoch"].unique()
         if len(epochs) > 1:
             notes.append(
-                f"{names[1]} on {names[0]}: runs end between epoch {epochs.min()} and {epochs.max()}; each is taken at "
-                "its last, and figures over epochs show those that all have"
+                f"{names[1]} on {names[0]}: runs end between epoch {epochs.min():g} and {epochs.max():g}; each is "
+                "taken at its last, and figures over epochs show those that all have"
             )
     return notes

@@ -108,15 +108,24 @@ def measure(
 
 
 def last_epochs(table: DataFrame) -> DataFrame:
-    """The rows of each run's last epoch."""
-    return table[table["epoch"] == table.groupby("run", observed=True)["epoch"].transform("max")]
+    """Return the rows of each run's last epoch, or last step where its epochs are not known."""
+    for column in ("epoch", "step"):
+        if column in table.columns:
+            last = table.groupby("run", observed=True)[column].transform("max")
+            table = table[(table[column] == last).fillna(False) | last.isna()]
+    return table
 
 
 def common_epochs(table: DataFrame) -> DataFrame:
     """The rows of those epochs that every run of a method on a model has, so that no average changes its members."""
+    unknown = table["epoch"].isna()
+    if unknown.any():  # checkpoints of unknown epochs are not put together: the last stands for the run
+        import pandas as pd
+
+        table = pd.concat([table[~unknown], last_epochs(table[unknown])])
     runs = table[["model", "method", "run", "epoch"]].drop_duplicates()
     variant = runs.groupby(["model", "method"], observed=True)["run"].transform("nunique")
-    holders = runs.groupby(["model", "method", "epoch"], observed=True)["run"].transform("size")
+    holders = runs.groupby(["model", "method", "epoch"], observed=True, dropna=False)["run"].transform("size")
     kept = runs[holders == variant]
     return table.merge(kept, on=["model", "method", "run", "epoch"], how="inner")
 

@@ -75,18 +75,36 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
     }
 
 
-def stack_name(layers: str, shapes: Iterable[tuple[int, int]]) -> str:
-    """Name what a module type must share with another to be averaged with it: its list of layers and its shapes.
+def stack_name(path: str, shape: tuple[int, int]) -> str:
+    """Return the name of the stack that a module stands in: its list of layers, by its path, with the module's shape.
+
+    Only modules of one stack are averaged or drawn together.
 
     Args:
-        layers: path of the list of layers; empty if unknown.
-        shapes: (out, in) of its matrices, layer by layer.
+        path: dotted path of the module.
+        shape: (out, in) of its weight.
 
     Example:
-        >>> stack_name("encoder.layer", [(768, 768)] * 12), stack_name("", [(320, 768), (640, 768)])
-        ('encoder.layer 768x768', '320x768/640x768')
+        >>> stack_name("bert.encoder.layer.3.attention.self.query", (384, 384)), stack_name("classifier", (2, 384))
+        ('bert.encoder.layer 384x384', '2x384')
     """
-    return f"{layers} {'/'.join(f'{out}x{columns}' for out, columns in dict.fromkeys(shapes))}".strip()
+    names = path.split(".")
+    place = next((place for place, name in enumerate(names) if name.isdecimal()), 0)
+    return f"{'.'.join(names[:place])} {shape[0]}x{shape[1]}".strip()
+
+
+def joint_stack(stacks: Iterable[str]) -> str:
+    """Return the stack of a module type from those of its modules, whose shapes may differ between layers.
+
+    Args:
+        stacks: as `stack_name` gives them, at least one; the list of layers is that of the first.
+
+    Example:
+        >>> joint_stack(["unet.down_blocks 320x768", "unet.down_blocks 320x768", "unet.down_blocks 640x768"])
+        'unet.down_blocks 320x768/640x768'
+    """
+    first, *others = dict.fromkeys(stacks)
+    return "/".join([first, *(stack.rpartition(" ")[2] for stack in others)])
 
 
 def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:

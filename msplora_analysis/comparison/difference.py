@@ -130,7 +130,7 @@ def _comparison(
     each = []
     for (task, seed), runs in pairs.groupby(["task", "seed"], sort=False, dropna=False):
         mine, its = ours[ours["run"].isin(runs["run"])], theirs[theirs["run"].isin(runs["run_baseline"])]
-        epochs = {"epoch": int(mine["epoch"].max()), "epoch_baseline": int(its["epoch"].max())}
+        epochs = {"epoch": float(mine["epoch"].max()), "epoch_baseline": float(its["epoch"].max())}
         each.append({"task": task, "seed": seed, **epochs, **_adjacent(kl(mine), kl(its))})
     return Comparison(
         model=model,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.loading.sources import find_run_directories
+from msplora_analysis.loading.sources import run_directories
 from msplora_core.errors import MSPLoraError
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ def load_scores(path: str | os.PathLike[str]) -> DataFrame:
         >>> run.append_metrics({"epoch": 1.0, "eval_accuracy": 0.75, "eval_runtime": 2.0})
         >>> load_scores(run.path)[["method", "task", "epoch", "metric", "value"]]
             method  task  epoch    metric  value
-        0  lora-r2  mrpc      1  accuracy   0.75
+        0  lora-r2  mrpc    1.0  accuracy   0.75
     """
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
-    for name, run in find_run_directories(path):
+    for name, run in run_directories(path):
         try:
             record, events = run.read_record(), run.read_metrics()
         except MSPLoraError:
@@ -49,9 +50,9 @@ def load_scores(path: str | os.PathLike[str]) -> DataFrame:
             for key, value in event.items():
                 metric = key.removeprefix(_EVALUATION)
                 if key != metric and metric not in _NOT_A_SCORE and isinstance(value, int | float):
-                    rows.append((*who, round(event.get("epoch") or 0), metric, float(value)))
+                    rows.append((*who, event.get("epoch", math.nan), metric, float(value)))
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    return table.astype({"seed": "Int64", "epoch": "int32", "value": "float64"})
+    return table.astype({"seed": "Int64", "epoch": "float64", "value": "float64"})
 
 
 def last_scores(scores: DataFrame) -> DataFrame:

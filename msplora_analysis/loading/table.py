@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.loading.parallel import in_processes
-from msplora_analysis.loading.sources import AdapterOptions, Moment, Source, find_sources
+from msplora_analysis.loading.source import Moment, Source
+from msplora_analysis.loading.sources import Found, find_sources
+from msplora_analysis.loading.unknowns import describe_unknown_bases, name_unknown_tasks
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 
@@ -31,7 +33,12 @@ class SkippedWarning(UserWarning):
 def load_spectra(
     path: str | os.PathLike[str],
     *,
-    adapters: AdapterOptions | None = None,
+    alpha: float | None = None,
+    base: str | os.PathLike[str] | None = None,
+    module: str | Collection[str] = (),
+    model: str | None = None,
+    task: str | None = None,
+    seed: int | None = None,
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataFrame:
@@ -42,7 +49,12 @@ def load_spectra(
     Args:
         path: a run directory; an adapter's folder, file or hub id; a Trainer's folder of checkpoints; or a
             folder of such.
-        adapters: what adapters leave open: alpha, base model, task, seed, and which modules to keep.
+        alpha: of adapters: α for files that do not hold it.
+        base: of full fine-tunes: the base model's folder or file.
+        module: of adapters: module types, or ends of module paths, to keep; all where empty.
+        model: of adapters: the base model; as each of them says where not given.
+        task: of adapters: what they were trained on; as the names below `path` say where not given.
+        seed: of adapters: that of the training; likewise, as `seed` with a number.
         n_jobs: how many processes read, as in scikit-learn: -1 for one a core. It pays from some hundred
             adapters on, and fewer are started for few. Processes are forked, so on other systems than Linux
             it is always one.
@@ -54,9 +66,11 @@ def load_spectra(
         | column | type | |
         |---|---|---|
         | run | category | where it lies in the study, `mrpc/lora-r8/seed-0` |
-        | method, model, task | category | as the run recorded them; an unknown task is empty |
+        | method | category | `lora-r8`, `msplora-8-4-2` |
+        | model | category | the base model; if unknown, a description of what is adapted in it |
+        | task | category | if unknown, the name of the run where there are several, else empty |
         | seed | Int64 | missing if unknown |
-        | epoch | int32 | 0 before the first step; 1 for an adapter alone |
+        | epoch | float64 | 0 before the first step, a fraction within an epoch; NaN if unknown |
         | step | Int64 | optimiser steps so far; missing if unknown |
         | scale | ordered category | global < mid < layer < total |
         | stack | category | list of layers and shape of its matrices, `encoder.layer 768x768`; empty if unknown |
@@ -67,7 +81,8 @@ def load_spectra(
         | sigma | float64 | |
 
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
-        nothing could be read; `attrs["notes"]` what a reader of the numbers should know.
+        nothing could be read; `attrs["notes"]` what a reader of the numbers should know, what was taken from
+        names among it.
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
@@ -80,10 +95,10 @@ def load_spectra(
         >>> run.write_epoch(1, step=20, spectra={"layer/query/0": np.array([2.0, 1.0])})
         >>> load_spectra(run.path)[["method", "epoch", "scale", "module", "unit", "k", "sigma"]]
             method  epoch  scale module  unit  k  sigma
-        0  lora-r2      1  layer  query     0  1    2.0
-        1  lora-r2      1  layer  query     0  2    1.0
+        0  lora-r2    1.0  layer  query     0  1    2.0
+        1  lora-r2    1.0  layer  query     0  2    1.0
     """
-    found = find_sources(path, adapters)
+    found = find_sources(path, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed)
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
     read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
@@ -102,8 +117,9 @@ def load_spectra(
         )
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
+    notes = [*_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
     table = builder.table()
-    table.attrs.update(skipped=skipped, failed=failed, notes=_notes(builder.runs))
+    table.attrs.update(skipped=skipped, failed=failed, notes=notes)
     return table
 
 
@@ -111,12 +127,11 @@ _CHUNK = 16
 _Read = tuple[str, "Source | None", list[Moment], list[MSPLoraError]]
 
 
-def _read(found: tuple[str, Callable[[], Source]]) -> _Read:
+def _read(found: Found) -> _Read:
     """Name, source if it could be opened, its moments, and the errors of all that could not be read."""
-    name, opened = found
-    errors: list[MSPLoraError] = []
+    name, errors = found.name, list[MSPLoraError]()
     try:
-        source = opened()
+        source = found.open()
         moments = list(source.moments(errors))
     except MSPLoraError as error:
         return name, None, [], [*errors, error]
@@ -140,6 +155,15 @@ def _notes(runs: list[tuple[str, Source]]) -> list[str]:
     return notes
 
 
+def _guesses(runs: list[tuple[str, Source]]) -> list[str]:
+    """What was taken from names."""
+    guessed = [f"{name} ({source.guessed})" for name, source in runs if source.guessed]
+    if not guessed:
+        return []
+    more = f" and {len(guessed) - 3} more" if len(guessed) > 3 else ""
+    return [f"Taken from the name{'s' if len(guessed) > 1 else ''}: {', '.join(guessed[:3])}{more}."]
+
+
 class _Builder:
     """Gathers components as numbers and arrays, and makes columns of them at the end: no Python loop over rows."""
 
@@ -147,6 +171,7 @@ class _Builder:
         self.runs: list[tuple[str, Source]] = []
         self.modules: dict[str, int] = {}
         self.keys: dict[str, tuple[int, int, int]] = {}
+        self.first_keys: list[list[str]] = []  # of each run's first moment
         self.moments: list[tuple[int, float, int | None]] = []  # run, epoch, step
         self.components: list[tuple[int, int, int, int]] = []  # moment, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
@@ -155,19 +180,29 @@ class _Builder:
         """Take in one source; whether there was anything in it."""
         for module in source.modules:
             self._module(module)
-        seen: set[float] = set()
-        for epoch, step, spectra in sorted(moments, key=lambda moment: moment.epoch):
-            if epoch in seen:
-                errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch} twice"))
+        seen: set[tuple[float, int | None]] = set()
+        for epoch, step, spectra in sorted(moments, key=_when):
+            when = (-1.0, step) if epoch != epoch else (epoch, None)
+            if when in seen:
+                errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch:g} twice"))
                 continue
-            seen.add(epoch)
+            seen.add(when)
             for key, sigma in spectra.items():
                 self.components.append((len(self.moments), *self._numbers(key)))
                 self.sigmas.append(sigma)
             self.moments.append((len(self.runs), epoch, step))
         if seen:
             self.runs.append((name, source))
+            self.first_keys.append(list(moments[0].spectra))
         return bool(seen)
+
+    def name_unknowns(self) -> list[str]:
+        """Fill in unknown tasks and base models; return the notes on them."""
+        names = [name for name, _ in self.runs]
+        sources, of_bases = describe_unknown_bases(self.runs, self.first_keys)
+        sources, of_tasks = name_unknown_tasks(list(zip(names, sources, strict=True)))
+        self.runs = list(zip(names, sources, strict=True))
+        return [*of_bases, *of_tasks]
 
     def _numbers(self, key: str) -> tuple[int, int, int]:
         """Scale, module and unit of a key as numbers; the same keys come again every epoch and run."""
@@ -194,7 +229,7 @@ class _Builder:
 
         stacks = [source.stacks.get(name, "") for source in sources for name in self.modules]
 
-        def category(values: list[str], place: NDArray[np.integer] = run) -> pd.Categorical:
+        def category(values: list[str], place: NDArray[np.integer[Any]] = run) -> pd.Categorical:
             codes, unique = pd.factorize(np.array(values, dtype=object))
             return pd.Categorical.from_codes(codes[place], pd.Index(unique, dtype="str"))
 
@@ -205,7 +240,7 @@ class _Builder:
                 "model": category([source.model for source in sources]),
                 "task": category([source.task for source in sources]),
                 "seed": seed[run],
-                "epoch": np.array(epochs, dtype=np.int32)[moment],
+                "epoch": np.array(epochs, dtype=np.float64)[moment],
                 "step": pd.array(steps, dtype="Int64")[moment],
                 "scale": pd.Categorical.from_codes(scale, pd.Index(SCALES), ordered=True),
                 "stack": category(stacks, run * len(self.modules) + module),
@@ -217,3 +252,8 @@ class _Builder:
             },
             columns=COLUMNS,
         )
+
+
+def _when(moment: Moment) -> tuple[float, int]:
+    """Where a moment stands in the order of its run."""
+    return (0.0 if moment.epoch != moment.epoch else moment.epoch), moment.step or 0

@@ -58,7 +58,7 @@ def plot_svd_heatmaps(
     if ax is not None and len(ax) != len(scales):
         raise ParameterError("ax", expected=f"{len(scales)} axes, for {', '.join(scales)}", found=len(ax))
     shown = spectra[spectra["scale"].isin(scales)]
-    epochs = np.arange(shown["epoch"].min(), shown["epoch"].max() + 1)
+    epochs = _columns(shown["epoch"].to_numpy(np.float64))
     indexes = int(shown["k"].max())
     with paper_style(ax is None):
         incomplete = gaps = False
@@ -66,7 +66,7 @@ def plot_svd_heatmaps(
         for panel, scale in zip(axes, scales, strict=True):
             rows = shown[shown["scale"] == scale]
             values = np.full((indexes, len(epochs)), np.nan)
-            values[rows["k"] - 1, rows["epoch"] - epochs[0]] = rows["sigma"]
+            values[rows["k"] - 1, np.searchsorted(epochs, rows["epoch"])] = rows["sigma"]
             image = draw_heatmap(panel, values, cmap="viridis", vmin=0, vmax=shown["sigma"].max() or 1.0)
             panel.set_title(f"{scale} (rank {rows['k'].max()})" if len(scales) < 3 else scale)
             panel.set_xlabel("epoch")
@@ -84,9 +84,16 @@ def plot_svd_heatmaps(
     return axes
 
 
-def _tick(panel: Axes, epochs: NDArray[np.int64], indexes: int, *, first: bool) -> None:
+def _columns(epochs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The epochs that have a column each: every one up to the last, or those recorded where they are fractions."""
+    if np.equal(np.mod(epochs, 1), 0).all():
+        return np.arange(epochs.min(), epochs.max() + 1)
+    return np.unique(epochs)
+
+
+def _tick(panel: Axes, epochs: NDArray[np.float64], indexes: int, *, first: bool) -> None:
     places = sparse_ticks(len(epochs), 4)
-    panel.set_xticks(places, [str(epochs[place]) for place in places])
+    panel.set_xticks(places, ["" if np.isnan(epochs[place]) else f"{epochs[place]:g}" for place in places])
     steps = sparse_ticks(indexes + 1, 9)
     rows = sorted({max(int(step), 1) - 1 for step in steps})
     panel.set_yticks(rows, [str(row + 1) for row in rows] if first else [])
@@ -94,7 +101,8 @@ def _tick(panel: Axes, epochs: NDArray[np.int64], indexes: int, *, first: bool) 
 
 def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], *, first: bool) -> None:
     """M_eff-k at the last epoch, a line for each k, centred beneath the panel."""
-    last = rows[rows["epoch"] == rows["epoch"].max()].set_index("k")["m_eff"]
+    end = rows["epoch"].max()
+    last = rows[rows["epoch"].isna() if np.isnan(end) else rows["epoch"] == end].set_index("k")["m_eff"]
 
     tick_size = panel.xaxis.get_ticklabels()[0].get_fontsize()
 
@@ -108,4 +116,5 @@ def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], *, first: boo
         if first:
             write(line, f"M_eff-{k}", 0.0, "right", right=-4)
     if first:
-        write(len(ks), f"at epoch {rows['epoch'].max()}; higher = more concentrated", 0.0, "left")
+        when = "" if np.isnan(end) else f"at epoch {end:g}; "
+        write(len(ks), f"{when}higher = more concentrated", 0.0, "left")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 
 from msplora_core.components import Component, ComponentKey
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.placement import stack_name
+from msplora_core.placement import joint_stack, stack_name
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,11 @@ class Adapter:
             yield Component(key, stored.load())
 
     def stacks(self) -> dict[str, str]:
-        """Return by module type the list of layers that it stands in, with its shapes (see `stack_name`)."""
-        lists: dict[str, str] = {}
-        shapes: dict[str, list[tuple[int, int]]] = {}
+        """Return by module type the list of layers that it stands in, with its shape: `encoder.block 512x512`."""
+        stacks: dict[str, list[str]] = {}
         for stored, key in zip(self.updates, self.keys, strict=True):
-            if key.module not in lists:
-                names = stored.path.split(".")
-                above = takewhile(lambda name: not name.isdecimal(), names)
-                lists[key.module] = ".".join(above) if _has_number(names) else ""
-            shapes.setdefault(key.module, []).append(stored.shape)
-        return {module: stack_name(layers, shapes[module]) for module, layers in lists.items()}
+            stacks.setdefault(key.module, []).append(stack_name(stored.path, stored.shape))
+        return {module: joint_stack(names) for module, names in stacks.items()}
 
     def modules(self) -> list[ModuleSummary]:
         """What the adapter holds, a line per scale and module type."""
@@ -61,10 +55,6 @@ class Adapter:
         for stored, key in zip(self.updates, self.keys, strict=True):
             lines.setdefault((key.scale, key.module), []).append((key.unit, stored))
         return [ModuleSummary.of(scale, module, members) for (scale, module), members in lines.items()]
-
-
-def _has_number(names: list[str]) -> bool:
-    return any(name.isdecimal() for name in names)
 
 
 @dataclass(frozen=True)

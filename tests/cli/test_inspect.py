@@ -72,7 +72,7 @@ def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):
         write_adapter(tmp_path / f"checkpoint-{step}")
     result = inspect(tmp_path)
     assert "checkpoint-30: lora-r2" in result.stdout
-    assert "the last of 3 checkpoints: epochs 1-3" in result.stdout
+    assert "the last of 3 checkpoints: steps 10, 20, 30" in result.stdout
     assert "its 3 checkpoints are numbered, at steps 10, 20, 30." in result.stdout
 
 

@@ -104,12 +104,21 @@ def test_only_runs_with_a_counterpart_count(make_run, tmp_path):
     np.testing.assert_allclose(one.kl, expected, rtol=1e-9, atol=1e-15)
 
 
-def test_unknown_seeds_and_tasks_are_counterparts_of_each_other(make_run, tmp_path):
-    make_run("study/a", "msplora-8-8-8", task="", seed=None)
-    make_run("study/b", task="", seed=None)
-    (one,) = both(tmp_path / "study", "msplora-8-8-8")
+def test_two_runs_alone_of_unknown_task_and_seed_are_counterparts(make_run):
+    runs = make_run("a", "msplora-8-8-8", task="", seed=None), make_run("b", task="", seed=None)
+    (one,) = compare(*(last_epochs(load_spectra(run.path)) for run in runs))
     assert len(one.pairs) == 1
     assert one.pairs["seed"].isna().all()
+
+
+def test_runs_of_unknown_task_in_one_folder_are_each_a_task_of_their_own(make_run, tmp_path):
+    make_run("study/a", "msplora-8-8-8", task="", seed=None)
+    make_run("study/b", task="", seed=None)
+    table = load_spectra(tmp_path / "study")
+    assert table.groupby("run", observed=True)["task"].first().to_dict() == {"a": "a", "b": "b"}
+    assert any(note.startswith("The task of 2 runs (a, b) is not known") for note in table.attrs["notes"])
+    with pytest.raises(ComparisonError, match="has task a, the baseline lora-r8 b"):
+        both(tmp_path / "study", "msplora-8-8-8")
 
 
 def test_plain_lora_needs_no_total_of_its_own(make_run, tmp_path):

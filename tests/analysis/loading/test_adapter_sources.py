@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_analysis import compare, load_spectra
+from msplora_analysis import analyse, compare, draw_figures, load_spectra, write_analysis
 from msplora_analysis.comparison.layers import layer_divergences
-from msplora_analysis.loading.sources import AdapterOptions
+from msplora_analysis.loading.adapter_source import task_and_seed
 from msplora_analysis.loading.table import SkippedWarning
 from msplora_analysis.measures import last_epochs
 from msplora_core.errors import AdapterFileError, RunDirectoryError
@@ -34,24 +34,25 @@ def write_adapter(folder, size=1.0, **config):
 def test_an_adapter_is_a_run(tmp_path):
     table = load_spectra(write_adapter(tmp_path / "mrpc-lora-seed-3"))
     assert len(table) == 3 * 2  # three layers, two values
-    first = table.iloc[0].to_dict()
+    first = table.fillna({"epoch": -1}).iloc[0].to_dict()  # the epoch of an adapter alone is not known
     assert first | {"run": "", "sigma": 0} == {
-        "run": "", "method": "lora-r2", "model": "some/base", "task": "mrpc", "seed": 3, "epoch": 1,
+        "run": "", "method": "lora-r2", "model": "some/base", "task": "mrpc", "seed": 3, "epoch": -1,
         "step": None, "scale": "layer", "stack": "layers 5x6",
         "module": "q_proj", "unit": 0, "rank": 2, "k": 1, "sigma": 0,
     }  # fmt: skip
     assert table["sigma"].tolist() == [2.0, 1.0] * 3
+    assert table.attrs["notes"] == ["Taken from the name: mrpc-lora-seed-3 (task mrpc, seed 3)."]
 
 
 def test_options_say_what_names_do_not(tmp_path):
     save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
     plain = load_spectra(tmp_path / "sam.safetensors")
-    options = AdapterOptions(alpha=8, model="sam", task="sst2", seed=5)
-    table = load_spectra(tmp_path / "sam.safetensors", adapters=options)
+    table = load_spectra(tmp_path / "sam.safetensors", alpha=8, model="sam", task="sst2", seed=5)
     assert table.loc[0, ["model", "task", "seed"]].tolist() == ["sam", "sst2", 5]
     np.testing.assert_allclose(table["sigma"], 4 * plain["sigma"])
     assert any(note.startswith("Alpha is not in the file: B·A is unscaled.") for note in plain.attrs["notes"])
-    assert any(note.startswith("The base model is not known") for note in plain.attrs["notes"])
+    assert any(note.startswith("The base model of sam.safetensors is not known") for note in plain.attrs["notes"])
+    assert not any("base model" in note for note in table.attrs["notes"])
 
 
 def test_checkpoints_are_a_trajectory(tmp_path):
@@ -69,7 +70,7 @@ def test_a_bad_checkpoint_among_good_ones_is_left_out(tmp_path):
     (tmp_path / "run" / "checkpoint-3" / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.warns(SkippedWarning, match=r"checkpoint-3/adapter_model.safetensors: header: expected"):
         table = load_spectra(tmp_path / "run")
-    assert sorted(table["epoch"].unique()) == [1, 2]
+    assert sorted(table["step"].unique()) == [1, 2]
 
 
 def test_a_bad_adapter_among_good_ones_is_named_and_left_out(tmp_path):
@@ -93,7 +94,7 @@ def test_a_full_fine_tune_beside_its_base(tmp_path):
     for name, size in (("base", 1.0), ("tuned", 3.0)):
         (tmp_path / name).mkdir()
         save_file({"layers.0.q.weight": size * np.eye(3, dtype="f4")}, tmp_path / name / "model.safetensors")
-    table = load_spectra(tmp_path / "tuned", adapters=AdapterOptions(base=tmp_path / "base"))
+    table = load_spectra(tmp_path / "tuned", base=tmp_path / "base")
     assert table["method"].unique().tolist() == ["full"]
     assert table["sigma"].tolist() == [2.0] * 3
 
@@ -115,13 +116,15 @@ def test_notes_name_the_runs_that_they_concern(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         notes = load_spectra(tmp_path).attrs["notes"]
-    assert len(notes) == 1
+    assert len(notes) == 2
+    assert notes[1].startswith("The task of 2 runs (one, two) is not known: each counts as a task of its own")
     assert notes[0].startswith("DoRA: the low-rank part only")
     assert notes[0].endswith("(two)")
 
 
 def write_pairs(path, modules):
     """A file with the factors of each module: path and output size."""
+    path.parent.mkdir(exist_ok=True)
     made = {}
     random = np.random.default_rng(0)
     for module, out in modules:
@@ -158,6 +161,7 @@ def test_one_module_type_of_two_shapes_is_never_averaged(tmp_path):
     tables = {v: write_pairs(tmp_path / f"llama-{v}.safetensors", modules(v)) for v in (8, 4)}
     table = load_spectra(tmp_path)
     llama_3 = table[table["run"] == "llama-4.safetensors"]
+    assert table["model"].nunique() == 2  # two base models, both unknown
     assert set(llama_3[llama_3["module"] == "v_proj"]["stack"]) == {"model.layers 4x6"}
     assert set(llama_3[llama_3["module"] == "q_proj"]["stack"]) == {"model.layers 8x6"}
     together = layer_divergences(last_epochs(table))
@@ -178,7 +182,103 @@ def test_stacks_survive_concat_and_merge(tmp_path):
 def test_two_methods_are_compared_stack_by_stack(tmp_path):
     for name, rank in (("lora", {}), ("dora", {"use_dora": True})):
         write_adapter(tmp_path / name, **rank)
-    table = load_spectra(tmp_path, adapters=AdapterOptions(task="x", seed=0))
+    table = load_spectra(tmp_path, task="x", seed=0)
     ours, theirs = (table[table["method"] == method] for method in ("dora-r2", "lora-r2"))
     (comparison,) = compare(ours, theirs)
     assert (comparison.method, comparison.baseline, comparison.modules) == ("dora-r2", "lora-r2", ("q_proj",))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lora-mrpc-seed-3", ("mrpc", 3)),
+        ("lora-mrpc-seed3", ("mrpc", 3)),
+        ("roberta-base-MNLI", ("mnli", None)),
+        ("sst2_lora_seed_42", ("sst2", 42)),
+        ("sst2/lora/seed-1", ("sst2", 1)),
+        ("task=toxicity-seed=7", ("toxicity", 7)),
+        ("record/seed-1", ("record", 1)),
+        ("vit-s-16", ("", None)),
+        ("sst2_lora_s42", ("sst2", None)),
+        ("qwen-math-7b", ("", None)),
+        ("recordings-of-seeds", ("", None)),
+        ("lora-r8", ("", None)),
+    ],
+)
+def test_task_and_seed_from_names(name, expected):
+    assert task_and_seed(name) == expected
+
+
+def test_only_names_below_the_given_path_count(tmp_path):
+    study = tmp_path / "record" / "mrpc" / "seed-5"
+    write_adapter(study / "vit-s-16")
+    write_adapter(study / "mnli" / "lora-seed3")
+    table = load_spectra(study)
+    runs = table[["run", "task", "seed"]].drop_duplicates().astype(object)
+    runs["seed"] = runs["seed"].fillna(-1)
+    assert runs.values.tolist() == [["mnli/lora-seed3", "mnli", 3], ["vit-s-16", "vit-s-16", -1]]
+    assert "Taken from the name: mnli/lora-seed3 (task mnli, seed 3)." in table.attrs["notes"]
+    alone = load_spectra(study / "vit-s-16")
+    assert set(alone["task"]) == {""}
+    assert alone["seed"].isna().all()
+
+
+def test_adapters_of_unknown_base_share_one_only_where_modules_layers_and_shapes_agree(tmp_path):
+    like = [(f"layers.{layer}.q", 6) for layer in (0, 1)]
+    for name, modules in {
+        "a": like,
+        "b": like,
+        "deeper": [(f"layers.{layer}.q", 6) for layer in (0, 1, 2)],
+        "wider": [(f"layers.{layer}.q", 8) for layer in (0, 1)],
+        "elsewhere": [(f"blocks.{layer}.q", 6) for layer in (0, 1)],
+        "more": [*like, ("layers.0.v", 6), ("layers.1.v", 6)],
+    }.items():
+        write_pairs(tmp_path / f"{name}.safetensors", modules)
+    table = load_spectra(tmp_path)
+    models = table.groupby("run", observed=True)["model"].first()
+    assert models["a.safetensors"] == models["b.safetensors"] == "unknown (2 layers 6x6 q)"
+    assert models.nunique() == 5
+    assert any("The base model of 6 runs" in note for note in table.attrs["notes"])
+    alone = load_spectra(tmp_path / "a.safetensors")
+    assert set(alone["model"]) == {"unknown (2 layers 6x6 q)"}  # so that it finds its like in another table
+
+
+def test_a_folder_of_several_weights_is_a_run_for_each(tmp_path):
+    modules = [(f"layers.{layer}.q", 6) for layer in (0, 1)]
+    for name in ("pytorch_lora_weights", "first", "second"):
+        write_pairs(tmp_path / "many" / f"{name}.safetensors", modules)
+    table = load_spectra(tmp_path / "many")
+    assert list(table["run"].unique()) == [
+        "first.safetensors",
+        "pytorch_lora_weights.safetensors",
+        "second.safetensors",
+    ]
+
+
+def test_weights_beside_an_adapter_that_are_not_its_own_are_named(tmp_path):
+    folder = write_adapter(tmp_path / "lora", task_type="X")
+    write_pairs(folder / "other.safetensors", [("layers.0.q", 6)])
+    notes = load_spectra(folder).attrs["notes"]
+    assert "lora: not read, since adapter_config.json does not belong to it: other; give the file itself." in notes
+
+
+def test_checkpoints_within_an_epoch_keep_their_epochs(tmp_path):
+    for step, epoch in ((7, 0.07), (14, 0.14), (32, 0.32)):
+        folder = write_adapter(tmp_path / "run" / f"checkpoint-{step}")
+        (folder / "trainer_state.json").write_text(json.dumps({"epoch": epoch, "global_step": step}))
+    table = load_spectra(tmp_path / "run")
+    moments = table[["epoch", "step"]].drop_duplicates().values.tolist()
+    assert moments == [[0.07, 7], [0.14, 14], [0.32, 32]]
+    assert set(last_epochs(table)["step"]) == {32}
+    analyse(tmp_path / "run")
+
+
+def test_checkpoints_of_unknown_epochs_have_steps_alone(tmp_path):
+    for step in (100, 1000, 500):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}", size=step)
+    table = load_spectra(tmp_path / "run")
+    assert table["epoch"].isna().all()
+    assert list(table["step"].unique()) == [100, 500, 1000]
+    assert last_epochs(table)["sigma"].max() == 2000
+    found = analyse(tmp_path / "run")
+    write_analysis(found, figures=draw_figures(found))

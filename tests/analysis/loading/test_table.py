@@ -41,7 +41,8 @@ def test_types_are_those_that_the_docstring_names(make_run):
     assert table["scale"].cat.ordered
     assert table["seed"].dtype == "Int64"
     assert table["seed"].isna().all()
-    assert {str(table[name].dtype) for name in ("epoch", "unit", "rank", "k")} == {"int32"}
+    assert {str(table[name].dtype) for name in ("unit", "rank", "k")} == {"int32"}
+    assert table["epoch"].dtype == np.float64
     assert table["sigma"].dtype == np.float64
     assert table["step"].dtype == "Int64"
     assert isinstance(table["stack"].dtype, pd.CategoricalDtype)
@@ -53,7 +54,7 @@ def test_steps_are_those_of_the_snapshots(make_run):
 
 
 def test_a_record_names_the_stack_of_a_component_and_an_older_one_only_its_shape(tmp_path):
-    for name, more in (("new", {"stack": "encoder.layer"}), ("old", {})):
+    for name, more in (("new", {"stack": "encoder.layer 4x3"}), ("old", {})):
         run = RunDirectory(tmp_path / name)
         components = [{"key": f"layer/query/{unit}", "rank": 2, "shape": [4, 3], **more} for unit in range(2)]
         run.write_record(RunRecord("lora-r2", "minilm", "mrpc", 0, components=components))

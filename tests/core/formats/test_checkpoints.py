@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from safetensors.numpy import save_file
 
 from msplora_core.errors import FileError, MissingDependencyError
 from msplora_core.formats import find_runs, local_path, read_adapter, recognise_run
-from msplora_core.formats.checkpoints import task_and_seed
+from msplora_core.runs import RunDirectory, RunRecord
 
 
 def write_adapter(folder, size=1.0, state=None, **config):
@@ -41,21 +40,59 @@ def test_checkpoints_are_epochs(tmp_path):
     assert run.notes == ()
 
 
+def moments(folder):
+    return [(epoch, step, path.name) for epoch, step, path in recognise_run(folder)().checkpoints]
+
+
 @pytest.mark.parametrize(
     "states",
-    [[None] * 3, [{"epoch": 0.3}, {"epoch": 0.6}, {"epoch": 0.9}], [{"epoch": 1}, "{broken", {"epoch": 3}],
-     [{"epoch": 1}] * 3, [{"epoch": 1}, {"epoch": 2}, {"epoch": 1e9}]],
+    [[None] * 3, [{"epoch": 1}, "{broken", {"epoch": 3}], [{"epoch": 1}] * 3,
+     [{"epoch": 1}, {"epoch": 2}, {"epoch": 1e9}], [{"epoch": 3}, {"epoch": 1}, {"epoch": 2}]],
 )  # fmt: skip
-def test_checkpoints_of_unknown_epochs_are_numbered(tmp_path, states):
-    for step, state in zip((100, 1000, 500), states, strict=True):
+def test_checkpoints_of_unknown_epochs_have_steps(tmp_path, states):
+    for step, state in zip((100, 500, 1000), states, strict=True):
         write_adapter(tmp_path / "run" / f"checkpoint-{step}", state=state)
-    run = recognise_run(tmp_path / "run")()
-    assert [(epoch, path.name) for epoch, _, path in run.checkpoints] == [
-        (1, "checkpoint-100"),
-        (2, "checkpoint-500"),
-        (3, "checkpoint-1000"),
+    found = moments(tmp_path / "run")
+    assert [(step, name) for _, step, name in found] == [
+        (100, "checkpoint-100"),
+        (500, "checkpoint-500"),
+        (1000, "checkpoint-1000"),
     ]
-    assert run.notes == ("run: not saved once an epoch; its 3 checkpoints are numbered, at steps 100, 500, 1000.",)
+    assert all(np.isnan(epoch) for epoch, _, _ in found)
+
+
+def test_epochs_that_do_not_ascend_are_noted(tmp_path):
+    for step in (1, 2):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}", state={"epoch": 1})
+    assert recognise_run(tmp_path / "run")().notes == (
+        "run: the epochs in its trainer_state.json files do not ascend; its steps are used.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [([0.07, 0.14, 0.32], [0.07, 0.14, 0.32]), ([0.997, 1.995, 2.992], [1, 2, 3]), ([1, 1.5, 2], [1, 1.5, 2]),
+     ([0.99, 1.0, 1.01], [0.99, 1.0, 1.01])],
+)  # fmt: skip
+def test_epochs_are_whole_only_where_each_ends_one(tmp_path, stated, expected):
+    for step, epoch in enumerate(stated, 1):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}", state={"epoch": epoch, "global_step": step})
+    assert [epoch for epoch, _, _ in moments(tmp_path / "run")] == expected
+
+
+def test_a_checkpoint_alone_says_when_it_was_saved(tmp_path):
+    assert moments(write_adapter(tmp_path / "checkpoint-7", state={"epoch": 0.5})) == [(0.5, 7, "checkpoint-7")]
+    assert moments(write_adapter(tmp_path / "a", state={"epoch": 2, "global_step": 9})) == [(2.0, 9, "a")]
+    [(epoch, step, _)] = moments(write_adapter(tmp_path / "b"))
+    assert np.isnan(epoch)
+    assert step is None
+
+
+def test_a_run_directory_without_adapter_is_an_error(tmp_path):
+    RunDirectory(tmp_path / "run").write_record(RunRecord("lora-r2", "minilm"))
+    [opened] = find_runs(tmp_path)
+    with pytest.raises(AdapterFileError, match=r"run: expected a run with adapter/ or checkpoints/, found neither"):
+        opened()
 
 
 def test_a_checkpoint_that_leads_out_of_the_folder_is_refused(tmp_path):
@@ -102,21 +139,6 @@ def test_pipes_are_not_waited_for(tmp_path):
     for path in (tmp_path, tmp_path / "weights.safetensors", tmp_path / "link"):
         with pytest.raises(FileError):
             read_adapter(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("lora-mrpc-seed-3", ("mrpc", 3)),
-        ("roberta-base-MNLI", ("mnli", None)),
-        ("sst2_lora_s42", ("sst2", 42)),
-        ("task=toxicity-seed=7", ("toxicity", 7)),
-        ("recordings-of-seeds", ("", None)),
-        ("lora-r8", ("", None)),
-    ],
-)
-def test_task_and_seed_from_names(name, expected):
-    assert task_and_seed(Path("/nowhere/at/all") / name) == expected
 
 
 def test_hub_ids(tmp_path, monkeypatch):

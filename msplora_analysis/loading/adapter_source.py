@@ -1,0 +1,95 @@
+"""An adapter, or the checkpoints of a training, as a source of spectra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from msplora_analysis.loading.source import Moment, Source
+from msplora_core.components import component_spectra
+from msplora_core.errors import MSPLoraError
+from msplora_core.formats import Adapter, AdapterRun
+
+_TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst-2", "sst2", "sts-b", "stsb", "wnli", "boolq", "copa",
+          "multirc", "wic", "wsc", "squad", "xsum", "e2e", "webnlg", "gsm8k", "hellaswag", "winogrande", "piqa",
+          "siqa", "arc-e", "arc-c", "obqa", "samsum")  # fmt: skip
+_WORDS = ("record", "math", "dart", "cb", "alpaca")
+"""Tasks that are words of names, too (`qwen-math`): only the whole name of a file or folder is taken for them."""
+_TASK = re.compile(
+    rf"(?:^|[-_./])task[-_=]([^-_./]+)|(?:^|[-_./])({'|'.join(_TASKS)})(?=$|[-_./])|(?:^|/)({'|'.join(_WORDS)})(?=$|/)",
+    re.IGNORECASE,
+)
+_SEED = re.compile(r"(?:^|[-_./])seed[-_=]?(\d{1,9})(?=$|[-_./])", re.IGNORECASE)
+
+
+def adapter_source(
+    run: AdapterRun,
+    name: str,
+    read: Callable[[Path], Adapter],
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    seed: int | None = None,
+) -> Source:
+    """Open an adapter or a training's checkpoints.
+
+    Args:
+        run: its checkpoints.
+        name: where it lies below the path that was given.
+        read: opens one adapter.
+        model: the base model; as the adapter says where not given.
+        task: what it was trained on; as the name says where not given.
+        seed: of the training; likewise.
+
+    Raises:
+        MSPLoraError: if none of the checkpoints can be opened; that of the last.
+    """
+    adapter = _last(run, read)
+
+    def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
+        for epoch, step, path in run.checkpoints:
+            try:
+                one = adapter if path == adapter.path else read(path)
+                yield Moment(epoch, step, component_spectra(one.components()))
+            except MSPLoraError as error:
+                errors.append(error)
+
+    named_task, named_seed = task_and_seed(name)
+    guessed = [f"task {named_task}"] if task is None and named_task else []
+    guessed += [f"seed {named_seed}"] if seed is None and named_seed is not None else []
+    return Source(
+        adapter.method,
+        adapter.model if model is None else model,
+        named_task if task is None else task,
+        named_seed if seed is None else seed,
+        list(dict.fromkeys(line.module for line in adapter.modules())),
+        moments,
+        [*adapter.notes, *run.notes],
+        adapter.stacks(),
+        ", ".join(guessed),
+    )
+
+
+def task_and_seed(name: str) -> tuple[str, int | None]:
+    """Return the task and the seed that a name states; the last of each counts.
+
+    Example:
+        >>> task_and_seed("study/mrpc/lora-r8-seed-3"), task_and_seed("roberta-base-MNLI"), task_and_seed("vit-s-16")
+        (('mrpc', 3), ('mnli', None), ('', None))
+    """
+    tasks, seeds = list(_TASK.finditer(name)), list(_SEED.finditer(name))
+    task = next(filter(None, tasks[-1].groups())).lower() if tasks else ""
+    return task, int(seeds[-1][1]) if seeds else None
+
+
+def _last(run: AdapterRun, read: Callable[[Path], Adapter]) -> Adapter:
+    """The last checkpoint that can be opened; if there is none, the error of the last of all."""
+    failed: MSPLoraError | None = None
+    for checkpoint in reversed(run.checkpoints):
+        try:
+            return read(checkpoint.path)
+        except MSPLoraError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed

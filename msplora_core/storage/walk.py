@@ -1,0 +1,102 @@
+"""The walk through a folder: what is recognised in it, at any depth."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from msplora_core.errors import FileError
+from msplora_core.storage.folder import inside
+
+Opened = TypeVar("Opened")
+Recogniser = Callable[[Path], Callable[[], Opened] | None]
+
+
+def _never(path: Path) -> bool:
+    return False
+
+
+def walk(
+    root: Path,
+    recognise: Recogniser[Opened],
+    *,
+    follow: Callable[[Path], bool] = _never,
+    skip: Callable[[Path], bool] = _never,
+) -> Iterator[tuple[Path, Callable[[], Opened]]]:
+    """Yield what is recognised at or below a path, in natural order.
+
+    What is recognised is not searched for more, hidden entries are left out, and links are followed only where they
+    lead straight to something recognised.
+
+    Args:
+        root: a file or folder.
+        recognise: returns what opens a path, or None if it is nothing to open.
+        follow: whether a link may lead out of `root`; opening raises a `FileError` where it may not.
+        skip: which folders below `root` are left out.
+
+    Raises:
+        FileError: if a folder cannot be listed.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("run-10.txt", "run-9.txt"):
+        ...     _ = (root / name).write_text(name)
+        >>> files = walk(root, lambda path: path.read_text if path.suffix == ".txt" else None)
+        >>> [opened() for _, opened in files]
+        ['run-9.txt', 'run-10.txt']
+    """
+    opened = recognise(root)
+    if opened is not None:
+        yield root, opened
+    elif root.is_dir():
+        for path in _entries(root):
+            yield from _walk(path, root, recognise, follow, skip)
+
+
+def _walk(
+    path: Path,
+    root: Path,
+    recognise: Recogniser[Opened],
+    follow: Callable[[Path], bool],
+    skip: Callable[[Path], bool],
+) -> Iterator[tuple[Path, Callable[[], Opened]]]:
+    if skip(path):
+        return
+    opened, link = recognise(path), path.is_symlink()
+    if opened is not None:
+        yield path, within(root, path, opened) if link and not follow(path) else opened
+    elif not link and path.is_dir():
+        for entry in _entries(path):
+            yield from _walk(entry, root, recognise, follow, skip)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        names = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise FileError(folder, expected="a folder that can be read", found=str(error)) from error
+    return [folder / name for name in sorted(names, key=_natural)]
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Numbers by value, so that run-10 follows run-9."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def within(folder: Path, link: Path, opened: Callable[[], Opened]) -> Callable[[], Opened]:
+    """Return what opens a link's target, if that does not lead out of the folder; otherwise it raises.
+
+    Example:
+        >>> within(Path("."), Path("adapter.safetensors"), lambda: "opened")()
+        'opened'
+    """
+
+    def checked() -> Opened:
+        inside(folder, str(link.relative_to(folder)))
+        return opened()
+
+    return checked
