@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.loading.source import Moment, Source
 from msplora_analysis.loading.sources import Found, find_sources
-from msplora_analysis.loading.unknowns import describe_unknown_bases, name_unknown_tasks
+from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError
 
@@ -199,7 +199,7 @@ class _Builder:
     def name_unknowns(self) -> list[str]:
         """Fill in unknown tasks and base models; return the notes on them."""
         names = [name for name, _ in self.runs]
-        sources, of_bases = describe_unknown_bases(self.runs, self.first_keys)
+        sources, of_bases = name_unknown_bases(self.runs, self.first_keys)
         sources, of_tasks = name_unknown_tasks(list(zip(names, sources, strict=True)))
         self.runs = list(zip(names, sources, strict=True))
         return [*of_bases, *of_tasks]

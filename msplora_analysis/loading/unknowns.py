@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from msplora_analysis.loading.source import Source
 from msplora_core.components import ComponentKey
-
-LONGEST = 60
 
 
 def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source], list[str]]:
@@ -29,10 +27,10 @@ def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source]
     ]
 
 
-def describe_unknown_bases(
+def name_unknown_bases(
     runs: Sequence[tuple[str, Source]], keys: Sequence[Iterable[str]]
 ) -> tuple[list[Source], list[str]]:
-    """Give sources of unknown base model a description of it, the same for equal modules, layers and shapes.
+    """Name the unknown base models of sources by what is adapted in them (see `base_name`).
 
     Args:
         runs: names and sources.
@@ -41,53 +39,38 @@ def describe_unknown_bases(
     Returns:
         The sources and a note, if there is something to note.
     """
-    unknown = [name for name, source in runs if not source.model]
-    sources = [
-        source if source.model else replace(source, model=describe_base(components, source.stacks))
-        for (_, source), components in zip(runs, keys, strict=True)
-    ]
-    if not unknown:
+    sources, named = [], dict[str, list[str]]()
+    for (name, source), components in zip(runs, keys, strict=True):
+        if not source.model:
+            source = replace(source, model=base_name(components, source.stacks))
+            named.setdefault(source.model, []).append(name)
+        sources.append(source)
+    if not named:
         return sources, []
-    if len(unknown) == 1:
-        return sources, [f"The base model of {unknown[0]} is not known. If you know it, give it (--model)."]
-    return sources, [
-        f"The base model of {_counted(unknown)} is not known: those with the same modules, layers and shapes are taken "
-        "to be of one base, others not. If you know it, give it (--model)."
-    ]
+    bases = "; ".join(f"{base}: {_counted(names)}" for base, names in named.items())
+    like = ", those with the same modules, layers and shapes taken to be of one" if len(runs) > 1 else ""
+    return sources, [f"The base model is not known{like} ({bases}). If you know it, give it (--model)."]
 
 
-def describe_base(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
-    """Describe an unknown base model by what is adapted in it.
+def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
+    """Return a name for an unknown base model, made from the module types, layers and shapes that are adapted in it.
 
     Args:
         keys: of components.
         stacks: by module type.
 
-    Returns:
-        Equal for two adapters only if they adapt the same module types in the same layers with the same shapes.
-
     Example:
         >>> keys = [f"layer/{module}/{layer}" for module in ("q", "v") for layer in range(12)]
-        >>> describe_base(keys, {"q": "encoder.layer 768x768", "v": "encoder.layer 768x768"})
-        'unknown (12 encoder.layer 768x768 q v)'
+        >>> base_name(keys, {"q": "encoder.layer 768x768", "v": "encoder.layer 768x768"})
+        'unknown-d74d32'
     """
     layers: dict[str, set[int]] = {}
     for component in map(ComponentKey.parse, keys):
-        layers.setdefault(component.module, set())
-        if component.scale in ("layer", "total"):
-            layers[component.module].add(component.unit)
-    together: dict[tuple[str, tuple[int, ...]], list[str]] = {}
-    for module in sorted(layers):
-        together.setdefault((stacks.get(module, ""), tuple(sorted(layers[module]))), []).append(module)
-    parts = [
-        " ".join([str(len(units)), *([stack] if stack else []), *modules])
-        for (stack, units), modules in together.items()
-    ]
-    text = ", ".join(parts)
-    plain = all(units == tuple(range(len(units))) for _, units in together)
-    if plain and len(text) <= LONGEST:
-        return f"unknown ({text})"
-    return f"unknown ({text[:LONGEST].rstrip(' ,')}…, {zlib.crc32(repr(together).encode()):08x})"
+        served = layers.setdefault(component.module, set())
+        if component.scale in ("layer", "total"):  # in all methods alike; units of shared scales are not layers
+            served.add(component.unit)
+    adapted = [(module, stacks.get(module, ""), sorted(layers[module])) for module in sorted(layers)]
+    return f"unknown-{hashlib.sha256(repr(adapted).encode()).hexdigest()[:6]}"
 
 
 def _counted(names: Sequence[str]) -> str:

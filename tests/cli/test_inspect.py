@@ -73,7 +73,6 @@ def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):
     result = inspect(tmp_path)
     assert "checkpoint-30: lora-r2" in result.stdout
     assert "the last of 3 checkpoints: steps 10, 20, 30" in result.stdout
-    assert "its 3 checkpoints are numbered, at steps 10, 20, 30." in result.stdout
 
 
 def test_a_run_directory_shows_its_adapter_or_else_its_checkpoints(tmp_path):
