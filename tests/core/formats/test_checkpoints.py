@@ -91,7 +91,7 @@ def test_a_checkpoint_alone_says_when_it_was_saved(tmp_path):
 def test_a_run_directory_without_adapter_is_an_error(tmp_path):
     RunDirectory(tmp_path / "run").write_record(RunRecord("lora-r2", "minilm"))
     [opened] = find_runs(tmp_path)
-    with pytest.raises(AdapterFileError, match=r"run: expected a run with adapter/ or checkpoints/, found neither"):
+    with pytest.raises(FileError, match=r"run: expected a run with adapter/ or checkpoints/, found neither"):
         opened()
 
 
