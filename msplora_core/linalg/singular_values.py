@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_core.errors import ParameterError
+from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.triangular import triangular_factor
 
 _CHUNK_ELEMENTS = 2**18
@@ -15,7 +16,7 @@ _CHUNK_ELEMENTS = 2**18
 
 
 def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Singular values of scaling·B·A, without forming the product.
+    """Return the singular values of scaling·B·A, without forming the product.
 
     Triangular factors B = Q_B·R_B and Aᵀ = Q_A·R_A leave the singular values to the r × r core
     R_B·R_Aᵀ, at O((in + out)·r²) instead of O(in·out·min(in, out)). Each value agrees with a dense
@@ -31,7 +32,7 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
         (..., r) float64, descending; where r exceeds in or out, the rest are zero.
 
     Raises:
-        ParameterError: if the shapes do not fit, or a value is not finite.
+        ParameterError: if the shapes do not fit, or a value is not finite or too large for float64.
 
     Example:
         >>> B, A = np.eye(5, 2), np.diag([1.0, 3.0])
@@ -42,21 +43,36 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
     if B.ndim < 2 or A.ndim != B.ndim or B.shape[:-2] != A.shape[:-2] or B.shape[-1] != A.shape[-2]:
         raise ParameterError("B, A", expected="shapes (..., out, r) and (..., r, in)", found=(B.shape, A.shape))
     batch, (out, rank), columns = B.shape[:-2], B.shape[-2:], A.shape[-1]
-    factor = np.abs(np.broadcast_to(np.asarray(scaling, dtype=np.float64), batch))
+    factor = np.asarray(scaling, dtype=np.float64)
+    if factor.shape not in ((), batch):
+        raise ParameterError("scaling", expected=f"one number, or shape {batch}", found=f"shape {factor.shape}")
     if not np.isfinite(factor).all():
         raise ParameterError("scaling", expected="finite numbers", found=scaling)
     sigma = np.zeros((*batch, rank))
     if sigma.size == 0 or out == 0 or columns == 0:
         return sigma
+    factor = np.broadcast_to(factor, batch).reshape(-1)
     B, At = B.reshape(-1, out, rank), A.reshape(-1, rank, columns).swapaxes(-1, -2)
     flat = sigma.reshape(-1, rank)
     step = max(1, _CHUNK_ELEMENTS // (rank * max(out, columns)))
     for start in range(0, len(flat), step):
         chunk = slice(start, start + step)
-        core = triangular_factor(_finite("B", B[chunk])) @ triangular_factor(_finite("A", At[chunk])).swapaxes(-1, -2)
-        values = np.linalg.svd(core, compute_uv=False)
-        flat[chunk, : values.shape[-1]] = values
-    return sigma * factor[..., None]
+        (left, left_exponent), (right, right_exponent) = _factor("B", B[chunk]), _factor("A", At[chunk])
+        values = np.linalg.svd(left @ right.swapaxes(-1, -2), compute_uv=False)
+        flat[chunk, : values.shape[-1]] = multiplied(values, factor[chunk], left_exponent + right_exponent)
+    return sigma
+
+
+def _factor(name: str, M: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """The triangular factor of each matrix, with a power of two taken out."""
+    M = _finite(name, M)
+    with np.errstate(over="ignore", invalid="ignore"):
+        R = triangular_factor(M)
+    if np.isfinite(R).all():
+        return divided(R)
+    M, exponent = divided(M)  # norms of the columns exceed float64
+    R, more = divided(triangular_factor(M))
+    return R, exponent + more
 
 
 def _finite(name: str, M: NDArray[Any]) -> NDArray[np.float64]:

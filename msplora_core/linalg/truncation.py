@@ -1,4 +1,4 @@
-"""Low-rank updates as singular value decompositions, and cut down to fewer ranks; never forming the product."""
+"""Singular value decomposition and truncation of low-rank updates, without forming the product."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_core.errors import ParameterError
+from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.updates import LowRankUpdate
 
 
 def low_rank_svd(
     B: ArrayLike, A: ArrayLike, scaling: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The thin singular value decomposition U·diag(σ)·Vᵀ of scaling·B·A.
+    """Return the thin singular value decomposition U·diag(σ)·Vᵀ of scaling·B·A.
 
-    From B = Q_B·R_B and Aᵀ = Q_A·R_A, the decomposition of the r × r core R_B·R_Aᵀ, turned by Q_B and Q_A.
+    With B = Q_B·R_B and Aᵀ = Q_A·R_A, it is that of the r × r core R_B·R_Aᵀ, multiplied by Q_B and Q_A.
 
     Args:
         B: (out, r), any float dtype.
         A: (r, in), any float dtype.
-        scaling: a number above or below zero.
+        scaling: any finite number.
 
     Returns:
         U (out, k), σ (k,) descending and Vᵀ (k, in), float64, with k = min(r, out, in).
 
     Raises:
-        ParameterError: if the inner sizes differ, or a value is not finite.
+        ParameterError: if the inner sizes differ, or a value is not finite or too large for float64.
 
     Example:
         >>> U, sigma, Vt = low_rank_svd(np.eye(5, 2), np.diag([1.0, 3.0]), scaling=2.0)
@@ -41,15 +42,17 @@ def low_rank_svd(
         raise ParameterError("B, A", expected="shapes (out, r) and (r, in)", found=(B.shape, A.shape))
     if not (np.isfinite(B).all() and np.isfinite(A).all() and np.isfinite(scaling)):
         raise ParameterError("B, A, scaling", expected="finite numbers", found="NaN or infinity")
+    (B, left_exponent), (A, right_exponent) = divided(B), divided(A)
     left, left_core = np.linalg.qr(B)
     right, right_core = np.linalg.qr(A.T)
-    U, sigma, Vt = np.linalg.svd(scaling * left_core @ right_core.T, full_matrices=False)
-    return left @ U, sigma, Vt @ right.T
+    U, sigma, Vt = np.linalg.svd(left_core @ right_core.T, full_matrices=False)
+    sign = -1.0 if scaling < 0 else 1.0
+    return sign * left @ U, multiplied(sigma, scaling, left_exponent + right_exponent), Vt @ right.T
 
 
 @dataclass(frozen=True, eq=False)
 class Truncated:
-    """An update cut down to fewer ranks.
+    """An update of reduced rank.
 
     Args:
         update: the best of its rank in the Frobenius norm; factors of equal weight, scaling 1, float64.
@@ -61,12 +64,12 @@ class Truncated:
 
 
 def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | None = None) -> Truncated:
-    """Cut an update down to the leading part of its singular value decomposition (Eckart and Young 1936).
+    """Keep the leading part of an update's singular value decomposition (Eckart and Young 1936).
 
     Args:
         update: any low-rank update.
-        rank: how many singular values to keep at most.
-        energy: instead, the least share of Σσ² to keep.
+        rank: number of singular values to keep, at most.
+        energy: instead, the smallest share of Σσ² to keep.
 
     Returns:
         The truncated update, of rank 1 at least, and its error.
@@ -81,18 +84,19 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
     """
     check_limit(rank, energy)
     U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
-    squares = np.cumsum((sigma / (sigma[0] or 1.0)) ** 2)
-    # Share by share up to rounding: the last one is all of it.
+    relative = sigma / (sigma[0] or 1.0)
+    squares = np.cumsum(relative**2)
+    # The tolerance keeps rounding in the cumulative sum from adding a rank.
     kept = rank if energy is None else int(np.searchsorted(squares, energy * squares[-1] * (1 - 1e-12))) + 1
     kept = max(1, min(kept or 1, len(sigma)))
     root = np.sqrt(sigma[:kept])
-    whole = np.linalg.norm(sigma)
-    error = float(np.linalg.norm(sigma[kept:]) / whole) if whole else 0.0
+    whole = np.linalg.norm(relative)
+    error = float(np.linalg.norm(relative[kept:]) / whole) if whole else 0.0
     return Truncated(LowRankUpdate(B=U[:, :kept] * root, A=root[:, None] * Vt[:kept]), error)
 
 
 def check_limit(rank: int | None, energy: float | None) -> None:
-    """Refuse limits that cannot be.
+    """Check the limits of a truncation.
 
     Raises:
         ParameterError: as `truncate`.

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import UnsupportedAdapterError
+from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.triangular import stacked_triangular_factor
 
 MOST_ELEMENTS = 2**25
-"""Float64 numbers (256 MiB) that an update may take beyond those of its file: a few thin factors can claim any."""
+"""Float64 numbers (256 MiB) that an update may take beyond those of its file: a small file can describe any number."""
 
 
 class Update(Protocol):
-    """A weight update ΔW whose singular values can be had without trouble."""
+    """A weight update ΔW that gives its singular values."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -26,10 +27,10 @@ class Update(Protocol):
 
     @property
     def rank(self) -> int:
-        """How many singular values there are."""
+        """Number of singular values."""
 
     def singular_values(self) -> NDArray[np.float64]:
-        """All of them, float64, descending."""
+        """Return all of them, float64, descending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class LowRankUpdate:
     Args:
         B: (out, r), any float dtype.
         A: (r, in), any float dtype.
-        scaling: α/r, or what stands in its place.
+        scaling: α/r, or what the method uses instead.
     """
 
     B: NDArray[Any]
@@ -59,7 +60,7 @@ class LowRankUpdate:
 
 
 def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
-    """The sum of low-rank updates of one matrix, as one: factors joined along the rank, scaling folded into B.
+    """Return the sum of low-rank updates of one matrix: factors joined along the rank, scaling folded into B.
 
     Args:
         updates: of equal shape; at least one.
@@ -80,7 +81,7 @@ def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:
 
 @dataclass(frozen=True, eq=False)
 class DenseUpdate:
-    """ΔW as one matrix, from a method whose factors promise no low rank.
+    """ΔW as one matrix, of a method without low-rank factors.
 
     Args:
         matrix: (out, in), any float dtype.
@@ -99,7 +100,8 @@ class DenseUpdate:
         return min(self.shape)
 
     def singular_values(self) -> NDArray[np.float64]:
-        return np.linalg.svd(self.matrix.astype(np.float64), compute_uv=False) * abs(self.scaling)
+        matrix, exponent = divided(self.matrix.astype(np.float64))
+        return multiplied(np.linalg.svd(matrix, compute_uv=False), self.scaling, exponent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +134,13 @@ class KroneckerUpdate:
 
     def singular_values(self) -> NDArray[np.float64]:
         left, right = (side.singular_values()[: min(side.rank, *side.shape)] for side in (self.left, self.right))
-        return np.sort(np.outer(left, right).ravel())[::-1] * abs(self.scaling)
+        (left, left_exponent), (right, right_exponent) = divided(left[None]), divided(right[None])
+        products = np.sort(np.outer(left, right).ravel())[::-1]
+        return multiplied(products, self.scaling, left_exponent + right_exponent)
 
 
 class Factor(Protocol):
-    """What has a shape and a rank, read or not."""
+    """A matrix of known shape and rank, whether its values are read or not."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -146,7 +150,7 @@ class Factor(Protocol):
 
 
 def kronecker_rank(left: Factor, right: Factor) -> int:
-    """How many singular values a Kronecker product has that its factors' shapes do not force to zero."""
+    """Return the number of singular values of a Kronecker product that its factors do not force to zero."""
     return min(left.rank, *left.shape) * min(right.rank, *right.shape)
 
 
@@ -154,10 +158,10 @@ def kronecker_rank(left: Factor, right: Factor) -> int:
 class HadamardUpdate:
     """ΔW = scaling·(left ∘ right), the element-wise product of two low-rank updates of one shape.
 
-    Its rank is at most the product of the ranks, and it has factors to show it: every column of the one B
-    times every column of the other, every row of the one A times every row of the other (Hyeon-Woo et al.
-    2022, FedPara, arXiv 2108.06098). They are built some rows at a time, to be reduced to their triangular
-    factors at once. Where the product of the ranks reaches the size of the matrix, the matrix is cheaper.
+    Its rank is at most the product of the ranks. Its factors are the products of every column of one B with
+    every column of the other, and of every row of one A with every row of the other (Hyeon-Woo et al. 2022,
+    FedPara, arXiv 2108.06098). They are built in blocks of rows and reduced to their triangular factors. Where
+    the product of the ranks reaches the size of the matrix, the matrix itself is decomposed.
 
     Args:
         left: (out, in) of rank r₁.
@@ -183,9 +187,6 @@ class HadamardUpdate:
         return hadamard_rank(self.left, self.right)
 
     def singular_values(self) -> NDArray[np.float64]:
-        left_B, left_A, right_B, right_A = (
-            factor.astype(np.float64) for factor in (self.left.B, self.left.A, self.right.B, self.right.A)
-        )
         whole = self.left.rank * self.right.rank >= min(self.shape)
         elements = self.shape[0] * self.shape[1] if whole else self.rank**2
         if elements > MOST_ELEMENTS:
@@ -193,12 +194,16 @@ class HadamardUpdate:
                 f"a Hadamard product of shape {self.shape[0]} × {self.shape[1]} and ranks {self.left.rank} and "
                 f"{self.right.rank} takes {elements} numbers; expected at most {MOST_ELEMENTS}"
             )
+        factors = (self.left.B, self.left.A, self.right.B, self.right.A)
+        (left_B, left_A, right_B, right_A), exponents = zip(
+            *(divided(factor.astype(np.float64)) for factor in factors), strict=True
+        )
         if whole:
             core = (left_B @ left_A) * (right_B @ right_A)
         else:
             core = _khatri_rao_factor(left_B, right_B) @ _khatri_rao_factor(left_A.T, right_A.T).T
-        scaling = abs(self.scaling * self.left.scaling * self.right.scaling)
-        return np.asarray(np.linalg.svd(core, compute_uv=False) * scaling, dtype=np.float64)
+        scalings, more = zip(*map(np.frexp, (self.scaling, self.left.scaling, self.right.scaling)), strict=True)
+        return multiplied(np.linalg.svd(core, compute_uv=False), np.prod(scalings), sum(exponents) + sum(more))
 
 
 def _khatri_rao_factor(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float64]:
@@ -212,12 +217,12 @@ def _khatri_rao_factor(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.fl
 
 
 def hadamard_rank(left: Factor, right: Factor) -> int:
-    """How many singular values a Hadamard product has that its factors do not force to zero."""
+    """Return the number of singular values of a Hadamard product that its factors do not force to zero."""
     return min(left.rank * right.rank, *left.shape)
 
 
 def kernel_factors(core: NDArray[Any], out_factor: NDArray[Any], in_factor: NDArray[Any]) -> LowRankUpdate:
-    """A convolution's update in Tucker form, as a plain product: out_factorᵀ · (core contracted with in_factor).
+    """Return a convolution's update in Tucker form as a product: out_factorᵀ · (core contracted with in_factor).
 
     Args:
         core: (r, s, kernel height, kernel width).
@@ -232,5 +237,5 @@ def kernel_factors(core: NDArray[Any], out_factor: NDArray[Any], in_factor: NDAr
 
 
 def flattened(values: NDArray[Any]) -> NDArray[Any]:
-    """A convolution's kernel (out, in, ...) as the matrix (out, in·...) that it applies to each patch."""
+    """Return a convolution's kernel (out, in, ...) as the matrix (out, in·...) that it applies to each patch."""
     return values.reshape(values.shape[0], -1)
