@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    path: Annotated[str, typer.Argument(help="An adapter's folder or file, a folder of them, or a hub id.")],
+    path: Annotated[str, typer.Argument(help="An adapter's folder or file, a folder of them, or hf://owner/name.")],
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
     base: Annotated[Path | None, typer.Option(help="The base model of a full fine-tune.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -81,6 +81,21 @@ def layer_groups(layers: int, groups: int | Sequence[int] | None = None) -> tupl
     return tuple(sum(start <= layer for start in starts) for layer in range(layers))
 
 
+def unit_of(scale: str, layer: int | None, group: int | None = None) -> int:
+    """Return the unit of a scale's component that serves a layer: the only rule for it.
+
+    Args:
+        scale: `global`, `mid`, `layer` or `total`.
+        layer: index of the layer; None for a module outside any list of layers.
+        group: index of the layer's group; None where there are no groups.
+
+    Example:
+        >>> [unit_of(scale, layer=5, group=1) for scale in (*SCALES, "total")]
+        [0, 1, 5, 5]
+    """
+    return {"global": 0, "mid": group, "layer": layer, "total": layer}[scale] or 0
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """The pyramid of one module type over a stack of layers.
@@ -122,7 +137,7 @@ class Pyramid:
 
     def unit(self, scale: str, layer: int) -> int:
         """Return the index of the component of a scale that serves a layer."""
-        return {"global": 0, "mid": self.group_of[layer], "layer": layer, "total": layer}[scale]
+        return unit_of(scale, layer, self.group_of[layer])
 
     def units(self, scale: str) -> int:
         """Return the number of components at a scale; 0 for one that is left out."""

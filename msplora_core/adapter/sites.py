@@ -19,7 +19,7 @@ from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.quantised import quantization_backend
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, place_modules
-from msplora_core.pyramid import SCALES, layer_groups
+from msplora_core.pyramid import SCALES, layer_groups, unit_of
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ class Site:
         }
 
     def unit(self, scale: str) -> int:
-        """Which component of a scale serves it."""
-        unit = {"global": 0, "mid": self.group, "layer": self.layer}[scale]
-        return 0 if unit is None else unit
+        """Return the unit of the component of a scale that serves it."""
+        return unit_of(scale, self.layer, self.group)
 
     def record(self) -> dict[str, Any]:
         """What `MSPLoraConfig.placement` says of it."""

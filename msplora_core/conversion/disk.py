@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
 from msplora_core.errors import AdapterFileError, FileError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, read_adapter
-from msplora_core.formats.recognising import CONFIG, PEFT_WEIGHTS
+from msplora_core.formats.files import CONFIG, PEFT_WEIGHTS
 from msplora_core.linalg.truncation import check_limit
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.runs import RunDirectory

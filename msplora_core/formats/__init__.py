@@ -1,4 +1,4 @@
-"""Adapters that already exist, whoever trained them: recognised by looking, read one component at a time."""
+"""Adapters on disk, whichever tool trained them: recognised, and read one component at a time."""
 
 from msplora_core.formats.adapter_file import Adapter, ModuleSummary
 from msplora_core.formats.checkpoints import AdapterRun, find_runs, recognise_run

@@ -1,4 +1,4 @@
-"""An adapter that already exists: what it is, and its components one at a time."""
+"""An adapter on disk: what it is, and its components one at a time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from msplora_core.placement import joint_stack, stack_name
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on the disk, recognised but not read yet.
+    """An adapter on disk, recognised but not read yet.
 
     Args:
         path: the folder or file.
-        format: who writes such files, in words: `PEFT`, `kohya`.
-        method: with what tells its variants apart, as a word: `lora-r8`, `msplora-8-4-2`.
+        format: the tool that writes such files: `PEFT`, `kohya`.
+        method: name with the ranks: `lora-r8`, `msplora-8-4-2`.
         model: the base model's id or folder; empty if unknown.
         notes: sentences that a reader of the numbers should know.
-        updates: what it holds.
+        updates: its weight updates.
         keys: which component each update is.
+        task: what it was trained on; empty if unknown.
+        seed: of the training; None if unknown.
+        size: bytes of its weights on disk.
     """
 
     path: Path
@@ -32,9 +35,12 @@ class Adapter:
     notes: tuple[str, ...]
     updates: Sequence[StoredUpdate] = field(repr=False)
     keys: Sequence[ComponentKey] = field(repr=False)
+    task: str = ""
+    seed: int | None = None
+    size: int = 0
 
     def components(self) -> Iterator[Component]:
-        """Every component, each read when its turn comes and kept no longer.
+        """Yield every component, one in memory at a time.
 
         Raises:
             AdapterFileError: if values are not finite, or the file changed since it was opened.
@@ -49,8 +55,19 @@ class Adapter:
             stacks.setdefault(key.module, []).append(stack_name(stored.path, stored.shape))
         return {module: joint_stack(names) for module, names in stacks.items()}
 
+    @property
+    def parameters(self) -> int:
+        """Number of values in the factors of all updates."""
+        return sum(update.parameters for update in self.updates)
+
+    @property
+    def mean_rank(self) -> float:
+        """Mean rank of the components that have parameters of their own."""
+        ranks = [update.rank for update, key in zip(self.updates, self.keys, strict=True) if key.scale != "total"]
+        return sum(ranks) / max(1, len(ranks))
+
     def modules(self) -> list[ModuleSummary]:
-        """What the adapter holds, a line per scale and module type."""
+        """Return a summary of each scale and module type."""
         lines: dict[tuple[str, str], list[tuple[int, StoredUpdate]]] = {}
         for stored, key in zip(self.updates, self.keys, strict=True):
             lines.setdefault((key.scale, key.module), []).append((key.unit, stored))
@@ -81,7 +98,7 @@ class ModuleSummary:
 
     @classmethod
     def of(cls, scale: str, module: str, members: Sequence[tuple[int, StoredUpdate]]) -> ModuleSummary:
-        """The summary of some units."""
+        """Return the summary of some units."""
         stored = [update for _, update in members]
         return cls(
             scale,

@@ -11,20 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msplora_core.errors import AdapterFileError, FileError
+from msplora_core.formats.files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS, may_hold_adapter
 from msplora_core.formats.other.model_folder import is_model_folder
-from msplora_core.formats.recognising import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import read_json_object
-from msplora_core.storage.torch_file import TORCH_SUFFIXES
 from msplora_core.storage.walk import walk
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
-_NO_ADAPTER = re.compile(
-    r"(optimizer|scheduler|scaler|training_args|rng_state(_\d+)?|random_states_\d+|pytorch_model.*|model.*|"
-    r"diffusion_pytorch_model.*|embeddings?)\.[a-z]+"
-)
 _NEAR_WHOLE = 0.02
 """The Trainer counts an epoch that ends with incomplete gradient accumulation as, say, 0.997."""
 
@@ -69,7 +64,7 @@ def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRu
         What opens it, and may raise an `AdapterFileError`; None if it is neither.
     """
     if path.is_file():
-        return (lambda: _single(path)) if _is_weights(path) else None
+        return (lambda: _single(path)) if may_hold_adapter(path) else None
     if not path.is_dir():
         return None
     checkpoints = _checkpoint_folders(path, models)
@@ -122,11 +117,7 @@ def _present(path: Path) -> bool:
 
 def _weights(folder: Path) -> set[str]:
     """Names of the files of weights in a folder, one saved in two formats counted once."""
-    return {path.stem for path in folder.iterdir() if _is_weights(path)}
-
-
-def _is_weights(path: Path) -> bool:
-    return path.suffix in (".safetensors", *TORCH_SUFFIXES) and not _NO_ADAPTER.fullmatch(path.name)
+    return {path.stem for path in folder.iterdir() if may_hold_adapter(path)}
 
 
 def _single(path: Path) -> AdapterRun:

@@ -1,8 +1,8 @@
-"""What a format is: a module with `recognise(contents)` and `read(contents)`, listed in `recognising.FORMATS`."""
+"""What a format reads and returns: a module with `recognise(contents)` and `read(contents)`, in `FORMATS`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from msplora_core.storage.tensors import Tensor
 
 @dataclass(frozen=True)
 class Contents:
-    """What there is to recognise: tensors with their names and shapes, and what stands beside them.
+    """What there is to recognise: tensors by name and shape, and the configuration beside them.
 
     Args:
         path: what the user named: a folder or a file.
@@ -21,7 +21,7 @@ class Contents:
         metadata: what the file of weights says of itself.
         config: PEFT's configuration, if there is one.
         alpha: α as the user gives it, for files that do not hold it.
-        base: the base model's folder or file, for what needs it.
+        base: the base model's folder or file, for formats that need it.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Found:
-    """What a family made of a contents.
+    """What a format read.
 
     Args:
         format: who writes such files, in words.
@@ -57,18 +57,3 @@ class Found:
     updates: Sequence[StoredUpdate]
     model: str = ""
     notes: Sequence[str] = ()
-
-
-def left_aside(names: Collection[str]) -> list[str]:
-    """The note on tensors that are no part of the adapter, if there are any."""
-    if not names:
-        return []
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"Left aside, no part of the adapter: {', '.join(sorted(names)[:3])}{more}."]
-
-
-def unscaled_note(alpha: float | None) -> list[str]:
-    """The note on an α that the file does not hold."""
-    if alpha is not None:
-        return [f"Alpha is not in the file; scaled by the given {alpha:g}/rank."]
-    return ["Alpha is not in the file: B·A is unscaled. Give alpha to scale it by alpha/rank."]

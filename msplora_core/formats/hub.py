@@ -1,4 +1,4 @@
-"""Adapters on the Hugging Face hub, fetched when they are not on the disk."""
+"""Adapters on the Hugging Face hub, named `hf://owner/name`."""
 
 from __future__ import annotations
 
@@ -7,37 +7,78 @@ from os import PathLike
 from pathlib import Path
 
 from msplora_core.errors import AdapterFileError, MissingDependencyError
+from msplora_core.formats.files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_WANTED = ["adapter_config.json", "adapter_model.*", "*.safetensors", "*.bin", "*.json"]
+PREFIX = "hf://"
+
+FETCHED = [f"*{name}" for name in (CONFIG, *PEFT_WEIGHTS, *OTHER_WEIGHTS, "trainer_state.json", "lora*.safetensors")]
+"""Patterns of an adapter's own files, at any depth: those of checkpoints, too."""
+
+NOT_FETCHED = ["model.safetensors", "*/model.safetensors", "*model-*-of-*", "*pytorch_model*"]
+"""Patterns of a base model's weights, whatever their folder is called."""
+
+_HUB_ID = re.compile(r"hf:/{1,2}(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+
+
+def is_hub_id(path: str | PathLike[str]) -> bool:
+    """Whether a name is that of an adapter on the hub; every other one is a path on this disk.
+
+    Example:
+        >>> is_hub_id("hf://owner/name"), is_hub_id("owner/name")
+        (True, False)
+    """
+    return str(path).startswith((PREFIX, "hf:/"))  # pathlib makes one slash of two
 
 
 def local_path(path: str | PathLike[str]) -> Path:
-    """Where an adapter lies on the disk: the path itself, or where the hub's `owner/name` was fetched to.
+    """Return where an adapter lies on this disk: the path itself, or where the hub's files were fetched to.
+
+    Args:
+        path: a path, or `hf://owner/name`, or `hf://owner/name@revision`.
 
     Raises:
-        AdapterFileError: if nothing lies there, and it is no hub id or cannot be fetched.
-        MissingDependencyError: if it could be a hub id and huggingface_hub is not installed.
+        AdapterFileError: if nothing lies there, or the adapter cannot be fetched.
+        MissingDependencyError: for an id on the hub, if huggingface_hub is not installed.
     """
+    if is_hub_id(path):
+        return _fetched(str(path))
     place = Path(path)
     if place.exists() or place.is_symlink():
         return place
-    if not _HUB_ID.fullmatch(str(path)):
-        raise AdapterFileError(
-            place, expected="an adapter's folder or file, or a hub id owner/name", found="nothing there"
-        )
+    raise AdapterFileError(
+        place,
+        expected="an adapter's folder or file",
+        found="no such file or folder",
+        hint="an adapter on the hub is named hf://owner/name",
+    )
+
+
+def _fetched(name: str) -> Path:
+    match = _HUB_ID.fullmatch(name)
+    if match is None:
+        raise AdapterFileError(name, expected="hf://owner/name or hf://owner/name@revision", found=name)
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingDependencyError(
-            "huggingface_hub", purpose=f"{path} is not on the disk; fetching it from the hub", extra="hub"
-        ) from error
+        raise MissingDependencyError("huggingface_hub", purpose=f"fetching {name}", extra="hub") from error
     try:
-        return Path(snapshot_download(str(path), allow_patterns=_WANTED))
-    except Exception as error:  # the hub's client raises errors of its own, of requests and of the system
+        folder = Path(
+            snapshot_download(
+                match["id"], revision=match["revision"], allow_patterns=FETCHED, ignore_patterns=NOT_FETCHED
+            )
+        )
+    except Exception as error:  # the hub's client raises errors of its own, of its HTTP library and of the system
         raise AdapterFileError(
-            place,
-            expected="an adapter on the disk, or on the hub",
+            name,
+            expected="an adapter on the hub",
             found=f"{type(error).__name__}: {error}",
-            hint="check the name and the network, or give a path",
+            hint="check the name and the network",
         ) from error
+    if not any(file.is_file() for file in folder.rglob("*")):
+        raise AdapterFileError(
+            name,
+            expected=f"an adapter's files ({CONFIG}, {PEFT_WEIGHTS[0]}, {OTHER_WEIGHTS[0]}, *lora*.safetensors)",
+            found="none of them on the hub",
+            hint="for a file of another name, download it and give its path",
+        )
+    return folder

@@ -1,4 +1,4 @@
-"""Which component each stored update is: its module type and its place among the layers."""
+"""Which component each stored update is: its module type and its layer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _UNET = re.compile(
 )
 _UNET_LISTS = {"attentions", "transformer_blocks", "resnets", "downsamplers", "upsamplers", "motion_modules"}
 
+LAST_UNIT = 2**31 - 1
+"""Tables hold units as 32-bit integers."""
+
 Order = tuple[int | str, ...]
 
 
 def component_keys(path: Path, updates: Sequence[StoredUpdate]) -> list[ComponentKey]:
     """Return the component that each update is: a layer's own, unless the file says otherwise.
 
-    The layer is the number in the module's path (`layers.3`), the module type what follows it. In a U-Net the
-    block belongs to the type, and the order within the block gives the layer. Where a path says nothing, the
-    order in the file does. A type whose matrices differ in shape is as many types, told apart by the shape.
+    The layer is the number in the module's path (`layers.3`), the module type the names that follow. In a U-Net
+    the block belongs to the type, and the order within the block gives the layer. Paths without a number are
+    ordered by name. Matrices of different shapes are different types, named after their shape.
 
     Args:
         path: of the adapter, for errors.
@@ -36,18 +39,18 @@ def component_keys(path: Path, updates: Sequence[StoredUpdate]) -> list[Componen
         For each update its key.
 
     Raises:
-        AdapterFileError: if two updates would be one component.
+        AdapterFileError: if two updates would be one component, or a layer's number is too large.
     """
     unplaced = [update for update in updates if update.key is None]
     placed = iter(_keys_by_path(tuple((update.path, update.shape) for update in unplaced)))
     keys = [update.key or next(placed) for update in updates]
-    _check_unique(path, updates, keys)
+    _check(path, updates, keys)
     return keys
 
 
 @lru_cache(maxsize=8)
 def _keys_by_path(modules: tuple[tuple[str, tuple[int, int]], ...]) -> list[ComponentKey]:
-    """The keys of updates known by path and shape; a study's adapters have them in common."""
+    """The keys of updates known by path and shape; cached, since adapters of one study share them."""
     paths = [path.replace("/", ".") for path, _ in modules]
     types = _types(set(paths))
     shapes: dict[str, set[tuple[int, int]]] = defaultdict(set)
@@ -65,7 +68,7 @@ def _keys_by_path(modules: tuple[tuple[str, tuple[int, int]], ...]) -> list[Comp
 
 
 def _types(paths: Collection[str]) -> dict[str, tuple[str, int | Order]]:
-    """For each path its module type, with the layer's number or, where there is none, what orders the layers."""
+    """For each path its module type, with the layer's number or, where there is none, a sort key."""
     types: dict[str, tuple[str, int | Order]] = {}
     for path in paths:
         names = path.split(".")
@@ -79,7 +82,7 @@ def _types(paths: Collection[str]) -> dict[str, tuple[str, int | Order]]:
 
 
 def _unet_type(block: str, names: list[str]) -> tuple[str, Order]:
-    """The block with the name of the module in it, and the numbers that order its like within the block."""
+    """The block with the name of the module in it, and the numbers that order such modules within the block."""
     kept, order, before = [], [], ""
     for name in names:
         if name.isdecimal() and (before in _UNET_LISTS or not before):
@@ -91,15 +94,19 @@ def _unet_type(block: str, names: list[str]) -> tuple[str, Order]:
 
 
 def _numbered(places: list[tuple[int | Order, int]]) -> list[tuple[int, int]]:
-    """(unit, index) of each member: by its layer's number, else by order."""
+    """(unit, index) of each member: the layer's number, else the position in order."""
     by_order = sorted((place, index) for place, index in places if isinstance(place, tuple))
     numbered = [(place, index) for place, index in places if isinstance(place, int)]
     return numbered + [(unit, index) for unit, (_, index) in enumerate(by_order)]
 
 
-def _check_unique(path: Path, updates: Sequence[StoredUpdate], keys: Sequence[ComponentKey]) -> None:
+def _check(path: Path, updates: Sequence[StoredUpdate], keys: Sequence[ComponentKey]) -> None:
     owner: dict[ComponentKey, str] = {}
     for update, key in zip(updates, keys, strict=True):
+        if key.unit > LAST_UNIT:
+            raise AdapterFileError(
+                path, key=update.path, expected=f"a layer's number of at most {LAST_UNIT}", found=key.unit
+            )
         if key in owner:
             raise AdapterFileError(
                 path, key=update.path, expected=f"one update for {key}", found=f"another beside {owner[key]}"

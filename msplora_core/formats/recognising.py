@@ -1,4 +1,4 @@
-"""From a path to an adapter: open what is there, let the first format that recognises it read it."""
+"""From a path to an adapter: open the files, let the first format that recognises them read them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from msplora_core.components import ComponentKey
 from msplora_core.errors import AdapterFileError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats.adapter_file import Adapter
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.hub import local_path
+from msplora_core.formats.files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights
+from msplora_core.formats.hub import is_hub_id, local_path
 from msplora_core.formats.keys import component_keys
+from msplora_core.formats.notes import alpha_notes, rank_notes
 from msplora_core.formats.other import diffusion, full, loralib, pairs
-from msplora_core.formats.other.model_folder import is_model_folder, read_model_tensors
+from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.peft import adalora, lora, lycoris, msplora, vera
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.storage.folder import first_present, inside
+from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import TensorFile
-from msplora_core.storage.torch_file import TORCH_SUFFIXES
 
 FORMATS: tuple[ModuleType, ...] = (
     lora,
@@ -35,11 +36,7 @@ FORMATS: tuple[ModuleType, ...] = (
     loralib,
     pairs,
 )
-"""Every format that can be read, the most particular first. A new one is a module like these and a name here."""
-
-CONFIG = "adapter_config.json"
-PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-OTHER_WEIGHTS = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapters.safetensors")
+"""Every format that can be read, the most specific first. A new one is a module like these and a name here."""
 
 READABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "VERA", "MSPLORA")
 _REFUSED = {
@@ -56,20 +53,26 @@ def read_adapter(
     alpha: float | None = None,
     base: str | PathLike[str] | None = None,
     module: str | Collection[str] = (),
+    model: str | None = None,
+    task: str | None = None,
+    seed: int | None = None,
 ) -> Adapter:
-    """Recognise an adapter. Its values are read when its components are asked for, one at a time.
+    """Recognise an adapter. Its values are read when its components are requested, one at a time.
 
     Args:
-        path: an adapter's folder or file, or a hub id; with `base`, a full fine-tune.
+        path: an adapter's folder or file, or `hf://owner/name`; with `base`, a full fine-tune.
         alpha: α for files that do not hold it; their updates are unscaled without.
-        base: the base model's folder or file, to hold a full fine-tune against.
+        base: the base model's folder or file, which a full fine-tune is compared with.
         module: module types or ends of module paths to keep; all where empty.
+        model: the base model's id, instead of the one that the adapter records.
+        task: what the adapter was trained on.
+        seed: of the training.
 
     Raises:
-        AdapterFileError: if there is nothing to read, or it is damaged or contradicts itself.
-        UnsupportedAdapterError: if the method's update has no spectrum of its own.
+        AdapterFileError: if there is nothing to read, or it is damaged or inconsistent.
+        UnsupportedAdapterError: if the method's update has no spectrum.
         MissingDependencyError: if a `.bin` or `.pt` is read without torch.
-        ParameterError: if no module is called as `module` says, or alpha is no finite number.
+        ParameterError: if no module is called as `module` says, alpha is no finite number, or base is on the hub.
 
     Example:
         >>> import json, tempfile, numpy as np
@@ -85,17 +88,34 @@ def read_adapter(
     """
     if alpha is not None and not math.isfinite(alpha):
         raise ParameterError("alpha", expected="a finite number", found=alpha)
+    if base is not None and is_hub_id(base):
+        raise ParameterError("base", expected="a folder or file on this disk", found=str(base))
     contents = _open(local_path(path), alpha, None if base is None else local_path(base))
     found = _recognised(contents)
     if not found.updates:
         raise AdapterFileError(contents.path, expected="at least one pair of factors", found="none")
+    if contents.config is not None:
+        contents.config.check_targets([update.path for update in found.updates])
     keys = component_keys(contents.path, found.updates)
     updates, keys = _chosen(found, keys, (module,) if isinstance(module, str) else module)
-    return Adapter(contents.path, found.format, found.method, found.model, tuple(found.notes), updates, keys)
+    scaled = contents.config is not None or contents.base is not None
+    notes = [*found.notes, *(alpha_notes(alpha, own=True) if scaled else ()), *rank_notes(updates)]
+    return Adapter(
+        path=contents.path,
+        format=found.format,
+        method=found.method,
+        model=found.model if model is None else model,
+        notes=tuple(notes),
+        updates=updates,
+        keys=keys,
+        task=task or "",
+        seed=seed,
+        size=sum(file.stat().st_size for file in {tensor.path for tensor in contents.tensors.values()}),
+    )
 
 
 def _open(path: Path, alpha: float | None, base: Path | None) -> Contents:
-    """What lies at a path, with the configuration that belongs to it."""
+    """The tensors at a path, with the configuration beside them."""
     if path.name in PEFT_WEIGHTS and (path.parent / CONFIG).is_file():
         path = path.parent
     if path.is_file():
@@ -106,35 +126,16 @@ def _open(path: Path, alpha: float | None, base: Path | None) -> Contents:
     config = PeftConfig.read(config_path) if config_path else None
     if config is not None and config.peft_type:
         _check_supported(path, config)
-        weights = first_present(path, *PEFT_WEIGHTS)
-        if weights is None:
-            raise AdapterFileError(path, expected=" or ".join(PEFT_WEIGHTS), found="neither")
-        return _contents(path, read_tensor_file(weights), config, alpha, base)
+        return _contents(path, read_tensor_file(peft_weights(path)), config, alpha, base)
     if base is not None:
         return _contents(path, read_model_tensors(path), None, alpha, base)
-    return _contents(path, read_tensor_file(_only_weights(path)), None, alpha, base)
+    return _contents(path, read_tensor_file(only_weights(path)), None, alpha, base)
 
 
 def _contents(
     path: Path, file: TensorFile, config: PeftConfig | None, alpha: float | None, base: Path | None
 ) -> Contents:
     return Contents(path, file.tensors, file.metadata, config, alpha, base)
-
-
-def _only_weights(folder: Path) -> Path:
-    """The one file of weights in a folder without a configuration."""
-    known = first_present(folder, *OTHER_WEIGHTS)
-    if known is not None:
-        return known
-    if is_model_folder(folder):
-        raise AdapterFileError(
-            folder, expected="an adapter", found="a whole model", hint="give its base model as base (--base)"
-        )
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", *TORCH_SUFFIXES)]
-    if len(files) != 1:
-        found = ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "") or "none"
-        raise AdapterFileError(folder, expected=f"{CONFIG}, or one file of weights", found=found)
-    return inside(folder, files[0].name)
 
 
 def _check_supported(path: Path, config: PeftConfig) -> None:

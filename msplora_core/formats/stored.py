@@ -1,4 +1,4 @@
-"""A weight update on the disk: what it is and where it belongs, known before any of its values is read."""
+"""A weight update on disk: shape, rank and place, known before any of its values is read."""
 
 from __future__ import annotations
 
@@ -18,17 +18,34 @@ from msplora_core.storage.tensors import Tensor
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How the adapted layer keeps its weight.
+
+    Args:
+        kernel: input channels and kernel size of a convolution; empty for a matrix.
+        groups: of a convolution.
+        embedding: whether the layer is an embedding.
+    """
+
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+    embedding: bool = False
+
+
+@dataclass(frozen=True)
 class StoredUpdate:
     """One weight update of an adapter, not read yet.
 
     Args:
         path: dotted path of the adapted module in its model; numbers in it are places in lists of layers.
         shape: (out, in) of ΔW.
-        rank: how many singular values it has.
-        scaling: what multiplies the product of its factors.
-        dtype: of its factors, in words.
+        rank: number of its singular values.
+        scaling: factor of the product of its factors.
+        dtype: of its factors: `float32`.
         load: reads it.
-        key: which component it is, where the file says more than the path does; else a layer's own.
+        key: its component, where the file says more than the path does; else a layer's own.
+        parameters: number of values in its factors.
+        layout: how the adapted layer keeps its weight.
     """
 
     path: str
@@ -38,14 +55,16 @@ class StoredUpdate:
     dtype: str
     load: Callable[[], Update] = field(repr=False, compare=False)
     key: ComponentKey | None = None
+    parameters: int = 0
+    layout: Layout = Layout()
 
 
 Parts = Mapping[str, Tensor]
-"""The tensors of one adapted module, by the part that each plays: `lora_A`, `alpha`."""
+"""The tensors of one adapted module, by part: `lora_A`, `alpha`."""
 
 
 def grouped(tensors: Iterable[Tensor], names: re.Pattern[str]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Tensors gathered by the module that they adapt.
+    """Group tensors by the module that they adapt.
 
     Args:
         tensors: those of a file.
@@ -55,7 +74,7 @@ def grouped(tensors: Iterable[Tensor], names: re.Pattern[str]) -> tuple[dict[str
         For each path its tensors by part; and the names that do not match.
 
     Raises:
-        AdapterFileError: if two tensors play one part.
+        AdapterFileError: if two tensors are the same part.
     """
     groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
     aside = []
@@ -72,7 +91,7 @@ def grouped(tensors: Iterable[Tensor], names: re.Pattern[str]) -> tuple[dict[str
 
 
 def needed(parts: Parts, *names: str) -> tuple[Tensor, ...]:
-    """The named parts of a group.
+    """Return the named parts of a group.
 
     Raises:
         AdapterFileError: if one is missing.
@@ -85,9 +104,10 @@ def needed(parts: Parts, *names: str) -> tuple[Tensor, ...]:
 
 
 def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: ComponentKey | None = None) -> StoredUpdate:
-    """The update scaling·B·A; kernels of convolutions are flattened.
+    """Return the update scaling·B·A; kernels of convolutions are flattened.
 
-    Where a convolution has groups, each group of outputs has its own ranks: B holds the blocks on its diagonal.
+    In a convolution with groups, each group of outputs has its own ranks: B holds the blocks of a block-diagonal
+    matrix.
 
     Args:
         path: of the adapted module.
@@ -114,11 +134,17 @@ def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: Compone
         left = flattened(B.read())
         return LowRankUpdate(_block_diagonal(left, groups) if groups > 1 else left, flattened(A.read()), scaling)
 
-    return StoredUpdate(path, shape, rank, scaling, A.dtype, load, key)
+    kernel = tuple(A.shape[1:]) if len(A.shape) > 2 else ()
+    return StoredUpdate(path, shape, rank, scaling, A.dtype, load, key, size_of(B, A), Layout(kernel, groups))
+
+
+def size_of(*tensors: Tensor) -> int:
+    """Return the number of values in tensors."""
+    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _block_diagonal(B: NDArray[Any], groups: int) -> NDArray[Any]:
-    """The blocks (out/groups, r/groups) that lie in B one below the other, as the diagonal of (out, r)."""
+    """The blocks (out/groups, r/groups) stacked in B, on the diagonal of (out, r)."""
     rows, columns = B.shape[0] // groups, B.shape[1]
     whole = np.zeros((B.shape[0], columns * groups), dtype=B.dtype)
     for group in range(groups):

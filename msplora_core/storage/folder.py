@@ -7,6 +7,8 @@ from pathlib import Path
 
 from msplora_core.errors import FileError
 
+_POINTER = b"version https://git-lfs"
+
 
 def inside(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder, if it lies there also when links are followed.
@@ -45,6 +47,18 @@ def first_present(folder: Path, *names: str) -> Path | None:
     return None
 
 
+def refuse_pointer(path: Path, start: bytes) -> None:
+    """Refuse a file that Git LFS has not fetched, by its first bytes: a pointer stands in its place.
+
+    Raises:
+        FileError: if it is such a pointer.
+    """
+    if len(start) >= 8 and _POINTER.startswith(start[: len(_POINTER)]):
+        raise FileError(
+            path, expected="the file itself", found="a Git LFS pointer to it", hint="fetch it with git lfs pull"
+        )
+
+
 def check_file(path: Path, expected: str) -> None:
     """Refuse what is no plain file: a folder, or a FIFO, which would block.
 
@@ -75,4 +89,5 @@ def read_file(path: Path, expected: str, largest: int) -> bytes:
         raise FileError(path, expected=expected, found=error.strerror or str(error)) from error
     if size > largest:
         raise FileError(path, expected=f"at most {largest} bytes", found=size)
+    refuse_pointer(path, content[: len(_POINTER)])
     return content

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import FileError
-from msplora_core.storage.folder import check_file
+from msplora_core.storage.folder import check_file, refuse_pointer
 from msplora_core.storage.json_file import RepeatedName, unique_names
 from msplora_core.storage.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
 
@@ -49,7 +49,9 @@ def read_safetensors(path: Path) -> TensorFile:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            first = file.read(8)
+            refuse_pointer(path, first)
+            length = int.from_bytes(first, "little")
             if size < 8 or not 2 <= length <= min(size - 8, LARGEST_HEADER):
                 raise FileError(
                     path,

@@ -54,13 +54,15 @@ class Tensor:
         return values
 
     def number(self) -> float:
-        """The value of a tensor that holds one number, of any type.
+        """Return the value of a tensor that holds one real number.
 
         Raises:
-            FileError: if it holds more, or what is not finite.
+            FileError: if it holds more, another type, or what is not finite.
         """
         if math.prod(self.shape) != 1:
             raise self.error("one number", f"a tensor of shape {list(self.shape)}")
+        if not self.dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+            raise self.error("a real number", self.dtype)
         value = float(self.load().reshape(()))
         if not math.isfinite(value):
             raise self.error("a finite number", value)

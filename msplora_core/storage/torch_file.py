@@ -38,7 +38,7 @@ _ALLOWED = {
 
 def is_torch_file(path: Path, start: bytes) -> bool:
     """Whether a file is one of torch's, by its first 9 bytes: a zip archive, or, by its name, an older kind."""
-    return start.startswith(b"PK\x03\x04") or (path.suffix in TORCH_SUFFIXES and start[8:] != b"{")
+    return start.startswith(b"PK\x03\x04") or (path.suffix in TORCH_SUFFIXES and start[8:9] != b"{")
 
 
 def read_torch_file(path: Path) -> TensorFile:

@@ -40,7 +40,7 @@ def test_says_what_was_recognised(tmp_path):
         "layer", "q_proj", "0-2", "5 × 6", "2", "1.5", "float16",
     ]  # fmt: skip
     assert "note: DoRA: the low-rank part only" in result.stdout
-    assert "note: Left aside, no part of the adapter: base_model.model.classifier.weight." in result.stdout
+    assert "note: classifier.weight: trained beside the adapter, no low-rank update." in result.stdout
 
 
 def test_json_for_programs(tmp_path):
@@ -102,7 +102,8 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path, arguments):
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        "error: missing: expected an adapter's folder or file, or a hub id owner/name, found nothing there"
+        "error: missing: expected an adapter's folder or file, found no such file or folder; "
+        "an adapter on the hub is named hf://owner/name"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Adapters of diffusion models in one file: kohya's and LyCORIS' flat names, and those of diffusers, old and new."""
+"""Adapters of diffusion models in one file: flat names as kohya and LyCORIS write them, and those of diffusers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import alpha_notes, beside_notes
 from msplora_core.formats.other.diffusion_names import module_path
 from msplora_core.formats.peft.lycoris import PARTS, lycoris_rank, lycoris_update
-from msplora_core.formats.stored import Parts, StoredUpdate, grouped, low_rank, needed
+from msplora_core.formats.stored import Layout, Parts, StoredUpdate, grouped, low_rank, needed, size_of
 from msplora_core.linalg.updates import Update, kernel_factors
 from msplora_core.methods import method_name
 from msplora_core.storage.json_file import plain_text
 from msplora_core.storage.tensors import Tensor
 
-_DOWN = ("lora_down", "lora.down", "_lora.down", "lora_linear_layer.down", "lora_A")
-_UP = ("lora_up", "lora.up", "_lora.up", "lora_linear_layer.up", "lora_B")
+_DOWN = ("lora_down", "lora.down", "lora_linear_layer.down", "lora_A")
+_UP = ("lora_up", "lora.up", "lora_linear_layer.up", "lora_B")
 _NAMES = re.compile(
-    r"(?P<path>.+?)(?:\.|(?=_lora\.))(?P<part>"
+    r"(?P<path>.+?)(?:_lora(?=[._]alpha))?[._](?P<part>"
     rf"(?:{'|'.join(map(re.escape, (*_DOWN, *_UP)))}|lora_mid)(?:\.[^.]+)?(?=\.weight)|{PARTS}"
     r"|alpha|dora_scale|lora_magnitude_vector(?:\.[^.]+)?(?=\.weight)|lora_magnitude_vector)(?:\.weight)?"
 )
@@ -51,21 +52,17 @@ def read(contents: Contents) -> Found:
         updates.append(_update(contents, module_path(name), parts, settings))
     if any("magnitude" in {_part(part) for part in raw} for raw in groups.values()):
         notes.append("DoRA: the low-rank part only; the magnitudes, which rescale the whole weight, are left out.")
-    if not any("alpha" in parts for parts in groups.values()) and not settings:
-        notes.append(
-            f"Alpha is not in the file; scaled by the given {contents.alpha:g}/rank."
-            if contents.alpha is not None
-            else "Alpha is not in the file: the scaling is 1, as diffusers takes it."
-        )
+    own = bool(settings) or any("alpha" in parts for parts in groups.values())
+    notes += alpha_notes(contents.alpha, own=own, otherwise="the scaling is 1, as in diffusers")
     word = "-".join(sorted(words)) or "lora"
     method = method_name(word, [update.rank for update in updates] if word in ("lora", "dora") else [])
     model = plain_text(contents.metadata.get("ss_sd_model_name") or contents.metadata.get("ss_base_model_version"))
     writer = "kohya" if flat else "PEFT, without its configuration" if bare_peft else "diffusers"
-    return Found(writer, method, updates, model, [*notes, *left_aside(aside)])
+    return Found(writer, method, updates, model, [*notes, *beside_notes(aside)])
 
 
 def _part(part: str) -> str:
-    """The part that a tensor plays, whichever way it is called."""
+    """The part of a module that a tensor is, whichever tool named it."""
     bare = re.sub(r"^(lora_A|lora_B|lora_magnitude_vector)\..+", r"\1", part)
     if bare in _DOWN:
         return "down"
@@ -85,7 +82,7 @@ def _word(parts: Parts) -> str:
 def _update(contents: Contents, path: str, parts: Parts, settings: Mapping[str, Any]) -> StoredUpdate:
     if _word(parts) in ("loha", "lokr"):
         rank = lycoris_rank(parts)
-        # LyCORIS scales a LoKr of two whole matrices by 1, whatever its α says.
+        # LyCORIS scales a LoKr of two full matrices by 1, whatever its α.
         return lycoris_update(path, parts, 1.0 if rank is None else _scaling(contents, path, parts, rank, settings))
     down, up = needed(parts, "down", "up")
     rank = down.shape[0] if down.shape else 1
@@ -96,7 +93,7 @@ def _update(contents: Contents, path: str, parts: Parts, settings: Mapping[str, 
 
 
 def _tucker(path: str, up: Tensor, mid: Tensor, down: Tensor, scaling: float) -> StoredUpdate:
-    """A convolution as three: 1 × 1 down, the kernel between, 1 × 1 up."""
+    """The update of a convolution as three of them: 1 × 1 down, the kernel, 1 × 1 up."""
     for tensor in (up, mid, down):
         if len(tensor.shape) != 4 or not math.prod(tensor.shape):
             raise tensor.error("the kernel of a convolution", f"shape {list(tensor.shape)}")
@@ -109,7 +106,8 @@ def _tucker(path: str, up: Tensor, mid: Tensor, down: Tensor, scaling: float) ->
         product = kernel_factors(mid.read(), up.read()[:, :, 0, 0].T, down.read()[:, :, 0, 0])
         return type(product)(product.B, product.A, scaling)
 
-    return StoredUpdate(path, shape, r, scaling, down.dtype, load)
+    layout = Layout((down.shape[1], *mid.shape[2:]))
+    return StoredUpdate(path, shape, r, scaling, down.dtype, load, parameters=size_of(up, mid, down), layout=layout)
 
 
 def _scaling(contents: Contents, path: str, parts: Parts, rank: int, settings: Mapping[str, Any]) -> float:
@@ -124,7 +122,7 @@ def _scaling(contents: Contents, path: str, parts: Parts, rank: int, settings: M
 
 
 def _adapter_metadata(metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """What diffusers says of the adapter in the header: `unet.lora_alpha`, `unet.r`, ...; empty where nothing."""
+    """diffusers' settings in the header: `unet.lora_alpha`, `unet.r`, ...; empty where there are none."""
     try:
         settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """Paths of modules in diffusion models, from kohya's flat names and diffusers' older ones.
 
-kohya writes a module's path with underscores for dots, which cannot be undone without knowing the names that
-hold underscores themselves. They are listed here; a name that is not falls apart, which changes its spelling
-but neither its numbers nor their order.
+kohya writes a module's path with underscores for dots. To undo that, the names that contain underscores are
+listed here. A name that is not listed is split at its underscores, which changes its spelling but not its
+numbers or their order.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _WORDS = {tuple(word.split("_")) for word in _COMPOUND.split()}
 _LONGEST = max(map(len, _WORDS))
 _OWNERS = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2",
            "lora_te3_": "text_encoder_3", "lora_transformer_": "transformer", "lora_prior_unet_": "prior"}  # fmt: skip
+OWNERS = frozenset({*_OWNERS.values(), "transformer_2", "diffusion_model"})
+"""The models of a diffusion pipeline, with which the paths of their modules begin."""
 
 
 def module_path(name: str) -> str:
@@ -35,11 +37,19 @@ def module_path(name: str) -> str:
         'text_encoder.text_model.encoder.layers.7.self_attn.q_proj'
         >>> module_path("unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out")
         'unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0'
+        >>> module_path("lora_unet_unet_mid_block_attentions_0_transformer_blocks_0_attn2_processor_to_out")
+        'unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0'
     """
     for prefix, owner in _OWNERS.items():
         if name.startswith(prefix):
-            return f"{owner}.{_dotted(name.removeprefix(prefix))}"
-    path = name.replace(".processor.", ".").removeprefix("base_model.model.").removesuffix("_lora")
+            flat = name.removeprefix(prefix).removeprefix(f"{owner}_")  # some writers repeat the model's name
+            return _current(f"{owner}.{_dotted(flat)}")
+    return _current(name.removeprefix("base_model.model."))
+
+
+def _current(path: str) -> str:
+    """A path with the names of today's diffusers."""
+    path = path.replace(".processor.", ".")
     if ".attn" in path and path.endswith(".to_out"):
         path += ".0"  # the projection is the first of a list, which the older names leave out
     return re.sub(r"(?<=self_attn\.)to_([qkv])$", r"\1_proj", re.sub(r"(?<=self_attn\.)to_out$", "out_proj", path))

@@ -1,4 +1,4 @@
-"""A full fine-tune against its base: ΔW of every matrix that both hold, one in memory at a time."""
+"""A full fine-tune against its base: ΔW of every matrix that both have, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from msplora_core.errors import AdapterFileError
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import listed
 from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.linalg.updates import DenseUpdate, Update, flattened
@@ -31,10 +32,15 @@ def read(contents: Contents) -> Found:
             continue
         shape = (tensor.shape[0], math.prod(tensor.shape[1:]))
         load = partial(_difference, tensor, before)
-        updates.append(StoredUpdate(name.removesuffix(".weight"), shape, min(shape), 1.0, tensor.dtype, load))
+        updates.append(
+            StoredUpdate(
+                name.removesuffix(".weight"), shape, min(shape), 1.0, tensor.dtype, load, parameters=math.prod(shape)
+            )
+        )
     if not updates:
         raise AdapterFileError(contents.path, expected=f"matrices that {contents.base} has too", found="none")
-    return Found("full fine-tune", "full", updates, str(contents.base), left_aside(aside))
+    notes = [f"{listed(sorted(aside))}: no matrix, or none of this shape in the base."] if aside else []
+    return Found("full fine-tune", "full", updates, str(contents.base), notes)
 
 
 def _common_names(after: set[str], before: set[str]) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from msplora_core.formats.contents import Contents, Found, left_aside, unscaled_note
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import alpha_notes, beside_notes
 from msplora_core.formats.stored import grouped, low_rank, needed
 from msplora_core.methods import method_name
 
@@ -23,5 +24,5 @@ def read(contents: Contents) -> Found:
         A, B = needed(parts, "lora_A", "lora_B")
         rank = A.shape[0] if A.shape else 1
         updates.append(low_rank(path, B, A, contents.given_scaling(max(rank, 1))))
-    notes = [*unscaled_note(contents.alpha), *left_aside(aside)]
+    notes = [*alpha_notes(contents.alpha, own=False), *beside_notes(aside)]
     return Found("loralib", method_name("lora", [update.rank for update in updates]), updates, notes=notes)

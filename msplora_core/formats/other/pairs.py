@@ -1,14 +1,16 @@
-"""Pairs of factors under any names: cloneofsimo's `unet:N:up`, `w_a_NNN`, and whatever else goes in twos."""
+"""Pairs of factors under any names: cloneofsimo's `unet:N:up`, `w_a_NNN`, and similar."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 
-from msplora_core.formats.contents import Contents, Found, left_aside, unscaled_note
-from msplora_core.formats.stored import StoredUpdate, low_rank, needed
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import alpha_notes, beside_notes
+from msplora_core.formats.stored import StoredUpdate, low_rank, needed, size_of
 from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
+from msplora_core.placement import natural_order
 from msplora_core.storage.tensors import Tensor
 
 _DOWN = ("down", "a", "A")
@@ -25,12 +27,12 @@ def read(contents: Contents) -> Found:
     for path, parts in pairs.items():
         down, up = needed(parts, "down", "up")
         updates.append(_update(path, up, down, contents))
-    notes = [*unscaled_note(contents.alpha), *left_aside(aside)]
+    notes = [*alpha_notes(contents.alpha, own=False), *beside_notes(aside)]
     return Found("pairs of factors", method_name("lora", [update.rank for update in updates]), updates, notes=notes)
 
 
 def _pairs(contents: Contents) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Matrices by what their names share when the last mark is taken out; and the names of all else."""
+    """Matrices by what their names share without the last mark; and the names of all other tensors."""
     pairs: dict[str, dict[str, Tensor]] = defaultdict(dict)
     aside = []
     for name, tensor in contents.tensors.items():
@@ -43,7 +45,7 @@ def _pairs(contents: Contents) -> tuple[dict[str, dict[str, Tensor]], list[str]]
         if part in pairs[path]:
             raise tensor.error(f"one {part} for {path}", f"another beside {pairs[path][part].name}")
         pairs[path][part] = tensor
-    return dict(sorted(pairs.items(), key=lambda item: _in_order(item[0]))), aside
+    return dict(sorted(pairs.items(), key=lambda item: natural_order(item[0]))), aside
 
 
 def _path(before: str, after: str) -> str:
@@ -51,10 +53,6 @@ def _path(before: str, after: str) -> str:
     whole = f"{before.rstrip('._:/')}.{after.removesuffix('.weight').lstrip('._:/')}"
     names = [name for name in re.split(r"[.:/]+", whole) if name not in ("", "lora")]
     return ".".join(str(int(name)) if name.isdecimal() and len(name) < 10 else name for name in names) or "update"
-
-
-def _in_order(path: str) -> list[tuple[int, str]]:
-    return [(int(name), "") if name.isdecimal() else (-1, name) for name in path.split(".")]
 
 
 def _update(path: str, up: Tensor, down: Tensor, contents: Contents) -> StoredUpdate:
@@ -65,7 +63,7 @@ def _update(path: str, up: Tensor, down: Tensor, contents: Contents) -> StoredUp
 
 
 def _transposed(path: str, up: Tensor, down: Tensor, contents: Contents) -> StoredUpdate:
-    """Factors written the other way round: x·down·up, with down (in, r) and up (r, out)."""
+    """Transposed factors: x·down·up, with down (in, r) and up (r, out)."""
     rank = up.shape[0]
     scaling = contents.given_scaling(max(rank, 1))
     for tensor in (up, down):
@@ -75,4 +73,6 @@ def _transposed(path: str, up: Tensor, down: Tensor, contents: Contents) -> Stor
     def load() -> Update:
         return LowRankUpdate(up.read().T, down.read().T, scaling)
 
-    return StoredUpdate(path, (up.shape[1], down.shape[0]), rank, scaling, down.dtype, load)
+    return StoredUpdate(
+        path, (up.shape[1], down.shape[0]), rank, scaling, down.dtype, load, parameters=size_of(up, down)
+    )

@@ -1,12 +1,13 @@
-"""PEFT's AdaLoRA: ΔW = B·(A∘E)·α/(ranks + 1e-5), pruned to the ranks that mattered (Zhang et al. 2023, 2303.10512)."""
+"""PEFT's AdaLoRA: ΔW = B·(A∘E)·α/(ranks + 1e-5), with ranks pruned in training (Zhang et al. 2023, 2303.10512)."""
 
 from __future__ import annotations
 
 import re
 
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import beside_notes, listed
 from msplora_core.formats.peft.configuration import module_path
-from msplora_core.formats.stored import Parts, StoredUpdate, grouped, low_rank, needed
+from msplora_core.formats.stored import Parts, StoredUpdate, grouped, low_rank, needed, size_of
 from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
 
@@ -24,14 +25,15 @@ def read(contents: Contents) -> Found:
     # A pruned module keeps the scaling that it was trained with: that of the ranks at the start.
     ranks = config.rank("init_r") if "init_r" in config.content else None
     alpha = config.number("lora_alpha", 8)
-    updates = []
+    updates, pruned = [], []
     for name, parts in groups.items():
         if "lora_A" in parts and "lora_B" in parts and parts["lora_A"].shape[0] == 0:
-            aside.extend(tensor.name for tensor in parts.values())  # pruned to nothing
+            pruned.append(module_path(name))
         else:
             updates.append(_update(module_path(name), parts, alpha, ranks))
     method = method_name("adalora", [config.rank("target_r", 8)])
-    return Found("PEFT", method, updates, config.model, left_aside(aside))
+    notes = [f"{listed(sorted(pruned))}: pruned to rank 0, no update."] if pruned else []
+    return Found("PEFT", method, updates, config.model, [*notes, *beside_notes(aside, config.modules_to_save)])
 
 
 def _update(path: str, parts: Parts, alpha: float, ranks: int | None) -> StoredUpdate:
@@ -45,4 +47,6 @@ def _update(path: str, parts: Parts, alpha: float, ranks: int | None) -> StoredU
     def load() -> Update:
         return LowRankUpdate(B.read(), A.read().astype("float64") * E.read(), scaling)
 
-    return StoredUpdate(path, plain.shape, plain.rank, scaling, plain.dtype, load)
+    return StoredUpdate(
+        path, plain.shape, plain.rank, scaling, plain.dtype, load, parameters=size_of(A, B, E), layout=plain.layout
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from msplora_core.errors import AdapterFileError
 from msplora_core.storage.json_file import plain_text, read_json_object
 
 MOST_PATTERN_CHECKS = 2_000_000
+
+_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 _ATOM = r"(?:\\.|\[\^?\]?[^\]]*\]|[^\\()\[\]*+?{}|^$])"
 _REPEAT = re.compile(_ATOM + r"(?:[*+]|\{\d*,?\d*\})[?+]?")
@@ -24,7 +26,7 @@ class PeftConfig:
 
     Args:
         path: the file.
-        content: what stands in it.
+        content: its fields.
 
     Example:
         >>> config = PeftConfig(Path("adapter_config.json"), {"peft_type": "LORA", "r": 8, "lora_alpha": 16})
@@ -54,8 +56,49 @@ class PeftConfig:
         """The base model's id or folder; empty where the file names none."""
         return plain_text(self.content.get("base_model_name_or_path"))
 
+    @property
+    def base_change(self) -> str:
+        """The initialisation that also changed the base model's weights (`pissa`, ...); empty where none did.
+
+        Example:
+            >>> PeftConfig(Path("c"), {"init_lora_weights": "pissa_niter_16"}).base_change
+            'pissa'
+        """
+        value = self.content.get("init_lora_weights")
+        initialisation = value.lower() if isinstance(value, str) else ""
+        return next((name for name in _CHANGES_BASE if initialisation.startswith(name)), "")
+
+    @property
+    def modules_to_save(self) -> list[str]:
+        """Modules that were trained in full beside the adapter."""
+        names = self.content.get("modules_to_save")
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+    def check_targets(self, paths: Collection[str]) -> None:
+        """Check that the weights belong to this configuration: some adapted module is one of its targets.
+
+        Targets given as a regular expression are not checked.
+
+        Args:
+            paths: of the adapted modules.
+
+        Raises:
+            AdapterFileError: if `target_modules` is a list and names none of them.
+        """
+        targets = self.content.get("target_modules")
+        if not isinstance(targets, list) or not targets or self.content.get("target_parameters"):
+            return
+        ends = {path[start:] for path in paths for start in [0, *(m.end() for m in re.finditer(r"\.", path))]}
+        if not any(target in ends for target in targets if isinstance(target, str)):
+            raise self.error(
+                "target_modules",
+                f"a target among the adapted modules ({', '.join(list(paths)[:2])}, ...)",
+                ", ".join(map(str, targets)),
+                hint="the configuration belongs to other weights",
+            )
+
     def number(self, name: str, default: float | None = None) -> float:
-        """A finite number.
+        """Return a finite number.
 
         Raises:
             AdapterFileError: if it is none, or missing without a default.
@@ -67,7 +110,7 @@ class PeftConfig:
         return float(value)  # type: ignore[arg-type] # just checked
 
     def rank(self, name: str = "r", default: int | None = None) -> int:
-        """A whole number of at least 1.
+        """Return a whole number of at least 1.
 
         Raises:
             AdapterFileError: if it is none, or missing without a default.
@@ -79,11 +122,11 @@ class PeftConfig:
         return value  # type: ignore[return-value] # just checked
 
     def flag(self, name: str) -> bool:
-        """Whether a switch is on; off where it is missing."""
+        """Return whether a switch is on; off where it is missing."""
         return bool(self.content.get(name, False))
 
     def patterns(self, name: str) -> Patterns:
-        """`rank_pattern` or `alpha_pattern`.
+        """Return `rank_pattern` or `alpha_pattern`.
 
         Raises:
             AdapterFileError: if it is no mapping from patterns to numbers.
@@ -101,13 +144,13 @@ class PeftConfig:
 class Patterns:
     """Numbers by module, as PEFT's rank_pattern and alpha_pattern give them.
 
-    A pattern is a regular expression for the end of a module's path, begun at a dot or at the start:
-    `q_proj` means every q_proj, `layers.1.q_proj` not that of layer 11, `^q_proj` the outermost alone. The
-    first that fits counts. Since patterns come from strangers, one that could run for hours is refused.
+    A pattern is a regular expression for the end of a module's path, from a dot or from the start:
+    `q_proj` matches every q_proj, `layers.1.q_proj` not that of layer 11, `^q_proj` only the outermost one. The
+    first that matches counts. Patterns from untrusted files that could run for hours are refused.
 
     Args:
-        config: where they stand.
-        name: under which name.
+        config: the configuration that holds them.
+        name: their field.
         values: number by pattern.
 
     Example:
@@ -124,7 +167,7 @@ class Patterns:
         self._checks = 0
 
     def value_of(self, module: str, default: float) -> float:
-        """The number of the first pattern that fits a module's path, else the default."""
+        """Return the number of the first pattern that matches a module's path, else the default."""
         self._checks += len(self._compiled)
         if self._checks > MOST_PATTERN_CHECKS:
             raise self._error(self._name, f"at most {MOST_PATTERN_CHECKS} patterns × modules", self._checks)
@@ -144,7 +187,7 @@ def _compiled(config: PeftConfig, name: str, pattern: str) -> re.Pattern[str]:
 
 
 def module_path(name: str) -> str:
-    """A module's path in the base model, from its path in PEFT's model.
+    """Return a module's path in the base model, from its path in PEFT's model.
 
     Example:
         >>> module_path("base_model.model.bert.encoder.layer.0.attention.self.query")

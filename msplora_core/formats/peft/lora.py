@@ -1,14 +1,16 @@
-"""PEFT's LoRA with its variants: rsLoRA, DoRA, PiSSA and its like, embeddings, convolutions, experts."""
+"""PEFT's LoRA with its variants: rsLoRA, DoRA, PiSSA and similar, embeddings, convolutions, experts."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
-from msplora_core.formats.stored import Parts, StoredUpdate, grouped, low_rank, needed
+from msplora_core.formats.stored import Layout, Parts, StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
 from msplora_core.storage.tensors import Tensor
@@ -17,7 +19,6 @@ _NAMES = re.compile(
     r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
     r"(\.(?!weight$|bias$)[^.]+)?(\.weight)?"
 )
-_CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 def recognise(contents: Contents) -> bool:
@@ -37,15 +38,17 @@ def read(contents: Contents) -> Found:
         scaling = alpha / (math.sqrt(rank) if config.flag("use_rslora") else rank)
         updates.extend(_module_updates(config, path, parts, rank, scaling))
     variant = _variant(config)
-    notes = [*_variant_notes(config, variant), *left_aside(aside)]
+    notes = [*_variant_notes(config, variant), *beside_notes(aside, config.modules_to_save)]
     return Found("PEFT", method_name(variant, [config.rank()]), updates, config.model, notes)
 
 
 def _module_updates(config: PeftConfig, path: str, parts: Parts, rank: int, scaling: float) -> Iterator[StoredUpdate]:
-    """The module's update; one for each expert where a parameter holds several."""
+    """The module's update; one for each expert where a parameter holds several experts."""
     embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
     A, B = needed(parts, *(("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")))
     whole = low_rank(path, B, A, scaling)
+    if embedding:
+        whole = replace(whole, layout=Layout(embedding=True))
     experts, beyond = divmod(whole.rank, rank)
     if experts == 1 and not beyond:
         yield whole
@@ -61,34 +64,30 @@ def _module_updates(config: PeftConfig, path: str, parts: Parts, rank: int, scal
 
 
 def _expert_update(whole: StoredUpdate, path: str, A: Tensor, B: Tensor, experts: int, expert: int) -> StoredUpdate:
-    """One expert's share: PEFT stacks the rows of A by expert, and the columns of B by rank."""
+    """The update of one expert: PEFT stacks the rows of A by expert, and the columns of B by rank."""
     rank = whole.rank // experts
 
     def load() -> Update:
         return LowRankUpdate(B.read()[:, expert::experts], A.read()[expert * rank : (expert + 1) * rank], whole.scaling)
 
-    return StoredUpdate(path, whole.shape, rank, whole.scaling, whole.dtype, load)
-
-
-def _initialisation(config: PeftConfig) -> str:
-    value = config.content.get("init_lora_weights")
-    return value.lower() if isinstance(value, str) else ""
+    return StoredUpdate(
+        path, whole.shape, rank, whole.scaling, whole.dtype, load, parameters=whole.parameters // experts
+    )
 
 
 def _variant(config: PeftConfig) -> str:
-    initialisation = next((name for name in _CHANGES_BASE if _initialisation(config).startswith(name)), "")
     if config.flag("use_dora"):
         return "dora"
-    return initialisation or ("rslora" if config.flag("use_rslora") else "lora")
+    return config.base_change or ("rslora" if config.flag("use_rslora") else "lora")
 
 
 def _variant_notes(config: PeftConfig, variant: str) -> list[str]:
     notes = []
     if variant == "dora":
         notes.append("DoRA: the low-rank part only; the magnitudes, which rescale the whole weight, are left out.")
-    if _initialisation(config).startswith(_CHANGES_BASE):
+    if config.base_change:
         notes.append(
-            f"The initialisation {_initialisation(config)} took the first B·A out of the base model: the spectra are "
+            f"The initialisation {config.base_change} subtracted the first B·A from the base model: the spectra are "
             "of B·A, not of the change since the start."
         )
     return notes

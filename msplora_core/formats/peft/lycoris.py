@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-from msplora_core.formats.contents import Contents, Found, left_aside
-from msplora_core.formats.peft.configuration import module_path
-from msplora_core.formats.stored import Parts, StoredUpdate, grouped, needed
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import beside_notes
+from msplora_core.formats.peft.configuration import PeftConfig, module_path
+from msplora_core.formats.stored import Parts, StoredUpdate, grouped, needed, size_of
 from msplora_core.linalg.updates import (
     DenseUpdate,
     HadamardUpdate,
@@ -39,14 +40,24 @@ def read(contents: Contents) -> Found:
     for name, parts in groups.items():
         path = module_path(name)
         rank = int(ranks.value_of(path, config.rank("r", 8)))
+        _check_rank(config, path, parts, rank)
         updates.append(lycoris_update(path, parts, alphas.value_of(path, config.number("alpha", 8)) / rank))
-    return Found(
-        "PEFT", method_name(config.peft_type.lower(), [config.rank("r", 8)]), updates, config.model, left_aside(aside)
-    )
+    method = method_name(config.peft_type.lower(), [config.rank("r", 8)])
+    return Found("PEFT", method, updates, config.model, beside_notes(aside, config.modules_to_save))
+
+
+def _check_rank(config: PeftConfig, path: str, parts: Parts, rank: int) -> None:
+    for name in ("hada_w1_b", "hada_w2_b", "lokr_w1_b", "lokr_w2_b"):
+        if name in parts and parts[name].shape[:1] != (rank,):
+            raise parts[name].error(
+                f"rank {rank}, as {config.path.name} gives for {path}",
+                f"shape {list(parts[name].shape)}",
+                hint="r or rank_pattern does not belong to these weights",
+            )
 
 
 def lycoris_update(path: str, parts: Parts, scaling: float) -> StoredUpdate:
-    """The update of a module with LoHa's or LoKr's factors.
+    """Return the update of a module with LoHa's or LoKr's factors.
 
     Args:
         path: of the adapted module.
@@ -60,7 +71,7 @@ def lycoris_update(path: str, parts: Parts, scaling: float) -> StoredUpdate:
 
 
 def lycoris_rank(parts: Parts) -> int | None:
-    """The rank of the factors; None where LoKr holds both of its matrices whole."""
+    """Return the rank of the factors; None where LoKr holds both of its matrices in full."""
     for part in ("hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
         if part in parts and parts[part].shape:
             return parts[part].shape[0]
@@ -76,7 +87,7 @@ def _hadamard(path: str, parts: Parts, scaling: float) -> StoredUpdate:
     def load() -> Update:
         return HadamardUpdate(one.read(), two.read(), scaling)
 
-    return StoredUpdate(path, one.shape, rank, scaling, parts["hada_w1_b"].dtype, load)
+    return StoredUpdate(path, one.shape, rank, scaling, parts["hada_w1_b"].dtype, load, parameters=_size(parts))
 
 
 def _kronecker(path: str, parts: Parts, scaling: float) -> StoredUpdate:
@@ -86,7 +97,12 @@ def _kronecker(path: str, parts: Parts, scaling: float) -> StoredUpdate:
     def load() -> Update:
         return KroneckerUpdate(one.read(), two.read(), scaling)
 
-    return StoredUpdate(path, shape, kronecker_rank(one, two), scaling, next(iter(parts.values())).dtype, load)
+    dtype = next(iter(parts.values())).dtype
+    return StoredUpdate(path, shape, kronecker_rank(one, two), scaling, dtype, load, parameters=_size(parts))
+
+
+def _size(parts: Parts) -> int:
+    return size_of(*(tensor for part, tensor in parts.items() if re.fullmatch(PARTS, part)))
 
 
 def _kronecker_side(parts: Parts, side: int) -> _Whole | _Product:

@@ -1,19 +1,21 @@
-"""MSPLoRA, as this toolkit saves it: each shared component once, and whom it serves in the configuration."""
+"""MSPLoRA, as this toolkit saves it: each shared component once, the layers that it serves in the configuration."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from msplora_core.components import ComponentKey
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
-from msplora_core.formats.stored import StoredUpdate, grouped, low_rank, needed
+from msplora_core.formats.stored import Layout, StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update, joined
 from msplora_core.methods import pyramid_name
-from msplora_core.pyramid import SCALES
+from msplora_core.pyramid import SCALES, unit_of
 
 _NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB])")
 
@@ -36,16 +38,17 @@ def read(contents: Contents) -> Found:
             if f"{scale}.A" in parts or f"{scale}.B" in parts:
                 A, B = needed(parts, f"{scale}.A", f"{scale}.B")
                 key = _key(scale, places[path])
-                own.setdefault(key, low_rank(path, B, A, _scaling(config, path, places[path], scale), key))
+                update = low_rank(path, B, A, _scaling(config, path, places[path], scale), key)
+                own.setdefault(key, replace(update, layout=Layout(embedding=bool(places[path].get("embedding")))))
     several = any(key.scale != "layer" for key in own)
     totals = [_total(config, path, place, own) for path, place in places.items()] if several else []
     updates = sorted(own.values(), key=lambda update: SCALES.index(str(update.key).partition("/")[0]))
     method = pyramid_name(_ranks(config))
-    return Found("PEFT", method, [*updates, *totals], config.model, left_aside(aside))
+    return Found("PEFT", method, [*updates, *totals], config.model, beside_notes(aside, config.modules_to_save))
 
 
 def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:
-    """Where each module stands, as the configuration records it, checked."""
+    """The configuration's record of where each module stands, checked."""
     places = config.content.get("placement")
     if not isinstance(places, dict) or not places:
         raise config.error("placement", "where each adapted module stands", places, "save the adapter again")
@@ -63,8 +66,7 @@ def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:
 
 
 def _key(scale: str, place: Mapping[str, Any]) -> ComponentKey:
-    unit = {"global": 0, "mid": place.get("group"), "layer": place.get("layer"), "total": place.get("layer")}[scale]
-    return ComponentKey(scale, place["module"], unit or 0)
+    return ComponentKey(scale, place["module"], unit_of(scale, place.get("layer"), place.get("group")))
 
 
 def _scaling(config: PeftConfig, path: str, place: Mapping[str, Any], scale: str) -> float:
@@ -77,7 +79,7 @@ def _scaling(config: PeftConfig, path: str, place: Mapping[str, Any], scale: str
 def _total(
     config: PeftConfig, path: str, place: Mapping[str, Any], own: Mapping[ComponentKey, StoredUpdate]
 ) -> StoredUpdate:
-    """The sum of what serves a module."""
+    """The sum of the components that serve a module."""
     keys = [_key(scale, place) for scale in SCALES if scale in place["scaling"]]
     missing = [key for key in keys if key not in own]
     if missing:
@@ -87,9 +89,8 @@ def _total(
         shapes = ", ".join(f"{update.key} {list(update.shape)}" for update in serving)
         raise config.error(f"placement of {path[:100]}", "components of one shape", shapes)
     rank = sum(update.rank for update in serving)
-    return StoredUpdate(
-        path, serving[0].shape, rank, 1.0, serving[0].dtype, partial(_sum, serving), _key("total", place)
-    )
+    first, load = serving[0], partial(_sum, serving)
+    return StoredUpdate(path, first.shape, rank, 1.0, first.dtype, load, _key("total", place), layout=first.layout)
 
 
 def _sum(serving: list[StoredUpdate]) -> Update:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import MissingDependencyError, UnsupportedAdapterError
-from msplora_core.formats.contents import Contents, Found, left_aside
+from msplora_core.formats.contents import Contents, Found
+from msplora_core.formats.notes import beside_notes
 from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
-from msplora_core.formats.stored import StoredUpdate, grouped, needed
+from msplora_core.formats.stored import StoredUpdate, grouped, needed, size_of
 from msplora_core.linalg.updates import MOST_ELEMENTS, LowRankUpdate, Update
 from msplora_core.methods import method_name
 from msplora_core.storage.tensors import Tensor
@@ -44,8 +45,8 @@ def read(contents: Contents) -> Found:
         A, B = needed(shared, "vera_A", "vera_B")
         widths = _widths(contents, vectors) if contents.base else dict.fromkeys(vectors, A.shape[-1])
         notes = [] if contents.base else [
-            "VeRA: each layer's share of the common A is taken as all its columns; give the base model for layers "
-            "of unlike width."
+            "VeRA: every layer is taken to use all columns of the shared A; give the base model where layers differ "
+            "in width."
         ]  # fmt: skip
         read_A: Projection = cache(A.read)
         read_B: Projection = cache(B.read)
@@ -56,15 +57,17 @@ def read(contents: Contents) -> Found:
         if rank * (rows + columns) > MOST_ELEMENTS:
             raise config.error("r", f"projections of at most {MOST_ELEMENTS} numbers", f"{rank} × ({rows} + {columns})")
         read_A, read_B = _regenerated(config, rank, rows, columns)
-        notes = ["VeRA: A and B are not in the file; they were drawn again from the configuration's key with torch."]
+        notes = ["VeRA: A and B are not in the file; they were drawn again with torch from the key."]
     updates = []
     for path, (b, d) in vectors.items():
         if d.shape != (rank,) or b.shape[0] > rows or widths[path] > columns:
             raise d.error(f"{rank} values, and {b.name} at most {rows}", f"{d.shape[0]} and {b.shape[0]}")
         load = partial(_load, read_B, read_A, b, d, widths[path])
-        updates.append(StoredUpdate(path, (b.shape[0], widths[path]), rank, 1.0, b.dtype, load))
+        shape = b.shape[0], widths[path]
+        updates.append(StoredUpdate(path, shape, rank, 1.0, b.dtype, load, parameters=size_of(b, d)))
     aside = [name for name in rest if not _SHARED.fullmatch(name)]
-    return Found("PEFT", method_name("vera", [rank]), updates, config.model, [*notes, *left_aside(aside)])
+    notes += beside_notes(aside, config.modules_to_save)
+    return Found("PEFT", method_name("vera", [rank]), updates, config.model, notes)
 
 
 def _load(read_B: Projection, read_A: Projection, b: Tensor, d: Tensor, width: int) -> Update:
@@ -80,7 +83,7 @@ def _shared_sizes(A: Tensor, B: Tensor) -> tuple[int, int, int]:
 
 
 def _widths(contents: Contents, vectors: dict[str, tuple[Tensor, ...]]) -> dict[str, int]:
-    """How many inputs each adapted layer has; only the base model knows."""
+    """Number of inputs of each adapted layer, from the base model."""
     if contents.base is None:
         raise UnsupportedAdapterError(
             f"{contents.path}: this VeRA adapter holds neither its projections nor the layers' widths; give the base "

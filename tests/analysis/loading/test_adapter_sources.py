@@ -83,7 +83,7 @@ def test_a_bad_adapter_among_good_ones_is_named_and_left_out(tmp_path):
 
 
 def test_nothing_there_and_nothing_known(tmp_path):
-    with pytest.raises(AdapterFileError, match="found nothing there"):
+    with pytest.raises(AdapterFileError, match="found no such file or folder"):
         load_spectra(tmp_path / "missing")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(RunDirectoryError, match=r"expected a run directory .*an adapter, or a folder of such"):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_core.errors import FileError, MissingDependencyError
-from msplora_core.formats import find_runs, local_path, read_adapter, recognise_run
+from msplora_core.errors import FileError
+from msplora_core.formats import find_runs, read_adapter, recognise_run
 from msplora_core.runs import RunDirectory, RunRecord
 
 
@@ -139,23 +139,3 @@ def test_pipes_are_not_waited_for(tmp_path):
     for path in (tmp_path, tmp_path / "weights.safetensors", tmp_path / "link"):
         with pytest.raises(FileError):
             read_adapter(path)
-
-
-def test_hub_ids(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileError, match="expected an adapter's folder or file, or a hub id owner/name"):
-        local_path("no/such/folder")
-    import huggingface_hub
-
-    def unreachable(*_, **__):
-        raise ConnectionError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(FileError, match=r"owner/name: expected .* on the hub, found ConnectionError: no network"):
-        local_path("owner/name")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
-    assert local_path("owner/name") == tmp_path
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match=r'needs huggingface_hub: pip install "msplora\[hub\]"'):
-        local_path("owner/name")

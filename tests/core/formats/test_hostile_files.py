@@ -326,6 +326,32 @@ def test_a_tensor_that_repeats_few_bytes_without_end_is_refused(tmp_path):
     refused(tmp_path / "wide.bin", "q.lora_A: expected at most the file's", "found float32 of shape [2, 1000000000]")
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.bin", "adapter_config.json", "base/model.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path, name):
+    save_file({"layers.0.q.weight": np.ones((2, 2))}, tmp_path / "model.safetensors")
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(POINTER)
+    path, base = (tmp_path, file.parent) if "base" in name else (file if name.startswith("x") else tmp_path, None)
+    with pytest.raises(FileError, match=r"found a Git LFS pointer to it; .*git lfs pull"):
+        read_adapter(path, base=base)
+
+
+@pytest.mark.parametrize(("code", "size"), [("F8_E8M0", 1), ("C64", 8), ("F8_E4M3FNUZ", 1)])
+def test_alpha_of_a_type_that_is_no_real_number(tmp_path, code, size):
+    shapes = {"lora_down.weight": ("F32", [1, 2], 8), "lora_up.weight": ("F32", [2, 1], 8), "alpha": (code, [], size)}
+    header, start = {}, 0
+    for part, (dtype, shape, length) in shapes.items():
+        header[f"lora_unet_x.{part}"] = {"dtype": dtype, "shape": shape, "data_offsets": [start, start + length]}
+        start += length
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(start))
+    refused(tmp_path / "x.safetensors", f"lora_unet_x.alpha: expected a real number, found {code.lower()}")
+
+
 def test_reading_a_bin_without_torch_says_what_to_install(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     torch.save({"q.lora_A": torch.ones(1, 2)}, tmp_path / "x.bin")
@@ -337,7 +363,10 @@ def test_reading_a_bin_without_torch_says_what_to_install(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "expected an adapter's folder or file, or a hub id owner/name, found nothing there"),
+        (
+            lambda path: None,
+            "found no such file or folder; an adapter on the hub is named hf://owner/name",
+        ),
         (lambda path: path.mkdir(), "expected adapter_config.json, or one file of weights, found none"),
     ],
 )

@@ -110,7 +110,36 @@ def test_older_names_of_diffusers(tmp_path):
     )
     adapter = read_adapter(tmp_path / "old.safetensors")
     assert [line.module for line in adapter.modules()] == ["unet.mid_block.attn1.to_out.0", "unet.mid_block.attn1.to_q"]
-    assert adapter.notes == ("Alpha is not in the file: the scaling is 1, as diffusers takes it.",)
+    assert adapter.notes == (
+        "Alpha is not in the file: the scaling is 1, as in diffusers. Give alpha to scale it by alpha/rank.",
+    )
+
+
+@pytest.mark.parametrize(("doubled", "inner"), [("unet_", ""), ("unet_", "processor."), ("", "")])
+def test_flat_names_with_underscores_before_the_factors(tmp_path, doubled, inner):
+    made = {key: value for key, value in factors().items() if key[0] == "text_encoder" or ".attn" in key[1]}
+    write_diffusers(tmp_path / "twin.safetensors", made, alpha=None)
+    tensors = {}
+    for (owner, name), pair in made.items():
+        flat = name.replace(".attn1.", f".attn1.{inner}").replace(".attn2.", f".attn2.{inner}").replace(".", "_")
+        short, repeated = ("te", doubled and "text_encoder_") if owner == "text_encoder" else (owner, doubled)
+        for side, factor in zip(("down", "up"), pair, strict=True):
+            tensors[f"lora_{short}_{repeated}{flat}_lora_{side}.weight"] = factor
+    save_file(tensors, tmp_path / "flat.safetensors")
+    flat, twin = spectra(tmp_path / "flat.safetensors"), spectra(tmp_path / "twin.safetensors")
+    assert set(flat) == set(twin)
+    assert all(np.array_equal(flat[key], twin[key]) for key in twin)
+    paths = [{one.path for one in read_adapter(tmp_path / f"{name}.safetensors").updates} for name in ("flat", "twin")]
+    assert paths[0] == paths[1]
+
+
+@pytest.mark.parametrize("alpha", ["_lora.alpha", ".alpha", "_alpha", "_lora_alpha"])
+def test_alpha_beside_flat_names_with_underscores(tmp_path, alpha):
+    name = "lora_unet_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_k"
+    down, up = np.eye(2, 6, dtype="f4"), np.eye(6, 2, dtype="f4")
+    tensors = {f"{name}_lora_down.weight": down, f"{name}_lora_up.weight": up, f"{name}{alpha}": np.array(6.0, "f4")}
+    save_file(tensors, tmp_path / "flat.safetensors")
+    assert spectra(tmp_path / "flat.safetensors")["layer/unet.mid_block.attn1.to_k/0"].tolist() == [3.0, 3.0]
 
 
 def test_alpha_from_the_metadata_of_diffusers(tmp_path):
@@ -176,7 +205,7 @@ def test_loralib_is_unscaled_unless_alpha_is_given(tmp_path):
     adapter = read_adapter(tmp_path / "lora.bin")
     assert (adapter.format, adapter.method) == ("loralib", "lora-r2")
     assert adapter.notes[0].startswith("Alpha is not in the file: B·A is unscaled.")
-    assert adapter.notes[1] == "Left aside, no part of the adapter: classifier.weight."
+    assert adapter.notes[1] == "classifier.weight: trained beside the adapter, no low-rank update."
     plain, scaled = spectra(tmp_path / "lora.bin"), spectra(tmp_path / "lora.bin", alpha=16)
     np.testing.assert_allclose(scaled["layer/query/1"], 8 * plain["layer/query/1"])
 
@@ -264,7 +293,7 @@ def test_full_fine_tune_against_its_base(tmp_path, shards):
         read_adapter(tmp_path / "tuned", base=tmp_path / "base", module=["k"])
     with pytest.raises(ParameterError, match="alpha: expected a finite number, found nan"):
         read_adapter(tmp_path / "tuned", base=tmp_path / "base", alpha=float("nan"))
-    with pytest.raises(AdapterFileError, match="found nothing there"):
+    with pytest.raises(AdapterFileError, match="found no such file or folder"):
         read_adapter(tmp_path / "tuned", base=tmp_path / "missing")
 
 

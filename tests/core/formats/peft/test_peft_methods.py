@@ -154,7 +154,7 @@ def test_initialisations_that_change_the_base_are_named(tmp_path, initialisation
     model.save_pretrained(tmp_path)
     adapter = agrees(tmp_path, model.double())
     assert adapter.method == f"{initialisation}-r4"
-    assert f"The initialisation {initialisation} took the first B·A out of the base model" in adapter.notes[0]
+    assert f"The initialisation {initialisation} subtracted the first B·A from the base model" in adapter.notes[0]
 
 
 def test_dora_says_that_it_is_the_low_rank_part_only(tmp_path):
