@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from msplora_core.pyramid import SCALES
 def read_components(model: nn.Module, adapter_name: str | None = None) -> list[Component]:
     """Every component of a model's adapter, with factors in numpy.
 
+    Of a sharded model every process must call it, since the factors are gathered from all of them.
+
     Args:
         model: a model with LoRA or MSPLoRA, as PEFT makes it, also wrapped (compiled, distributed) or with the
             adapter injected in place.
@@ -39,21 +42,46 @@ def read_components(model: nn.Module, adapter_name: str | None = None) -> list[C
         UnsupportedAdapterError: if the adapter is of another method.
     """
     layers = adapted_layers(model, adapter_name)
-    sums = {path: layer_updates(layer, name) for path, (layer, name) in layers.items()}
+    updates = {path: layer_updates(layer, name) for path, (layer, name) in layers.items()}
+    components = []
+    for key, sites in component_sites(model, adapter_name).items():
+        by_scale = updates[next(iter(sites))]
+        components.append(Component(key, joined(by_scale.values()) if key.scale == "total" else by_scale[key.scale]))
+    return components
+
+
+def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[ComponentKey, dict[str, int]]:
+    """Return which modules every component serves, without reading its factors.
+
+    Args:
+        model: as for `read_components`.
+        adapter_name: likewise.
+
+    Returns:
+        By component, in the order of `read_components`, the paths of its modules in the model, each with the index
+        of its layer; 0 for a module outside any list of layers.
+
+    Raises:
+        ParameterError: as `read_components`.
+    """
+    layers = adapted_layers(model, adapter_name)
     places = _places(model, layers)
-    several = any(set(updates) != {"layer"} for updates in sums.values())
-    found: dict[ComponentKey, Component] = {}
+    several = any(tuple(_scales(layer, name)) != ("layer",) for layer, name in layers.values())
+    found: dict[ComponentKey, dict[str, int]] = defaultdict(dict)
     for path, (layer, name) in layers.items():
         place = places[path]
-        for scale, update in sums[path].items():
-            unit = layer.site[name].unit(scale) if isinstance(layer, MSPLoraLayer) else place.layer or 0
-            key = ComponentKey(scale, place.module, unit)
-            found.setdefault(key, Component(key, update))
+        index = place.layer or 0
+        for scale in _scales(layer, name):
+            unit = layer.site[name].unit(scale) if isinstance(layer, MSPLoraLayer) else index
+            found[ComponentKey(scale, place.module, unit)][path] = index
         if several:
-            key = ComponentKey("total", place.module, place.layer or 0)
-            found[key] = Component(key, joined(sums[path].values()))
+            found[ComponentKey("total", place.module, index)][path] = index
     order = (*SCALES, "total")
-    return sorted(found.values(), key=lambda component: order.index(component.key.scale))
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0].scale)))
+
+
+def _scales(layer: BaseTunerLayer, adapter_name: str) -> Iterable[str]:
+    return layer.scaling[adapter_name] if isinstance(layer, MSPLoraLayer) else ("layer",)
 
 
 def adapted_layers(model: nn.Module, adapter_name: str | None = None) -> dict[str, tuple[BaseTunerLayer, str]]:
@@ -85,7 +113,7 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
     """What an adapter adds to one layer, by scale."""
     if isinstance(layer, MSPLoraLayer):
         return {
-            scale: _update(layer.components(scale)[adapter_name](), scaling)
+            scale: _update(_factors(layer.components(scale)[adapter_name]), scaling)
             for scale, scaling in layer.scaling[adapter_name].items()
         }
     plain = isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper)
@@ -106,13 +134,25 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
     return {"layer": _update((A, B), layer.scaling[adapter_name])}
 
 
+def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both factors: called as a module, so that offloaded ones are fetched, unless they are sharded.
+
+    A call outside the model's own forward pass would put FSDP out of step; sharded factors are gathered later.
+    """
+    if hasattr(component.A, "full_tensor"):
+        return component.A, component.B
+    factors: tuple[torch.Tensor, torch.Tensor] = component()
+    return factors
+
+
 def _update(factors: tuple[torch.Tensor, torch.Tensor], scaling: float) -> LowRankUpdate:
     A, B = factors
     return LowRankUpdate(B=_numpy(B), A=_numpy(A), scaling=float(scaling))
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
-    tensor = tensor.detach().cpu()
+    tensor = tensor.detach()
+    tensor = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 

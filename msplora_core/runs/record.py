@@ -25,12 +25,15 @@ class RunRecord:
         seed: of the training; None if unknown.
         layers: number of layers of the deepest stack.
         modules: module types, in the order of the model.
-        components: per component its key, rank, shape [out, in] and the layers it serves.
+        components: per component its key, rank, shape [out, in], scaling, stack (the list of layers that it serves,
+            with the shape: `encoder.layer 768x768`) and the indices of the layers that it serves.
         configuration: the adapter's own configuration (for PEFT, its `adapter_config.json`).
         hyperparameters: of the training.
+        metric: the task's metric, as metrics.jsonl names it after `eval_`; empty if unknown.
+        constant_score: that metric for a constant answer to every development example; None if unknown.
         versions: of the packages that made the run.
         started: ISO 8601 with time zone.
-        finished: the same; None while the run goes on, or if it was cut off.
+        finished: the same; None while the run trains, or if it was killed.
     """
 
     method: str
@@ -42,6 +45,8 @@ class RunRecord:
     components: list[dict[str, Any]] = field(default_factory=list)
     configuration: dict[str, Any] = field(default_factory=dict)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    constant_score: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str | None = None
@@ -72,7 +77,8 @@ class RunRecord:
                 path, key="version", expected=f"at most {VERSION}", found=version, hint="update msplora"
             )
         types = {"method": str, "model": str, "task": str, "seed": int | None, "layers": int, "modules": list,
-                 "components": list, "configuration": dict, "hyperparameters": dict}  # fmt: skip
+                 "components": list, "configuration": dict, "hyperparameters": dict,
+                 "metric": str, "constant_score": float | int | None}  # fmt: skip
         for name, kind in types.items():
             if name in content and not isinstance(content[name], kind):
                 raise RunDirectoryError(path, key=name, expected=f"{kind}", found=content[name])

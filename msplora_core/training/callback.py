@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from msplora_core.adapter.extraction import component_sites, read_components
 from msplora_core.components import Component, component_spectra, factor_spectra, layer_inner_products
-from msplora_core.errors import DivergenceError, ParameterError
+from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryError
 from msplora_core.methods import configured_name
-from msplora_core.pyramid import Pyramid
+from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 from msplora_core.training.models import model_label
+from msplora_core.training.resuming import continue_at, forget_after
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -26,34 +28,57 @@ _PACKAGES = ("msplora", "torch", "transformers", "peft", "numpy")
 
 
 class SpectralSnapshotCallback(TrainerCallback):
-    """Records the spectrum of every component before the first step and at each epoch's end.
+    """Record the spectrum of every component before the first step and at the end of each epoch.
 
-    Works in any `transformers.Trainer` whose model carries a PEFT LoRA or MSPLoRA adapter. Writes the run
-    directory that `msplora-analyze svd` and `load_spectra` read: run.json unless there is one, a snapshot
-    an epoch, and the Trainer's log as metrics.jsonl. Only the main process writes.
+    Works in any `transformers.Trainer` whose model has a PEFT LoRA or MSPLoRA adapter, also with several processes
+    and with sharded parameters. Writes the run directory that `msplora-analyze svd` and `load_spectra` read:
+    run.json unless there is one, a snapshot an epoch, and the Trainer's log as metrics.jsonl. Only the main process
+    writes. An epoch that training ends before its last step counts as a whole one: 2.5 epochs give the snapshots
+    0, 1, 2 and 3. A training that is resumed from a checkpoint goes on in the same folder.
 
     Args:
-        run_dir: the run directory, made if need be.
+        run_dir: the run directory; made where missing.
+        every_n_steps: record a snapshot within the epochs, too, after every so many optimiser steps.
+        task: what the model is trained on, for run.json.
+        model: the base model's name, for run.json; that of the adapter's configuration by default.
+        overwrite: delete what an earlier training recorded in the folder instead of refusing the folder.
 
     Raises:
-        ParameterError: when training begins, if the model has no such adapter.
-        DivergenceError: at an epoch's end, if the adapter's weights are not finite.
+        ParameterError: if `every_n_steps` is below 1, or, when training begins, the model has no such adapter.
+        RunDirectoryError: when training begins, if the folder holds snapshots of another training.
+        DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
     Example:
         trainer = Trainer(model, args, train_dataset=data, callbacks=[SpectralSnapshotCallback("runs/mine")])
     """
 
-    def __init__(self, run_dir: str | PathLike[str] | RunDirectory) -> None:
+    def __init__(
+        self,
+        run_dir: str | PathLike[str] | RunDirectory,
+        *,
+        every_n_steps: int | None = None,
+        task: str = "",
+        model: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ParameterError("every_n_steps", expected="at least 1", found=every_n_steps)
         self.run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+        self.every_n_steps, self.task, self.model, self.overwrite = every_n_steps, task, model, overwrite
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        components = read_components(model)
         if not state.is_world_process_zero:
             return
+        if state.global_step:
+            continue_at(self.run, state.global_step, state.epoch or 0)
+        else:
+            self._claim()
         if not self.run.record_path.is_file():
-            record = describe_run(model)
-            record.seed = args.seed
+            record = describe_run(model, components)
+            record.task, record.model, record.seed = self.task, self.model or record.model, args.seed
             record.hyperparameters = {
                 "epochs": args.num_train_epochs,
                 "learning_rate": args.learning_rate,
@@ -61,14 +86,23 @@ class SpectralSnapshotCallback(TrainerCallback):
                 "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             }
             self.run.write_record(record)
-        if state.global_step == 0:
-            self._snapshot(0, state, model)
+        if not state.global_step:
+            self._record(0, state, components)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        within = not float(state.epoch or 0).is_integer()  # at an epoch's end there is a snapshot anyway
+        if self.every_n_steps and within and state.global_step % self.every_n_steps == 0:
+            self._record(state.epoch or 0, state, read_components(model))
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        if state.is_world_process_zero:
-            self._snapshot(round(state.epoch or 0), state, model)
+        epoch = state.epoch or 0
+        self._record(math.ceil(epoch), state, read_components(model))
+        if state.is_world_process_zero and not float(epoch).is_integer():
+            self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # the same moment
 
     def on_log(
         self,
@@ -90,31 +124,43 @@ class SpectralSnapshotCallback(TrainerCallback):
             record.finished = now()
             self.run.write_record(record)
 
-    def _snapshot(self, epoch: int, state: TrainerState, model: Any) -> None:
-        from msplora_core.adapter import read_components
+    def _claim(self) -> None:
+        """Take the folder for a training that begins."""
+        there = self.run.snapshot_paths()
+        if not there:
+            return
+        if not self.overwrite:
+            raise RunDirectoryError(
+                self.run.path,
+                expected="a folder without snapshots",
+                found=f"{len(there)} of an earlier training",
+                hint="resume it from its checkpoint, take another folder, or delete them with overwrite=True",
+            )
+        forget_after(self.run, -1)
+        self.run.record_path.unlink(missing_ok=True)
 
-        components = read_components(model)
+    def _record(self, epoch: float, state: TrainerState, components: list[Component]) -> None:
+        if not state.is_world_process_zero:
+            return
         try:
             spectra = component_spectra(components)
             factor_A, factor_B = factor_spectra(components)
             inner = layer_inner_products(components)
         except ParameterError as error:
             raise DivergenceError(
-                f"{self.run.path}: the adapter's weights are not finite after epoch {epoch}, step {state.global_step}: "
-                "the run stops, what it recorded stays; a lower learning rate may help"
+                f"{self.run.path}: the adapter's weights are not finite after epoch {epoch:.4g}, "
+                f"step {state.global_step}: the run stops, what it recorded stays; a lower learning rate may help"
             ) from error
         self.run.write_snapshot(Snapshot(epoch, state.global_step, spectra, factor_A, factor_B, inner))
 
 
-def describe_run(model: Any) -> RunRecord:
-    """What can be told of a run from its model alone: method, base model, components, versions.
+def describe_run(model: Any, components: list[Component]) -> RunRecord:
+    """Return what a model alone says of a run: method, base model, components, versions.
 
     Args:
         model: with a PEFT LoRA or MSPLoRA adapter.
+        components: as `read_components` gives them.
     """
-    from msplora_core.adapter import read_components
-
-    components = read_components(model)
     config = _active_config(model)
     layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
     return RunRecord(
@@ -122,39 +168,33 @@ def describe_run(model: Any) -> RunRecord:
         model=model_label(config.base_model_name_or_path or getattr(model.config, "_name_or_path", "")),
         layers=max(layers, default=-1) + 1,
         modules=list(dict.fromkeys(component.key.module for component in components)),
-        components=list_components(components, config),
+        components=_list_components(model, components),
         configuration=config.to_dict(),
         versions=_versions(),
         started=now(),
     )
 
 
-def list_components(components: list[Component], config: PeftConfig) -> list[dict[str, Any]]:
-    """The component list of run.json: key, rank, shape and the layers that each serves."""
-    layers: dict[str, list[int]] = {}
-    for component in components:
-        units = layers.setdefault(component.key.module, [])
-        if component.key.scale in ("layer", "total") and component.key.unit not in units:
-            units.append(component.key.unit)
+def _list_components(model: Any, components: list[Component]) -> list[dict[str, Any]]:
+    """The component list of run.json."""
+    sites = component_sites(model)
     return [
         {
             "key": str(component.key),
             "rank": component.update.rank,
             "shape": list(component.update.shape),
-            "layers": _served(component, layers.get(component.key.module, []), config),
+            "scaling": getattr(component.update, "scaling", 1.0),
+            "stack": stack_name(_path_in_base(next(iter(sites[component.key]))), component.update.shape),
+            "layers": sorted(set(sites[component.key].values())),
         }
         for component in components
     ]
 
 
-def _served(component: Component, layers: list[int], config: PeftConfig) -> list[int]:
-    key = component.key
-    if key.scale in ("layer", "total"):
-        return [key.unit]
-    if key.scale == "global":
-        return layers
-    pyramid = Pyramid(max(layers) + 1, (1, 1, 1), config.groups)
-    return [layer for layer in pyramid.members("mid", key.unit) if layer in layers]
+def _path_in_base(path: str) -> str:
+    """A module's path without what wrappers put before and into it."""
+    names = [name for name in path.split(".") if name not in ("_orig_mod", "base_layer")]
+    return ".".join(names).removeprefix("module.").removeprefix("base_model.model.")
 
 
 def _active_config(model: Any) -> PeftConfig:
@@ -173,11 +213,11 @@ def _versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time, as run.json has it."""
+    """Return the time, as run.json has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _plain(value: Any) -> Any:
-    """A value that strict JSON can hold: null for what is not finite."""
+    """A value that strict JSON can hold: null for NaN and infinity."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,15 +1,19 @@
-"""Checkpoints that are whole: which one to resume from after a kill at any moment."""
+"""Resuming: which checkpoint is complete, and what was recorded after it."""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from msplora_core.runs import RunDirectory
+from msplora_core.errors import RunDirectoryError
+from msplora_core.runs import RunDirectory, read_snapshot
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.training.processes import wait_for_all
 
@@ -20,7 +24,7 @@ _MARK = "complete"
 
 
 class MarkCheckpoints(TrainerCallback):
-    """Marks each checkpoint once every process has written its part of it."""
+    """Mark each checkpoint as complete once every process has written its part."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         wait_for_all()
@@ -29,7 +33,7 @@ class MarkCheckpoints(TrainerCallback):
 
 
 class SaveAdapter(TrainerCallback):
-    """Saves the adapter in PEFT's format when training ends."""
+    """Save the adapter in PEFT's format when training ends."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
@@ -42,33 +46,54 @@ class SaveAdapter(TrainerCallback):
 
 
 def last_checkpoint(run: RunDirectory) -> Path | None:
-    """The latest complete checkpoint of a run; None where there is none."""
+    """Return the latest complete checkpoint of a run; None where there is none."""
     complete = [mark.parent for mark in run.checkpoints_path.glob(f"checkpoint-*/{_MARK}")]
     return max(complete, key=_step, default=None)
 
 
 def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
-    """Take back what a run recorded after a checkpoint, so that going on from there records it anew.
+    """Delete what a run wrote after a checkpoint: training from there writes it again.
 
     Args:
         run: the run directory.
-        checkpoint: the last complete one; None to take back everything.
+        checkpoint: the last complete one; None to delete everything.
     """
     step = _step(checkpoint) if checkpoint else -1
     for other in run.checkpoints_path.glob("checkpoint-*"):
         if _step(other) > step:
             shutil.rmtree(other)
-    epoch = _epochs(checkpoint) if checkpoint else -1
+    forget_after(run, step)
+
+
+def forget_after(run: RunDirectory, step: int) -> None:
+    """Delete the snapshots and metrics after a step; -1 for all."""
     for path in run.snapshot_paths():
-        if int(path.stem.removeprefix("epoch-")) > epoch:
-            path.unlink()
-    kept = [event for event in run.read_metrics() if event.get("step", 0) <= step]
-    write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+        with suppress(RunDirectoryError):  # a damaged one stays; if its epoch is still to come, it is replaced
+            if step < 0 or read_snapshot(path).step > step:
+                path.unlink()
+    events = run.read_metrics()
+    kept = [event for event in events if event.get("step", 0) <= step]
+    if len(kept) < len(events):
+        write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+
+
+def continue_at(run: RunDirectory, step: int, epoch: float) -> None:
+    """Prepare a run directory for a training that is resumed at a step.
+
+    What was recorded after the step is deleted. Where training had ended within an epoch, the snapshot that counted
+    as that epoch's becomes one within it.
+
+    Args:
+        run: the run directory.
+        step: optimiser steps done.
+        epoch: the same in epochs.
+    """
+    forget_after(run, step)
+    ended = run.snapshot_path(math.ceil(epoch))
+    if not float(epoch).is_integer() and ended.is_file():
+        run.write_snapshot(replace(read_snapshot(ended), epoch=epoch))
+        ended.unlink()
 
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _epochs(checkpoint: Path) -> int:
-    return round(float(json.loads((checkpoint / "trainer_state.json").read_bytes())["epoch"]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
+from msplora_core.adapter.extraction import read_components
 from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
 from msplora_core.runs import RunDirectory
 from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
@@ -22,7 +23,7 @@ from msplora_core.training.progress import TrainingProgress
 from msplora_core.training.resuming import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import TASKS, constant_score
 from msplora_core.training.trainer import AdapterTrainer, task_metrics
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
-    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.data.examples import Examples, TaskData
 
 _EVAL_BATCH = 128
 _KEPT_CHECKPOINTS = 2  # the older one stays until the newer is whole
@@ -85,7 +86,7 @@ def train_run(
         wait_for_all()  # every process has looked at the folder before one of them writes there
         checkpoint = last_checkpoint(run)
         if arguments.process_index == 0:
-            _open(run, config, model, checkpoint)
+            _open(run, config, model, checkpoint, dev)
         wait_for_all()
         trainer = AdapterTrainer(
             model=model,
@@ -163,12 +164,14 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
     return "finished" if record.finished else "unfinished"
 
 
-def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None) -> None:
+def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None, dev: Examples) -> None:
     """Make the run directory, or bring it back to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
         return
-    record = describe_run(model)
+    record = describe_run(model, read_components(model))
+    record.metric = TASKS[config.task].metric
+    record.constant_score = constant_score(record.metric, dev.labels)
     record.method, record.task, record.seed = config.method_name, config.task, config.seed
     record.hyperparameters = config.hyperparameters()
     run.write_record(record)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -130,3 +131,20 @@ METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "pearson": pearson,
 }
 """outputs (n, classes) or (n, 1) and labels (n,) -> one number."""
+
+
+def constant_score(metric: str, labels: Sequence[float]) -> float:
+    """Return the best score that a constant answer reaches: what a model that has learned nothing may have.
+
+    Args:
+        metric: a name in `METRICS`.
+        labels: the true classes or scores, at least one.
+
+    Returns:
+        The share of the most frequent class for `accuracy`; 0 for a correlation.
+
+    Example:
+        >>> constant_score("accuracy", [1, 0, 1, 1]), constant_score("matthews", [1, 0, 1, 1])
+        (0.75, 0.0)
+    """
+    return max(Counter(labels).values()) / len(labels) if metric == "accuracy" else 0.0
