@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,9 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the last finished epoch; finished runs are left as they are.",
+            help="Go on from the last finished epoch. Finished runs are left as they are, unless --epochs is now "
+            "higher: then they go on to these, with the learning rate that a run of so many epochs has there, "
+            "which is higher than the one they ended with.",
             rich_help_panel=_WHAT,
         ),
     ] = False,
@@ -64,6 +67,10 @@ def train(
         bool,
         typer.Option("--random-labels", help="Permute the labels once, as a control.", rich_help_panel=_DATA),
     ] = False,
+    max_eval_examples: Annotated[
+        int | None,
+        typer.Option(help="Evaluate on a fixed random choice of so many.", show_default="all", rich_help_panel=_DATA),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Local folder or hub id.", show_default="all-MiniLM-L6-v2, packaged", rich_help_panel=_DATA),
@@ -179,6 +186,7 @@ def train(
         "data_dir": data_dir,
         "max_train_examples": max_train_examples,
         "random_labels": random_labels,
+        "max_eval_examples": max_eval_examples,
         "model": model,
         "target_modules": tuple(target) if target else None,
         "groups": groups_option(groups) if groups else None,
@@ -196,24 +204,31 @@ def train(
         for one_seed in seed or [0]
     ]
     from msplora_cli.console import messages
+    from msplora_cli.progress import TrainingProgress
+    from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated
     from msplora_core.training.run import check_place, train_run
+    from msplora_core.training.tasks import TASKS
 
     places = [check_place(config, resume=resume) for config in configs]
     data = check_inputs(configs)
-    say = messages().print if is_main_process() else _say_nothing
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
-        state = {"free": "", "unfinished": ": goes on", "finished": ": finished already, left as it is"}[place]
-        say(f"[{count}/{len(configs)}] {config.path}{state}", markup=False, soft_wrap=True)
-        with told_when_terminated(config.path):
-            train_run(config, resume=resume, data=data[config.task])
+        if is_main_process():
+            messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
+        progress = TrainingProgress(RunDirectory(config.path), TASKS[config.task].metric, messages())
+        with told_when_terminated(config.path), closing(progress):
+            train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
         if is_main_process():
             print(config.path, flush=True)
 
 
-def _say_nothing(*_: Any, **__: Any) -> None:
-    """What the processes other than the main one say."""
+_STATES = {
+    "free": "",
+    "unfinished": ": goes on",
+    "finished": ": finished already, left as it is",
+    "extended": ": goes on to more epochs",
+}
 
 
 def _patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:

@@ -13,20 +13,20 @@ from msplora_core.errors import TrainingError
 
 
 def is_main_process() -> bool:
-    """Whether this process writes and speaks: the first of a run's, or the only one.
+    """Return whether this process writes files and messages: the first of a run's, or the only one.
 
-    Known before torch is loaded, by what the launcher sets.
+    The launcher's environment says it, so torch need not be loaded.
     """
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def started_processes() -> int:
-    """How many processes the launcher started."""
+    """Return how many processes the launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all() -> None:
-    """Let every process of the run arrive here."""
+    """Wait until every process of the run is here."""
     import torch
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -34,29 +34,44 @@ def wait_for_all() -> None:
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether an error says that another process is gone, which each backend words in its own way."""
+    """Return whether an error says that another process is gone; each backend has its own words for it."""
     text = str(error).lower()
     return any(sign in text for sign in ("connection closed by peer", "connection reset", "broken pipe", "nccl"))
+
+
+def ended_early(path: Path) -> TrainingError:
+    """Return the error of a run that was ended from outside.
+
+    When a process of a run dies, the launcher terminates the others, so each may see the lost connection or the
+    signal first. One message serves both.
+    """
+    several = " or another process of the run ended" if started_processes() > 1 else ""
+    return TrainingError(
+        f"{path}: a signal to terminate arrived{several}, so the run stops; "
+        "what was recorded stays, and --resume goes on from there"
+    )
 
 
 @contextmanager
 def told_when_terminated(path: Path) -> Iterator[None]:
     """Turn SIGTERM, as schedulers and launchers send it, into an error that says what becomes of the run.
 
+    Once an error is on its way, further signals are ignored: the process ends by itself, after the message.
+
     Args:
         path: the run directory.
 
     Raises:
-        TrainingError: where the signal strikes.
+        TrainingError: where the signal arrives.
     """
 
     def stop(_: int, __: FrameType | None) -> None:
-        raise TrainingError(
-            f"{path}: ended by a signal to terminate; what was recorded stays, and --resume goes on from there"
-        )
+        raise ended_early(path)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    signal.signal(signal.SIGTERM, before)

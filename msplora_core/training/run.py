@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,21 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from msplora_core.adapter.extraction import read_components
-from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
+from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory
+from msplora_core.runs.lock import NAME as LOCK
+from msplora_core.runs.lock import run_lock
 from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
 from msplora_core.training.data.task_data import read_task
 from msplora_core.training.models import attach_adapter, load_base, model_label, packaged_model, quiet_transformers
-from msplora_core.training.processes import is_lost_connection, started_processes, wait_for_all
-from msplora_core.training.progress import TrainingProgress
+from msplora_core.training.processes import (
+    ended_early,
+    is_lost_connection,
+    is_main_process,
+    started_processes,
+    wait_for_all,
+)
 from msplora_core.training.resuming import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
@@ -34,7 +42,7 @@ if TYPE_CHECKING:
     from msplora_core.training.data.examples import Examples, TaskData
 
 _EVAL_BATCH = 128
-_KEPT_CHECKPOINTS = 2  # the older one stays until the newer is whole
+_KEPT_CHECKPOINTS = 2  # the older one stays until the newer is complete
 
 
 def train_run(
@@ -42,40 +50,46 @@ def train_run(
     *,
     resume: bool = False,
     data: TaskData | None = None,
-    callbacks: Sequence[TrainerCallback] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> RunDirectory:
     """Train one adapter and record its spectra.
 
-    Everything is checked before the run directory is made. Under `torchrun` or `accelerate launch` the
-    processes share each batch, and the main one writes.
+    Everything is checked before the run directory is made, and no other process can train the same run meanwhile.
+    Under `torchrun` or `accelerate launch` the processes share each batch, and the main one writes.
 
     Args:
         config: what to train.
-        resume: go on from the last finished epoch of a run that is already there; one that is finished
-            is left as it is.
+        resume: go on from the last finished epoch of a run that is already there. A finished run is left as it is,
+            unless `config` has more epochs: then it goes on to these, at the learning rate that a run of so many
+            epochs has there.
         data: examples to train on and to evaluate on, instead of those that `config` names.
-        callbacks: of the Trainer; a display of progress where not given.
+        callbacks: more callbacks of the Trainer, such as a display of progress.
 
     Returns:
         The run directory.
 
     Raises:
-        ParameterError: if something in `config` does not fit the model, or a run to resume was another.
+        ParameterError: if something in `config` does not fit the model, or the run to resume had other settings.
         DataFileError: if task data is missing or malformed.
-        RunDirectoryError: if there is a run already and `resume` is not set.
+        RunDirectoryError: if there is a run already and `resume` is not set, or another process trains it.
         TrainingError: if the loss is not finite; what was recorded stays.
     """
     run = RunDirectory(config.path)
     if check_place(config, resume=resume) == "finished":
         return run
-    task = TASKS[config.task]
-    train, dev = data or read_task(task, config.data_dir)
+    with run_lock(run.path) if is_main_process() else nullcontext():
+        _train(config, resume, data or read_task(TASKS[config.task], config.data_dir), callbacks)
+    return run
+
+
+def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[TrainerCallback]) -> None:
+    run, task = RunDirectory(config.path), TASKS[config.task]
+    train, dev = data.train.subset(config.max_train_examples), data.dev.subset(config.max_eval_examples)
     set_seed(config.seed)
     with quiet_transformers():
         base, tokenizer = load_base(config)
-        examples = train.subset(config.max_train_examples)
-        examples = examples.with_permuted_labels() if config.random_labels else examples
-        encoded = EncodedExamples(examples, tokenizer, config.max_length)
+        train = train.with_permuted_labels() if config.random_labels else train
+        encoded = EncodedExamples(train, tokenizer, config.max_length)
         encoded_dev = EncodedExamples(dev, tokenizer, config.max_length).by_length()
         model = attach_adapter(config, base)
         arguments = _arguments(config, run, len(encoded))
@@ -83,8 +97,11 @@ def train_run(
             encoded.lengths, config.batch_size, config.seed, arguments.process_index, arguments.world_size
         )
         _check_shares(batches, config.batch_size)
-        wait_for_all()  # every process has looked at the folder before one of them writes there
+        wait_for_all()  # the main process has the lock: until the next wait the folder is the same for all
+        if check_place(config, resume=resume) == "finished":  # by another launcher, before the lock
+            return
         checkpoint = last_checkpoint(run)
+        wait_for_all()
         if arguments.process_index == 0:
             _open(run, config, model, checkpoint, dev)
         wait_for_all()
@@ -96,33 +113,19 @@ def train_run(
             eval_dataset=encoded_dev,
             data_collator=Padding(tokenizer.pad_token_id),
             compute_metrics=task_metrics(task),
-            callbacks=[MarkCheckpoints(), SaveAdapter(run), SpectralSnapshotCallback(run)],
+            callbacks=[MarkCheckpoints(), SaveAdapter(run), SpectralSnapshotCallback(run), *callbacks],
         )
         trainer.remove_callback(PrinterCallback)
         if config.schedule:
             trainer.add_callback(ScaleSchedule(config.schedule))
-        progress = TrainingProgress(config.name, task.metric)
-        for callback in [progress] if callbacks is None else callbacks:
-            trainer.add_callback(callback)
+        if arguments.process_index:
+            set_seed(config.seed + arguments.process_index)  # each process its own dropout
         try:
-            _train(trainer, run, checkpoint)
-        finally:
-            progress.close()
-    return run
-
-
-def _train(trainer: AdapterTrainer, run: RunDirectory, checkpoint: Path | None) -> None:
-    if trainer.args.process_index:
-        set_seed(trainer.args.seed + trainer.args.process_index)  # each process its own dropout
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except RuntimeError as error:
-        if trainer.args.world_size > 1 and is_lost_connection(error):
-            raise TrainingError(
-                f"{run.path}: another process of the run ended, so this one stops at step "
-                f"{trainer.state.global_step}; what was recorded stays, and --resume goes on from there"
-            ) from error
-        raise
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RuntimeError as error:
+            if arguments.world_size > 1 and is_lost_connection(error):
+                raise ended_early(run.path) from error
+            raise
 
 
 def _check_shares(batches: LengthBatches, batch_size: int) -> None:
@@ -135,15 +138,18 @@ def _check_shares(batches: LengthBatches, batch_size: int) -> None:
 
 
 def check_place(config: RunConfig, *, resume: bool) -> str:
-    """Whether a run's directory is `free`, or holds the same run, `unfinished` or `finished`.
+    """Return whether a run's directory is `free`, or holds the same run: `unfinished`, `finished`, or `extended`.
+
+    A run is extended where `config` has more epochs than it was trained for.
 
     Raises:
-        RunDirectoryError: if it is taken by something else, or by a run and `resume` is not set.
-        ParameterError: if the run to resume was another.
+        RunDirectoryError: if something else is there, a run while `resume` is not set, or a finished run without
+            the checkpoint that it would go on from.
+        ParameterError: if the run to resume had other settings.
     """
     run = RunDirectory(config.path)
     if not RunDirectory.is_run(run.path):
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        if run.path.exists() and (not run.path.is_dir() or any(path.name != LOCK for path in run.path.iterdir())):
             raise RunDirectoryError(run.path, expected="a run, or no such folder yet", found="something else")
         return "free"
     if not resume:
@@ -156,18 +162,31 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
     record = run.read_record()
     found = {"model": record.model, **record.hyperparameters}
     wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
+    extended = _is_extended(config, found.get("epochs"))
     defaults = {field.name: field.default for field in fields(config)}  # of what older records do not have
     for name, value in json.loads(json.dumps(wanted)).items():
-        if found.get(name, defaults.get(name)) != value:
+        if found.get(name, defaults.get(name)) != value and not (name == "epochs" and extended):
             there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
             raise ParameterError(name, expected=there, found=value)
-    return "finished" if record.finished else "unfinished"
+    if record.finished and extended and last_checkpoint(run) is None:
+        raise RunDirectoryError(
+            run.checkpoints_path, expected="the checkpoint that more epochs go on from", found="none that is complete"
+        )
+    return "extended" if extended else "finished" if record.finished else "unfinished"
+
+
+def _is_extended(config: RunConfig, epochs: object) -> bool:
+    """Whether more epochs are wanted; not of a run whose scales train in phases, since they would move."""
+    return isinstance(epochs, int) and config.epochs > epochs and config.schedule is None
 
 
 def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None, dev: Examples) -> None:
-    """Make the run directory, or bring it back to its last checkpoint."""
+    """Write the run's record, or bring the run back to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
+        record = run.read_record()
+        record.hyperparameters, record.finished = config.hyperparameters(), None
+        run.write_record(record)
         return
     record = describe_run(model, read_components(model))
     record.metric = TASKS[config.task].metric
@@ -188,7 +207,7 @@ def _arguments(config: RunConfig, run: RunDirectory, examples: int) -> TrainingA
         warmup_steps=math.ceil(config.warmup * steps),
         weight_decay=config.weight_decay,
         bf16=config.bf16,
-        use_cpu=started_processes() > 1 and not torch.cuda.is_available(),  # else they would not find each other
+        use_cpu=started_processes() > 1 and not torch.cuda.is_available(),  # else the processes would not connect
         ddp_find_unused_parameters=bool(config.schedule),
         seed=config.seed,
         eval_strategy="epoch",

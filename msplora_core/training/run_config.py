@@ -1,4 +1,4 @@
-"""What a training run is to be: one method, one task, one seed."""
+"""The configuration of a training run: one method, one task, one seed."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ class RunConfig:
             or as many as there are layers.
         alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
         rslora: scale by alpha/√rank instead.
-        rank_pattern: ranks of module types that have others than the rest: one for LoRA, three for MSPLoRA.
+        rank_pattern: ranks of module types that differ from the others: one for LoRA, three for MSPLoRA.
         init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
-        dropout: before the adapter, share of 1.
+        dropout: probability with which an input of the adapter is dropped.
         target_modules: module types to adapt; the model's query and value where not given.
         model: local folder or hub id; the packaged MiniLM-L6 where not given.
         data_dir: folder with the official GLUE layout; the Hugging Face hub where not given.
         out: the folder that receives the run directory.
         seed: of initialisation, dropout and the order of the examples.
-        epochs: how many times over the examples.
-        batch_size: examples an optimiser step, over all processes together.
-        learning_rate: at its peak; it falls linearly to 0.
+        epochs: passes over the examples.
+        batch_size: examples per optimiser step, over all processes together.
+        learning_rate: at its peak; it then falls linearly to 0 over all epochs.
         warmup: share of the steps over which the learning rate rises.
         weight_decay: of AdamW.
         max_length: tokens of an example; longer ones are cut.
-        max_train_examples: a fixed random choice of so many; all where not given.
+        max_train_examples: train on a fixed random choice of so many; all where not given.
+        max_eval_examples: evaluate on so many, likewise.
         random_labels: train on labels that are permuted once, always in the same way: a control for what training
             alone does to spectra. The method's name says so.
         bf16: autocast to bfloat16.
@@ -54,7 +55,7 @@ class RunConfig:
             that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
 
     Raises:
-        ParameterError: for a value that it cannot have.
+        ParameterError: for a value that is not allowed.
 
     Example:
         >>> RunConfig(task="STS-B", method="lora", rank=4, seed=1).name
@@ -86,6 +87,7 @@ class RunConfig:
     max_length: int = 256
     max_train_examples: int | None = None
     random_labels: bool = False
+    max_eval_examples: int | None = None
     bf16: bool = False
     schedule: tuple[tuple[str, ...], ...] | None = None
 
@@ -108,7 +110,7 @@ class RunConfig:
             if isinstance(ranks, int) is not (self.method == "lora"):
                 expected = "one rank a module type for LoRA, three for MSPLoRA"
                 raise ParameterError("rank_pattern", expected=expected, found=ranks)
-        for name in ("rank", "epochs", "batch_size", "max_length", "max_train_examples"):
+        for name in ("rank", "epochs", "batch_size", "max_length", "max_train_examples", "max_eval_examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError(name, expected="at least 1", found=value)
@@ -150,7 +152,7 @@ class RunConfig:
         return Path(self.out) / self.name
 
     def hyperparameters(self) -> dict[str, Any]:
-        """What shapes the training, as it goes into run.json: all but where things are."""
+        """Return what run.json records: all settings but paths, model, task and seed."""
         values = asdict(self)
         for place in ("out", "data_dir", "model", "task", "seed"):
             del values[place]

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.methods import configured_name
 from msplora_core.runs import RunDirectory
 from msplora_core.training import SpectralSnapshotCallback, TaskData
 
 
-def user_trainer(model: Any, few: TaskData, tmp_path: Path, **options: Any) -> Any:
+def user_trainer(
+    model: Any, few: TaskData, tmp_path: Path, callback: SpectralSnapshotCallback | None = None, **options: Any
+) -> Any:
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
     from msplora_core.training.models import packaged_model
@@ -27,17 +29,14 @@ def user_trainer(model: Any, few: TaskData, tmp_path: Path, **options: Any) -> A
     arguments = TrainingArguments(
         output_dir=str(tmp_path / "theirs"),
         per_device_train_batch_size=8,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **options,
+        **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True, **options},
     )
     return Trainer(
         model,
         arguments,
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[SpectralSnapshotCallback(tmp_path / "run")],
+        callbacks=[callback or SpectralSnapshotCallback(tmp_path / "run")],
     )
 
 
@@ -47,14 +46,22 @@ def base_model(path: Path) -> Any:
     return AutoModelForSequenceClassification.from_pretrained(path, num_labels=2)
 
 
-def test_one_line_in_any_trainer(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+def lora(path: Path, **options: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    model = get_peft_model(base_model(tiny_model), LoraConfig(r=4, target_modules=["query"], task_type="SEQ_CLS"))
-    user_trainer(model, few, tmp_path, num_train_epochs=2, logging_steps=2, seed=7).train()
+    config = LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", **options)
+    return get_peft_model(base_model(path), config)
+
+
+def moments(run: RunDirectory) -> list[tuple[float, int]]:
+    return [(snapshot.epoch, snapshot.step) for snapshot in run.snapshots()]
+
+
+def test_one_line_in_any_trainer(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    user_trainer(lora(tiny_model), few, tmp_path, num_train_epochs=2, logging_steps=2, seed=7).train()
     run = RunDirectory(tmp_path / "run")
     record = run.read_record()
-    assert (record.method, record.model, record.task, record.seed) == ("lora-r4", "tiny-bert", "", 7)
+    assert (record.method, record.model, record.task, record.seed) == ("lora-r2", "tiny-bert", "", 7)
     assert (record.layers, record.modules) == (3, ["query"])
     assert record.hyperparameters["epochs"] == 2
     assert record.configuration["peft_type"] == "LORA"
@@ -96,6 +103,95 @@ def test_a_record_that_is_there_stays(tiny_model: Path, few: TaskData, tmp_path:
     user_trainer(model, few, tmp_path, num_train_epochs=1).train()
     record = RunDirectory(tmp_path / "run").read_record()
     assert (record.method, record.model, record.task, record.seed) == ("mine", "ours", "tea", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"max_steps": 3}, [(0, 0), (1, 3)]),  # within the first epoch of 4 steps
+        ({"num_train_epochs": 2.5}, [(0, 0), (1, 4), (2, 8), (3, 10)]),
+        ({"num_train_epochs": 2, "gradient_accumulation_steps": 3}, [(0, 0), (1, 2), (2, 4)]),
+        ({"num_train_epochs": 1, "save_strategy": "steps", "save_steps": 3}, [(0, 0), (1, 4)]),
+    ],
+)
+def test_one_snapshot_an_epoch(
+    tiny_model: Path, few: TaskData, tmp_path: Path, options: dict[str, Any], expected: list[tuple[int, int]]
+) -> None:
+    user_trainer(lora(tiny_model), few, tmp_path, **options).train()
+    assert moments(RunDirectory(tmp_path / "run")) == expected
+
+
+def test_snapshots_within_epochs(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    callback = SpectralSnapshotCallback(tmp_path / "run", every_n_steps=2, task="cola", model="mine")
+    user_trainer(lora(tiny_model), few, tmp_path, callback, num_train_epochs=1.5).train()
+    assert moments(callback.run) == [(0, 0), (0.5, 2), (1, 4), (2, 6)]
+    record = callback.run.read_record()
+    assert (record.task, record.model) == ("cola", "mine")
+    with pytest.raises(ParameterError, match="every_n_steps: expected at least 1, found 0"):
+        SpectralSnapshotCallback(tmp_path, every_n_steps=0)
+
+
+def test_a_used_folder_is_refused_unless_overwritten(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    user_trainer(lora(tiny_model), few, tmp_path, num_train_epochs=2, logging_steps=4).train()
+    run = RunDirectory(tmp_path / "run")
+    with pytest.raises(RunDirectoryError) as caught:
+        user_trainer(lora(tiny_model), few, tmp_path, max_steps=1).train()
+    assert str(caught.value) == (
+        f"{run.path}: expected a folder without snapshots, found 3 of an earlier training; "
+        "resume it from its checkpoint, take another folder, or delete them with overwrite=True"
+    )
+    assert moments(run) == [(0, 0), (1, 4), (2, 8)]
+    again = SpectralSnapshotCallback(run.path, task="rte", overwrite=True)
+    user_trainer(lora(tiny_model), few, tmp_path, again, max_steps=1, logging_steps=1).train()
+    assert moments(run) == [(0, 0), (1, 1)]
+    assert run.read_record().task == "rte"
+    assert {event["step"] for event in run.read_metrics()} == {1}
+
+
+def test_resumed_within_an_epoch(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    """What was recorded after the checkpoint is recorded again; an epoch cut short becomes a moment within it."""
+    run = RunDirectory(tmp_path / "run")
+    saved = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 1}
+    user_trainer(lora(tiny_model), few, tmp_path, max_steps=6, **saved).train()
+    assert moments(run) == [(0, 0), (1, 4), (2, 6)]
+    checkpoints = tmp_path / "theirs"
+    resumed = user_trainer(lora(tiny_model), few, tmp_path, num_train_epochs=2, **saved)
+    resumed.train(resume_from_checkpoint=str(checkpoints / "checkpoint-6"))
+    assert moments(run) == [(0, 0), (1, 4), (1.5, 6), (2, 8)]
+    user_trainer(lora(tiny_model), few, tmp_path, num_train_epochs=1, **saved).train(
+        resume_from_checkpoint=str(checkpoints / "checkpoint-3")
+    )
+    assert moments(run) == [(0, 0), (1, 4)]
+    steps = [event["step"] for event in run.read_metrics() if "loss" in event]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_components_are_served_where_the_adapter_put_them(tiny_model: Path, tmp_path: Path) -> None:
+    from peft import get_peft_model
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from msplora_core import MSPLoraConfig, read_adapter
+    from msplora_core.adapter import read_components
+    from msplora_core.training.callback import describe_run
+
+    def served(**options: Any) -> dict[str, list[int]]:
+        base = BertForSequenceClassification(
+            BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=6, num_attention_heads=2, intermediate_size=8)
+        )
+        config = MSPLoraConfig(ranks=(2, 1, 1), target_modules=["query"], **options)
+        model = get_peft_model(base, config)
+        record = describe_run(model, read_components(model))
+        model.save_pretrained(tmp_path)
+        assert {component["stack"] for component in record.components} == {"bert.encoder.layer 8x8"}
+        assert read_adapter(tmp_path).stacks() == {"query": "bert.encoder.layer 8x8"}
+        return {component["key"]: component["layers"] for component in record.components}
+
+    within = served(groups=2, layers_to_transform=[2, 3, 4, 5])
+    assert (within["mid/query/0"], within["mid/query/1"]) == ([2, 3], [4, 5])
+    assert within["global/query/0"] == [2, 3, 4, 5]
+    assert within["layer/query/4"] == within["total/query/4"] == [4]
+    bounded = served(groups=(3,), layers_to_transform=[1, 2, 3])
+    assert (bounded["mid/query/0"], bounded["mid/query/1"]) == ([1, 2], [3])
 
 
 def test_a_model_without_adapter_is_refused(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""The progress of a training, as `train` and `demo` show it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from msplora_analysis.kernels.concentration import entropy_rank
+from msplora_core.runs import read_snapshot
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from msplora_core.runs import RunDirectory, Snapshot
+
+_SECONDS_BETWEEN_LINES = 60.0
+"""Within an epoch, where there is no terminal for a bar."""
+
+
+class TrainingProgress(TrainerCallback):
+    """A line an epoch with its metrics and spectra; within an epoch a bar on a terminal, else a line a minute.
+
+    Only the main process prints.
+
+    Args:
+        run: the run directory, whose snapshots tell the entropy rank of each scale.
+        metric: the task's.
+        console: where to.
+    """
+
+    def __init__(self, run: RunDirectory, metric: str, console: Console) -> None:
+        self.run, self.metric, self.console = run, metric, console
+        self.name = run.path.name
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.logged: dict[str, Any] = {}
+        self.epoch_began = self.last_line = 0.0
+        self.first_step = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            self.bar.start()
+            self.bar.add_task(self.name, total=state.max_steps, completed=state.global_step)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.epoch_began = self.last_line = time.monotonic()
+        self.first_step = state.global_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        epoch = f"{self.name}  epoch {int(state.epoch or 0) + 1}/{state.num_train_epochs}"
+        self.bar.update(self.bar.tasks[0].id, completed=state.global_step, description=epoch)
+        now = time.monotonic()
+        within = not float(state.epoch or 0).is_integer()
+        if within and not self.console.is_terminal and now - self.last_line >= _SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            speed = (state.global_step - self.first_step) / max(now - self.epoch_began, 1e-9)
+            self._print(f"{epoch}  step {state.global_step}/{state.max_steps}  {speed:.3g} steps/s")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.logged.update(logs or {})
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        epoch, width = round(state.epoch or 0), len(str(state.num_train_epochs))
+        self._print(
+            f"{self.name}  epoch {epoch:{width}d}/{state.num_train_epochs}"
+            f"  loss {self.logged['loss']:.4f}"
+            f"  dev loss {self.logged['eval_loss']:.4f}"
+            f"  {self.metric} {self.logged[f'eval_{self.metric}']:.4f}"
+            f"  lr {self.logged['learning_rate']:.1e}"
+            f"  entropy rank {entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
+            f"  {time.monotonic() - self.epoch_began:.1f} s"
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        self.bar.stop()
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
+
+
+def entropy_ranks(snapshot: Snapshot) -> str:
+    """The mean entropy rank of each scale's components: high where information is spread over many directions.
+
+    Example:
+        >>> from msplora_core.runs import Snapshot
+        >>> entropy_ranks(Snapshot(1, 4, {"global/q/0": np.ones(4), "layer/q/0": np.ones(2), "layer/q/1": np.ones(1)}))
+        'global 4.00, layer 1.50'
+    """
+    ranks: dict[str, list[float]] = defaultdict(list)
+    for key, sigma in snapshot.spectra.items():
+        ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
+    return ", ".join(f"{scale} {np.mean(values):.2f}" for scale, values in ranks.items())
