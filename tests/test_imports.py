@@ -98,3 +98,34 @@ except SystemExit as end:
 """
     done = check(code, (*HEAVY, "pandas", "matplotlib", "numpy"))
     assert done.returncode == 0, done.stderr
+
+
+WITHOUT_TORCH = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+import msplora_core.training
+from msplora_core.errors import MissingDependencyError
+for name in msplora_core.training.__all__:
+    try:
+        exec(f"from msplora_core.training import {{name}}")
+        print(name, "is there")
+    except MissingDependencyError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("blocked", [("torch",), ("torch", "transformers", "peft")])
+def test_training_without_torch_says_what_to_install(blocked: tuple[str, ...]) -> None:
+    code = WITHOUT_TORCH.format(blocked=blocked)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for name in ("SpectralSnapshotCallback", "train_run"):
+        needed = [line for line in lines if line.startswith(f"msplora_core.training.{name} needs ")]
+        assert len(needed) == 1
+        assert needed[0].endswith(': pip install "msplora[train]"')
+    assert {"PRESETS is there", "RunConfig is there", "TASKS is there", "TaskData is there"} <= set(lines)

@@ -21,7 +21,7 @@ _QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # where PEFT has no defau
 
 
 def packaged_model() -> Path:
-    """The folder of the MiniLM-L6 weights that come as a package, for use without a network.
+    """Return the folder of the MiniLM-L6 weights that are installed as a package, for use without a network.
 
     Raises:
         MissingDependencyError: if the package is not installed.
@@ -36,7 +36,7 @@ def packaged_model() -> Path:
 
 
 def model_label(name_or_path: str | Path | None) -> str:
-    """A model's hub id, or the name of its folder, as run records and tables have it.
+    """Return a model's name in run records and tables: its hub id, or the name of its folder.
 
     Example:
         >>> model_label("FacebookAI/roberta-base"), model_label(packaged_model())
@@ -50,7 +50,7 @@ def model_label(name_or_path: str | Path | None) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' own notes and bars back, such as that a new classifier is untrained."""
+    """Silence transformers' own messages and bars, such as that a new classifier is untrained."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -58,7 +58,7 @@ def quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of one library about another
+            warnings.simplefilter("ignore", FutureWarning)  # raised by one library about another
             yield
     finally:
         logging.set_verbosity(level)
@@ -67,7 +67,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_base(config: RunConfig) -> tuple[Any, Any]:
-    """The base model with a new head for the task, and its tokenizer.
+    """Return the base model with a new head for the task, and its tokenizer.
 
     Raises:
         ParameterError: if it cannot be loaded.
@@ -86,10 +86,10 @@ def load_base(config: RunConfig) -> tuple[Any, Any]:
 
 
 def check_fit(config: RunConfig) -> None:
-    """Attach the adapter to the model's outline, without its weights: soon done however large it is.
+    """Attach the adapter to the model without its weights, to find errors before the weights are loaded.
 
     Raises:
-        ParameterError: if the model is none, or targets, ranks or groups do not fit it.
+        ParameterError: if the model cannot be loaded, or targets, ranks or groups do not fit it.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -108,7 +108,7 @@ def _source(config: RunConfig) -> str:
 def _refused_as_model(source: str) -> Iterator[str]:
     try:
         yield source
-    except Exception as error:  # a hub client, a tokenizer and a weights reader each have their own
+    except Exception as error:  # hub client, tokenizer and weights reader raise different ones
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParameterError(
             "model",
@@ -119,7 +119,7 @@ def _refused_as_model(source: str) -> Iterator[str]:
 
 
 def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
-    """The PEFT configuration of a run on a model.
+    """Return the PEFT configuration of a run on a model.
 
     Raises:
         ParameterError: if the target modules match nothing.
@@ -143,7 +143,7 @@ def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
 
 
 def attach_adapter(config: RunConfig, model: Any) -> PeftModel:
-    """Put a new adapter on the model, as `peft.get_peft_model` does.
+    """Attach a new adapter to the model, as `peft.get_peft_model` does.
 
     Raises:
         ParameterError: if targets, ranks or groups do not fit the model.

@@ -1,4 +1,4 @@
-"""Training scale by scale: some scales first, others later."""
+"""Training scale by scale: in each phase some scales train and the others are frozen."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class ScaleSchedule(TrainerCallback):
-    """Divides the epochs evenly into phases, in each of which some scales of MSPLoRA train and the rest rest.
+    """Divide the epochs evenly into phases; in each, the named scales of MSPLoRA train and the others are frozen.
 
     Works in any `transformers.Trainer`; all scales must be trainable when training begins.
 
     Args:
-        phases: the scales that train in each, in order: `[["global"], ["mid"], ["layer"]]`.
+        phases: the scales that train in each phase, in order: `[["global"], ["mid"], ["layer"]]`.
     """
 
     def __init__(self, phases: Sequence[Sequence[str]]) -> None:
         self.phases = phases
 
     def phase(self, epoch: int, epochs: int) -> Sequence[str]:
-        """The scales that train in an epoch, counted from 0.
+        """Return the scales that train in an epoch, counted from 0.
 
         Example:
             >>> schedule = ScaleSchedule([["global"], ["mid", "layer"]])

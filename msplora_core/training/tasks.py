@@ -1,4 +1,4 @@
-"""The tasks: where their columns are, what their labels mean, how they are scored."""
+"""The tasks: the columns of their files, their labels and their metrics."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Task:
         label_column: of the TSV file.
         metric: `accuracy`, `matthews` or `pearson`.
         classes: the labels as the file spells them, in the order of their numbers; none for a score.
-        columns: the file's columns where it has no header line.
+        columns: the file's columns, if it has no header line.
         hub_columns: text columns on the hub, where they differ.
         score_range: lowest and highest score, of a task that has one.
-        generated: made from a grammar, needing no data.
+        generated: made from a grammar; needs no data.
     """
 
     name: str
@@ -45,11 +45,11 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """How many numbers a model predicts: one a class, or the score alone."""
+        """Number of model outputs: one per class, or one score."""
         return len(self.classes) or 1
 
     def label(self, text: str) -> int | float:
-        """The number behind a label.
+        """Return the number of a label.
 
         Raises:
             ValueError: with what was expected, if the text is no label of the task.
@@ -88,7 +88,7 @@ TASKS = {
 
 
 def task_named(name: str) -> Task:
-    """The task of a name, however it is spelled.
+    """Return a task by its name, in any spelling.
 
     Raises:
         ParameterError: if there is none.
@@ -104,19 +104,19 @@ def task_named(name: str) -> Task:
 
 
 def accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Share of 1 of the examples whose highest output is that of their class."""
+    """Return the share of examples whose highest output is that of their class, 0 to 1."""
     return float((outputs.argmax(axis=-1) == labels).mean())
 
 
 def matthews(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Matthews correlation of predicted and true classes, -1 to 1; 0 where one class only is predicted."""
+    """Return the Matthews correlation of predicted and true classes, -1 to 1; 0 if only one class is predicted."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, outputs.argmax(axis=-1)))
 
 
 def pearson(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Pearson correlation of predicted and true scores, -1 to 1; NaN where all predictions are equal."""
+    """Return the Pearson correlation of predicted and true scores, -1 to 1; NaN if all predictions are equal."""
     import numpy as np
 
     scores = outputs.reshape(len(labels)).astype(np.float64)

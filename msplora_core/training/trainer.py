@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer with batches by length, an exact mean loss, and no patience with NaN."""
+"""The Hugging Face Trainer with batches by length and an exact mean loss; it stops at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class AdapterTrainer(Trainer):
     """A Trainer that takes its batches from `LengthBatches`.
 
     Args:
-        batches: which examples make a batch; already this process's share.
+        batches: the batches of this process.
         **kwargs: those of `transformers.Trainer`.
 
     Raises:
-        DivergenceError: while training, as soon as a loss is not finite.
+        DivergenceError: during training, if a loss is not finite.
     """
 
     def __init__(self, *, batches: LengthBatches, **kwargs: Any) -> None:
@@ -52,7 +52,7 @@ class AdapterTrainer(Trainer):
 def mean_loss(
     outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """The mean over the whole batch, over all processes: cross-entropy of classes, squared error of scores.
+    """Return the mean loss over the batch of all processes: cross-entropy of classes, squared error of scores.
 
     Args:
         outputs: the model's, with `logits` (n, classes) or (n, 1).
@@ -68,7 +68,7 @@ def mean_loss(
 
 
 def task_metrics(task: Task) -> Callable[[EvalPrediction], dict[str, float]]:
-    """The evaluation of a task as the Trainer asks for it: its metric, and the mean loss over all examples."""
+    """Return the Trainer's `compute_metrics` for a task: its metric, and the mean loss over all examples."""
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         outputs, labels = prediction.predictions, prediction.label_ids
@@ -79,7 +79,7 @@ def task_metrics(task: Task) -> Callable[[EvalPrediction], dict[str, float]]:
 
 
 class _EpochOrder(TrainerCallback):
-    """Tells the batches which epoch it is, also after a resumption."""
+    """Set the epoch of the batches, also after resuming."""
 
     def __init__(self, batches: LengthBatches) -> None:
         self.batches = batches

@@ -1,4 +1,4 @@
-"""Batches without padding waste: examples tokenised once, grouped by length, padded to the longest of the batch."""
+"""Batches with little padding: examples tokenised once, grouped by length, padded to the longest of the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 if TYPE_CHECKING:
     from msplora_core.training.data.examples import Examples
 
-_SPREAD = 0.05  # how far, as a share of 1, an example may stand from its length's place
+_SPREAD = 0.05  # noise on the lengths before sorting, relative
 
 
 class EncodedExamples(Dataset[dict[str, torch.Tensor]]):
@@ -42,22 +42,22 @@ class EncodedExamples(Dataset[dict[str, torch.Tensor]]):
         return self.items[index]
 
     def by_length(self) -> EncodedExamples:
-        """The same examples, longest first: the order for evaluation."""
+        """Sort the examples, longest first: the order for evaluation."""
         self.items = [self.items[i] for i in np.argsort(-self.lengths, kind="stable")]
         self.lengths = -np.sort(-self.lengths)
         return self
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of examples of similar length, drawn anew each epoch and in random order.
+    """Batches of examples of similar length, drawn again each epoch and in random order.
 
     Examples are sorted by their length with some noise, cut into batches whose sizes differ by at most
-    one, and the batches shuffled. Seed and epoch alone decide. With several processes each takes its
-    share of every batch, so that any number of them trains on the same batches.
+    one, and the batches shuffled. The order depends on seed and epoch only. With several processes each
+    takes its share of every batch, so that any number of processes trains on the same batches.
 
     Args:
         lengths: of the examples, in tokens.
-        batch_size: at most so many examples in a batch, over all processes.
+        batch_size: most examples in a batch, over all processes.
         seed: of the order.
         process: index of this process.
         processes: how many there are.
@@ -80,7 +80,7 @@ class LengthBatches(Sampler[list[int]]):
         return self.count
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next pass is."""
+        """Set the epoch of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -92,10 +92,10 @@ class LengthBatches(Sampler[list[int]]):
 
 
 class Padding:
-    """Puts examples into one batch, padded on the right to the longest.
+    """Collate examples into one batch, padded on the right to the longest.
 
     Args:
-        pad_id: the token that pads.
+        pad_id: the padding token.
     """
 
     def __init__(self, pad_id: int) -> None:

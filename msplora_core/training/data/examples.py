@@ -1,4 +1,4 @@
-"""Labelled sentences and pairs: what a task trains on."""
+"""Labelled sentences and pairs of sentences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_SUBSET_SEED = 0  # of its own, so that runs with different seeds train on the same examples
+_SUBSET_SEED = 0  # fixed, so that runs with different seeds train on the same examples
 _LABEL_SEED = 1
 
 
@@ -17,7 +17,7 @@ class Examples:
     """Labelled sentences or pairs.
 
     Args:
-        texts: one tuple an example, of one sentence or two.
+        texts: one tuple per example, of one sentence or two.
         labels: class numbers or scores.
     """
 
@@ -28,14 +28,14 @@ class Examples:
         return len(self.texts)
 
     def select(self, indices: ArrayLike) -> Examples:
-        """The examples at these places, in their order."""
+        """Return the examples at these indices, in their order."""
         import numpy as np
 
         places = np.asarray(indices).tolist()
         return Examples([self.texts[i] for i in places], [self.labels[i] for i in places])
 
     def subset(self, count: int | None) -> Examples:
-        """A fixed random choice of examples, in the order of the whole; all of them if there are no more.
+        """Return a fixed random choice of examples in their order; all of them if there are no more.
 
         Example:
             >>> Examples([("a",), ("b",), ("c",)], [0, 1, 0]).subset(2)
@@ -61,7 +61,7 @@ class Examples:
 
 
 class TaskData(NamedTuple):
-    """What a run trains on, and what it is evaluated on."""
+    """The examples that a run trains on, and those that it is evaluated on."""
 
     train: Examples
     dev: Examples

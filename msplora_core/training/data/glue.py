@@ -53,7 +53,7 @@ def read_tsv(path: Path, task: Task) -> Examples:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines, ended by \\n or \\r\\n alone: a sentence may hold what Python else takes for a line's end."""
+    """Return the lines, split at \\n and \\r\\n only: sentences may hold other characters of `str.splitlines`."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -73,7 +73,7 @@ def read_hub(task: Task, split: str) -> Examples:
         raise MissingDependencyError("datasets", purpose="fetching task data from the hub", extra="train") from error
     try:
         rows = load_dataset("nyu-mll/glue", task.name, split=split)
-    except Exception as error:  # whatever the network or the hub's client raises
+    except Exception as error:  # the network and the hub's client raise many kinds
         raise DataFileError(
             f"nyu-mll/glue/{task.name}",
             expected="the task on the Hugging Face hub",

@@ -1,9 +1,9 @@
 """A small English for three generated tasks: no data folder, no network.
 
-They are in the spirit of CoLA, MRPC and STS-B, and made so that a bag of words does not solve them:
+They are modelled on CoLA, MRPC and STS-B. A bag of words does not solve them:
 
-    acceptability   one singular and one plural noun in every sentence; whether the verb agrees with the right
-                    one, and whether the words stand in order, tells good from bad
+    acceptability   every sentence has one singular and one plural noun; it is acceptable if the verb agrees with
+                    its subject and the words are in order
     paraphrase      some words are replaced: by words of the same meaning, or by others; or the sentence is
                     turned into the passive, with or without changing who does what
     similarity      0 to 5: how many of five parts of two sentences mean the same
@@ -94,7 +94,7 @@ class Sentence:
     fronted: bool = False
 
     def words(self) -> list[str]:
-        """The words, in order."""
+        """Return the words, in order."""
         subject, adjective, verb, thing, place = self.meanings
         subject_word, adjective_word, verb_word, thing_word, place_word = self.wordings
         forms = _VERBS[verb][verb_word]
@@ -108,7 +108,7 @@ class Sentence:
         return [*where, *clause] if self.fronted else [*clause, *where]
 
     def turned(self, *, same: bool) -> Sentence:
-        """In the other voice, by the same doer or by the one to whom it was done."""
+        """Return the sentence in the other voice, with the same doer or with doer and receiver exchanged."""
         if same:
             return replace(self, passive=not self.passive)
         subject, adjective, verb, thing, place = self.meanings
@@ -123,7 +123,7 @@ class Sentence:
 
 
 def generate(task: str, split: str, count: int | None = None) -> Examples:
-    """Examples of a generated task: always the same ones, and none of `dev` in `train`.
+    """Return the examples of a generated task: always the same ones; `train` and `dev` share none.
 
     Args:
         task: `acceptability`, `paraphrase` or `similarity`.
@@ -161,7 +161,7 @@ def _acceptability(random: np.random.Generator, place: int) -> tuple[list[list[s
 
 
 def _wrong_number(words: list[str]) -> list[str]:
-    """The same bag of words but for the verb, which agrees with the other noun."""
+    """Return the same words, except that the verb agrees with the other noun."""
     other = {"is": "are", "are": "is"}
     for lines in _VERBS:
         for third, base, _ in lines:
@@ -173,7 +173,7 @@ def _wrong_number(words: list[str]) -> list[str]:
 
 
 def _wrong_order(words: list[str], random: np.random.Generator) -> list[str]:
-    """The same words with an article behind the word that it belongs before."""
+    """Return the same words with an article after its word instead of before it."""
     articles = [i for i, word in enumerate(words[:-1]) if word == "the"]
     place = articles[int(random.integers(len(articles)))]
     return [*words[:place], words[place + 1], words[place], *words[place + 2 :]]

@@ -1,4 +1,4 @@
-"""The examples of a task, from wherever they come."""
+"""The examples of a task, from files, the hub or the grammar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msplora_core.training.tasks import Task
 
 
 def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
-    """The training and the development examples of a task.
+    """Return the training and the development examples of a task.
 
     Args:
         task: which task.

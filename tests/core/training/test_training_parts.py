@@ -107,6 +107,7 @@ def test_metrics_agree_with_their_definitions() -> None:
         ({"epochs": 0}, "epochs: expected at least 1, found 0"),
         ({"batch_size": -3}, "batch_size: expected at least 1, found -3"),
         ({"max_train_examples": 0}, "max_train_examples: expected at least 1, found 0"),
+        ({"max_eval_examples": 0}, "max_eval_examples: expected at least 1, found 0"),
         ({"alpha": (16, 8)}, "alpha: expected one positive number, or three: global, mid, layer, found (16, 8)"),
         ({"alpha": 0}, "alpha: expected one positive number, or three: global, mid, layer, found 0"),
         ({"method": "lora", "alpha": (1, 2, 3)}, "alpha: expected one number for method lora, found (1, 2, 3)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import TrainerCallback
 
 from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
 from msplora_core.runs import RunDirectory
@@ -37,7 +39,7 @@ def assert_same_spectra(one: RunDirectory, other: RunDirectory) -> None:
 
 @pytest.mark.parametrize("method", ["lora", "msplora"])
 def test_run_directory_is_whole(config: RunConfig, few: TaskData, method: str) -> None:
-    run = train_run(replace(config, method=method), data=few, callbacks=())
+    run = train_run(replace(config, method=method), data=few)
     record = run.read_record()
     assert record.method == {"lora": "lora-r8", "msplora": "msplora-8-4-2"}[method]
     assert (record.model, record.task, record.seed, record.layers) == ("tiny-bert", "acceptability", 0, 3)
@@ -63,7 +65,7 @@ def test_spectra_are_those_of_the_saved_adapter(config: RunConfig, few: TaskData
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    run = train_run(config, data=few, callbacks=())
+    run = train_run(config, data=few)
     base = AutoModelForSequenceClassification.from_pretrained(config.model)
     before = {name: weight.detach().double().numpy() for name, weight in base.named_parameters()}
     merged = PeftModel.from_pretrained(base, run.adapter_path).merge_and_unload()
@@ -78,7 +80,7 @@ def test_spectra_are_those_of_the_saved_adapter(config: RunConfig, few: TaskData
 
 
 def test_components_name_the_layers_they_serve(config: RunConfig, few: TaskData) -> None:
-    run = train_run(replace(config, ranks=(4, 2, 1), groups=(1,), epochs=1), data=few, callbacks=())
+    run = train_run(replace(config, ranks=(4, 2, 1), groups=(1,), epochs=1), data=few)
     served = {component["key"]: component["layers"] for component in run.read_record().components}
     assert served["global/query/0"] == [0, 1, 2]
     assert (served["mid/value/0"], served["mid/value/1"]) == ([0], [1, 2])
@@ -87,7 +89,7 @@ def test_components_name_the_layers_they_serve(config: RunConfig, few: TaskData)
 
 def test_same_seed_same_run(config: RunConfig, few: TaskData) -> None:
     first, again, other = (
-        train_run(replace(config, out=config.out / name, seed=seed), data=few, callbacks=())
+        train_run(replace(config, out=config.out / name, seed=seed), data=few)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert losses(first) == losses(again) != losses(other)
@@ -96,10 +98,10 @@ def test_same_seed_same_run(config: RunConfig, few: TaskData) -> None:
 
 def test_kill_in_mid_epoch_then_resume(config: RunConfig, few: TaskData) -> None:
     config = replace(config, epochs=4)
-    whole = train_run(replace(config, out=config.out / "whole"), data=few, callbacks=())
+    whole = train_run(replace(config, out=config.out / "whole"), data=few)
     killed = replace(config, out=config.out / "killed")
     script = f"""
-import time
+import signal
 from transformers import TrainerCallback
 from msplora_core.training import RunConfig, TaskData, train_run
 from msplora_core.training.data.grammar import generate
@@ -108,7 +110,7 @@ class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 10:  # epoch 3 has begun
             print("mid-epoch", flush=True)
-            time.sleep(600)
+            signal.pause()
 
 few = TaskData(generate("acceptability", "train", 30), generate("acceptability", "dev", 10))
 train_run({_written(killed)}, data=few, callbacks=[Slow()])
@@ -123,7 +125,7 @@ train_run({_written(killed)}, data=few, callbacks=[Slow()])
     half = run.checkpoints_path / "checkpoint-12"
     half.mkdir()  # as if the kill had struck while the next checkpoint was written
     (half / "adapter_model.safetensors").write_bytes(b"half")
-    train_run(killed, data=few, callbacks=(), resume=True)
+    train_run(killed, data=few, resume=True)
     assert run.read_record().finished is not None
     assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2, 3, 4]
     assert losses(run) == losses(whole)
@@ -133,44 +135,111 @@ train_run({_written(killed)}, data=few, callbacks=[Slow()])
 
 
 def test_kill_before_the_first_checkpoint_begins_anew(config: RunConfig, few: TaskData) -> None:
-    run = train_run(config, data=few, callbacks=())
+    run = train_run(config, data=few)
     record = run.read_record()
     record.finished = None
     run.write_record(record)
     before = losses(run)
     for mark in run.checkpoints_path.glob("*/complete"):
         mark.unlink()
-    train_run(config, data=few, callbacks=(), resume=True)
+    train_run(config, data=few, resume=True)
     assert losses(run) == before
     assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2]
 
 
 def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
-    run = train_run(config, data=few, callbacks=())
+    run = train_run(config, data=few)
     with pytest.raises(RunDirectoryError) as caught:
-        train_run(config, data=few, callbacks=())
+        train_run(config, data=few)
     assert str(caught.value) == (
         f"{run.path}: expected no such folder yet, found a run; --resume goes on with it, another --out keeps both"
     )
     written = run.record_path.read_bytes()
-    assert train_run(config, data=few, callbacks=(), resume=True).path == run.path
+    assert train_run(config, data=few, resume=True).path == run.path
     assert run.record_path.read_bytes() == written
     with pytest.raises(ParameterError) as changed:
-        train_run(replace(config, learning_rate=0.5), data=few, callbacks=(), resume=True)
+        train_run(replace(config, learning_rate=0.5), data=few, resume=True)
     assert str(changed.value) == (f"learning_rate: expected 0.001, as in the run to resume, {run.path}, found 0.5")
+
+
+def test_more_epochs_extend_a_finished_run(config: RunConfig, few: TaskData) -> None:
+    run = train_run(config, data=few)
+    first, spectra = run.read_metrics(), [snapshot.spectra for snapshot in run.snapshots()]
+    train_run(replace(config, epochs=4), data=few, resume=True)
+    record = run.read_record()
+    assert record.hyperparameters["epochs"] == 4
+    assert record.finished is not None
+    assert run.read_metrics()[: len(first)] == first
+    assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2, 3, 4]
+    for snapshot, before in zip(run.snapshots(), spectra, strict=False):
+        assert all(np.array_equal(snapshot.spectra[key], sigma) for key, sigma in before.items())
+    whole = train_run(replace(config, epochs=4, out=config.out / "whole"), data=few)
+    rates = [[e["learning_rate"] for e in r.read_metrics() if "learning_rate" in e] for r in (run, whole)]
+    assert rates[0][1] < rates[0][2] == rates[1][2]
+    assert rates[0][3] == rates[1][3]
+    with pytest.raises(ParameterError, match=r"epochs: expected 4, as in the run to resume, .*, found 2"):
+        train_run(config, data=few, resume=True)
+
+
+def test_a_finished_run_without_checkpoints_is_not_extended(config: RunConfig, few: TaskData) -> None:
+    run = train_run(config, data=few)
+    shutil.rmtree(run.checkpoints_path)
+    with pytest.raises(RunDirectoryError) as caught:
+        train_run(replace(config, epochs=3), data=few, resume=True)
+    assert str(caught.value) == (
+        f"{run.checkpoints_path}: expected the checkpoint that more epochs go on from, found none that is complete"
+    )
+    assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2]
+
+
+def test_a_schedule_is_not_extended(config: RunConfig, few: TaskData) -> None:
+    config = replace(config, schedule=(("global",), ("layer",)))
+    train_run(config, data=few)
+    with pytest.raises(ParameterError, match="epochs: expected 2, as in the run to resume"):
+        train_run(replace(config, epochs=3), data=few, resume=True)
+
+
+def test_a_run_is_locked_while_it_trains(config: RunConfig, few: TaskData) -> None:
+    refused = []
+
+    class Second(TrainerCallback):
+        def on_epoch_end(self, *_: object, **__: object) -> None:
+            with pytest.raises(RunDirectoryError, match="trained by process") as caught:
+                train_run(config, data=few, resume=True)
+            refused.append(caught.value)
+
+    run = train_run(config, data=few, callbacks=[Second()])
+    assert len(refused) == 2
+    assert not (run.path / "LOCK").exists()
+
+
+def test_a_lock_left_over_by_a_kill_is_no_run(config: RunConfig, few: TaskData) -> None:
+    config.path.mkdir()
+    (config.path / "LOCK").write_text('{"pid": 1, "host": "elsewhere"}')
+    assert train_run(config, data=few).read_record().finished is not None
+
+
+def test_evaluation_on_some_examples(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, task="paraphrase", max_eval_examples=4, epochs=1), data=few)
+    record, labels = run.read_record(), few.dev.subset(4).labels
+    score = [event["eval_accuracy"] for event in run.read_metrics() if "eval_accuracy" in event][-1]
+    assert score in (0, 0.25, 0.5, 0.75, 1)
+    assert record.metric == "accuracy"
+    assert record.constant_score == max(labels.count(label) for label in labels) / 4
+    assert train_run(replace(config, epochs=1), data=few).read_record().constant_score == 0
 
 
 def test_folder_that_is_no_run(config: RunConfig, few: TaskData) -> None:
     config.path.mkdir()
     (config.path / "thesis.tex").touch()
     with pytest.raises(RunDirectoryError, match="expected a run, or no such folder yet, found something else"):
-        train_run(config, data=few, callbacks=(), resume=True)
+        train_run(config, data=few, resume=True)
     assert [path.name for path in config.path.iterdir()] == ["thesis.tex"]
 
 
 def test_loss_that_is_not_finite(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) at step \d+, in epoch \d+: the run stops"):
-        train_run(replace(config, learning_rate=1e36, epochs=5), data=few, callbacks=())
+        train_run(replace(config, learning_rate=1e36, epochs=5), data=few)
     run = RunDirectory(config.path)
     assert run.read_record().finished is None
     assert next(run.snapshots()).epoch == 0
@@ -195,7 +264,7 @@ def test_what_does_not_fit_leaves_nothing(
 ) -> None:
     config = replace(config, **changes)
     with pytest.raises(ParameterError) as caught:
-        train_run(config, data=few, callbacks=())
+        train_run(config, data=few)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not config.path.exists()
@@ -207,7 +276,7 @@ def test_training_learns(config: RunConfig, tiny_model: Path) -> None:
     words = ["good", "bad"]
     examples = Examples([(f"a very {words[i % 2]} film",) for i in range(64)], [i % 2 for i in range(64)])
     config = replace(config, epochs=8, learning_rate=2e-2)
-    run = train_run(config, data=TaskData(examples, examples), callbacks=())
+    run = train_run(config, data=TaskData(examples, examples))
     assert [event for event in run.read_metrics() if "eval_matthews" in event][-1]["eval_matthews"] == 1.0
 
 
@@ -216,7 +285,7 @@ def test_evaluation_is_that_of_the_saved_adapter(config: RunConfig, few: TaskDat
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    run = train_run(replace(config, method="lora"), data=few, callbacks=())
+    run = train_run(replace(config, method="lora"), data=few)
     base = AutoModelForSequenceClassification.from_pretrained(config.model)
     model = PeftModel.from_pretrained(base, run.adapter_path).eval()
     tokenizer = AutoTokenizer.from_pretrained(config.model)
@@ -234,7 +303,7 @@ def _written(config: RunConfig) -> str:
 
 def test_scales_train_on_schedule(config: RunConfig, few: TaskData) -> None:
     config = replace(config, epochs=3, schedule=(("global",), ("mid",), ("layer",)))
-    run = train_run(config, data=few, callbacks=())
+    run = train_run(config, data=few)
     largest = [
         {scale: max(s[0] for key, s in snapshot.spectra.items() if key.startswith(scale)) for scale in scales}
         for snapshot in run.snapshots()
@@ -249,7 +318,7 @@ def test_scales_train_on_schedule(config: RunConfig, few: TaskData) -> None:
 
 
 def test_alpha_of_each_scale_and_rslora(config: RunConfig, few: TaskData) -> None:
-    run = train_run(replace(config, alpha=(16, 8, 4), rslora=True, epochs=1), data=few, callbacks=())
+    run = train_run(replace(config, alpha=(16, 8, 4), rslora=True, epochs=1), data=few)
     configuration = run.read_record().configuration
     assert configuration["lora_alpha"] == [16, 8, 4]
     assert configuration["use_rslora"] is True
@@ -263,7 +332,7 @@ def test_alpha_of_each_scale_and_rslora(config: RunConfig, few: TaskData) -> Non
 def test_ranks_of_a_module_type(
     config: RunConfig, few: TaskData, method: str, pattern: dict, query: dict, value: dict
 ) -> None:
-    run = train_run(replace(config, method=method, rank_pattern=pattern, epochs=1), data=few, callbacks=())
+    run = train_run(replace(config, method=method, rank_pattern=pattern, epochs=1), data=few)
     found: dict[str, dict[str, int]] = {"query": {}, "value": {}}
     for component in run.read_record().components:
         scale, module, _ = component["key"].split("/")
@@ -274,12 +343,12 @@ def test_ranks_of_a_module_type(
 
 def test_a_pattern_that_fits_no_module_is_refused(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(ParameterError, match="rank_pattern: expected ranks of query, value, found foo"):
-        train_run(replace(config, rank_pattern={"foo": (4, 2, 1)}), data=few, callbacks=())
+        train_run(replace(config, rank_pattern={"foo": (4, 2, 1)}), data=few)
     assert not config.path.exists()
 
 
 def test_initialisation_by_name(config: RunConfig, few: TaskData) -> None:
-    run = train_run(replace(config, init="orthogonal", ranks=(8, 4, 2), epochs=1), data=few, callbacks=())
+    run = train_run(replace(config, init="orthogonal", ranks=(8, 4, 2), epochs=1), data=few)
     assert run.read_record().configuration["init_lora_weights"] == "orthogonal"
     with pytest.raises(ParameterError, match="init: expected one of kaiming, gaussian, orthogonal, found noise"):
         replace(config, init="noise")
