@@ -45,10 +45,9 @@ def ended_early(path: Path) -> TrainingError:
     When a process of a run dies, the launcher terminates the others, so each may see the lost connection or the
     signal first. One message serves both.
     """
-    several = " or another process of the run ended" if started_processes() > 1 else ""
+    several = ", or because another process of the run ended" if started_processes() > 1 else ""
     return TrainingError(
-        f"{path}: a signal to terminate arrived{several}, so the run stops; "
-        "what was recorded stays, and --resume goes on from there"
+        f"{path}: ended by a signal to terminate{several}; what was recorded stays, and --resume goes on from there"
     )
 
 

@@ -64,7 +64,7 @@ def test_a_killed_worker_ends_the_run(tiny_model: Path, cola_files: Path, tmp_pa
             launcher.kill()
     assert launcher.returncode != 0
     assert (
-        f"error: {run.path}: a signal to terminate arrived or another process of the run ended, so the run stops; "
+        f"error: {run.path}: ended by a signal to terminate, or because another process of the run ended; "
         "what was recorded stays, and --resume goes on from there\n"
     ) in said
     assert run.read_record().finished is None
@@ -91,10 +91,10 @@ except TrainingError as error:
     done = subprocess.run(
         [sys.executable, "-c", script], env={**ENVIRONMENT, "WORLD_SIZE": processes}, capture_output=True, text=True
     )
-    several = " or another process of the run ended" if processes == "2" else ""
+    several = ", or because another process of the run ended" if processes == "2" else ""
     assert (done.returncode, done.stdout) == (
         1,
-        f"runs/mine: a signal to terminate arrived{several}, so the run stops; "
+        f"runs/mine: ended by a signal to terminate{several}; "
         "what was recorded stays, and --resume goes on from there\n",
     )
 
