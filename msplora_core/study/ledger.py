@@ -13,6 +13,7 @@ from typing import Literal
 
 from msplora_core.errors import RunDirectoryError
 from msplora_core.runs import RunDirectory
+from msplora_core.runs.lock import is_locked
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.tasks import TASKS
@@ -78,10 +79,6 @@ def last_score(config: RunConfig) -> float | None:
     name = f"eval_{TASKS[config.task].metric}"
     scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
     return scores[-1] if scores and scores[-1] is not None and math.isfinite(scores[-1]) else None
-
-
-def is_locked(path: Path) -> bool:
-    return False
 
 
 def time_left(entries: Sequence[Entry], jobs: int) -> float | None:
