@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import FileError
 from msplora_core.runs import RunDirectory, read_snapshot
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.training.processes import wait_for_all
@@ -68,12 +68,11 @@ def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
 def forget_after(run: RunDirectory, step: int) -> None:
     """Delete the snapshots and metrics after a step; -1 for all."""
     for path in run.snapshot_paths():
-        with suppress(RunDirectoryError):  # a damaged one stays; if its epoch is still to come, it is replaced
+        with suppress(FileError):  # a damaged one stays; if its epoch is still to come, it is replaced
             if step < 0 or read_snapshot(path).step > step:
                 path.unlink()
-    events = run.read_metrics()
-    kept = [event for event in events if event.get("step", 0) <= step]
-    if len(kept) < len(events):
+    if run.metrics_path.is_file():  # written anew in any case: a last line that a kill cut short would take the next
+        kept = [event for event in run.read_metrics() if event.get("step", 0) <= step]
         write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
 
 

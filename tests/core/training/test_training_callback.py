@@ -154,6 +154,8 @@ def test_resumed_within_an_epoch(tiny_model: Path, few: TaskData, tmp_path: Path
     saved = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 1}
     user_trainer(lora(tiny_model), few, tmp_path, max_steps=6, **saved).train()
     assert moments(run) == [(0, 0), (1, 4), (2, 6)]
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 6, "lo')  # as a kill leaves it
     checkpoints = tmp_path / "theirs"
     resumed = user_trainer(lora(tiny_model), few, tmp_path, num_train_epochs=2, **saved)
     resumed.train(resume_from_checkpoint=str(checkpoints / "checkpoint-6"))
