@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from msplora_core.storage.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,12 +30,4 @@ def data() -> Console:
 
 def print_json(value: Any) -> None:
     """Print a value for a program to read: strict JSON, with null for what is not finite."""
-    print(json.dumps(_strict(value), indent=2, allow_nan=False))
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(plain(value), indent=2, allow_nan=False))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.kernels.distribution import relative_to_largest, spectral_distribution
 from msplora_core.errors import ParameterError
+from msplora_core.linalg.truncation import ranks_holding
 
 
 def effective_rank_ratio(sigma: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -121,7 +122,5 @@ def energy_rank(sigma: ArrayLike, share: float = 0.9) -> NDArray[np.float64]:
     """
     if not 0 < share <= 1:
         raise ParameterError("share", expected="above 0 and at most 1", found=share)
-    reached = np.cumsum(np.square(relative_to_largest(sigma)), axis=-1)
-    total = reached[..., -1:]
-    rank = 1.0 + (reached < share * total).sum(axis=-1)
-    return np.where(np.isnan(total[..., 0]), np.nan, rank)[()]
+    squares = np.square(relative_to_largest(sigma))
+    return np.where(np.isnan(squares).any(axis=-1), np.nan, ranks_holding(squares, share))[()]

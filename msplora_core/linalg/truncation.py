@@ -85,14 +85,33 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
     check_limit(rank, energy)
     U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
     relative = sigma / (sigma[0] or 1.0)
-    squares = np.cumsum(relative**2)
-    # The tolerance keeps rounding in the cumulative sum from adding a rank.
-    kept = rank if energy is None else int(np.searchsorted(squares, energy * squares[-1] * (1 - 1e-12))) + 1
+    kept = rank if energy is None else int(ranks_holding(relative**2, energy))
     kept = max(1, min(kept or 1, len(sigma)))
     root = np.sqrt(sigma[:kept])
     whole = np.linalg.norm(relative)
     error = float(np.linalg.norm(relative[kept:]) / whole) if whole else 0.0
     return Truncated(LowRankUpdate(B=U[:, :kept] * root, A=root[:, None] * Vt[:kept]), error)
+
+
+def ranks_holding(squares: NDArray[np.float64], share: float) -> NDArray[np.intp]:
+    """Return the least k whose squared singular values reach a share of all: Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
+
+    A share is reached up to the rounding of a float64 sum (1e-12 of it).
+
+    Args:
+        squares: (..., M) squared singular values, descending.
+        share: above 0 and at most 1.
+
+    Returns:
+        (...) whole ranks, between 1 and M; 1 for a zero spectrum.
+
+    Example:
+        >>> ranks_holding(np.array([0.7, 0.2, 0.1]), 0.9)
+        np.int64(2)
+    """
+    reached = np.cumsum(squares, axis=-1)
+    missing = reached < share * (1 - 1e-12) * reached[..., -1:]
+    return np.asarray(1 + np.count_nonzero(missing, axis=-1))[()]
 
 
 def check_limit(rank: int | None, energy: float | None) -> None:

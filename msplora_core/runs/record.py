@@ -9,6 +9,7 @@ from typing import Any
 
 from msplora_core.errors import RunDirectoryError
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.plain import plain
 
 FORMAT = "msplora-run"
 VERSION = 1
@@ -54,7 +55,7 @@ class RunRecord:
     def write(self, path: Path) -> None:
         """Write run.json, whole or not at all."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        write_atomically(path, json.dumps(content, indent=2, default=_plain).encode() + b"\n")
+        write_atomically(path, json.dumps(plain(content), indent=2).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
@@ -86,10 +87,3 @@ class RunRecord:
             if name not in content:
                 raise RunDirectoryError(path, key=name, expected="a name", found="none")
         return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content})
-
-
-def _plain(value: Any) -> Any:
-    """Sets sorted, the rest as text: PEFT configurations hold sets and enums."""
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return str(getattr(value, "value", value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryErr
 from msplora_core.methods import configured_name
 from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
+from msplora_core.storage.plain import plain
 from msplora_core.training.models import model_label
 from msplora_core.training.resuming import continue_at, forget_after
 
@@ -114,7 +114,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and logs:
             event = {"step": state.global_step, **logs}
-            self.run.append_metrics({name: _plain(value) for name, value in event.items()})
+            self.run.append_metrics(plain(event))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -215,9 +215,3 @@ def _versions() -> dict[str, str]:
 def now() -> str:
     """Return the time, as run.json has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _plain(value: Any) -> Any:
-    """A value that strict JSON can hold: null for NaN and infinity."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

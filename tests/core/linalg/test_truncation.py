@@ -62,6 +62,14 @@ def test_energy_keeps_the_least_rank_that_reaches_it(sizes: tuple[int, int, int,
     assert cut.error**2 <= 1 - energy + 1e-9
 
 
+def test_a_share_reached_up_to_rounding_is_reached_here_and_in_the_measure() -> None:
+    from msplora_analysis import energy_rank
+
+    sigma = np.sqrt(0.1 * np.array([3.0, 1.0, 1.0, 1.0, 1.0, 1.0]))  # the first four hold 6/8
+    update = LowRankUpdate(np.eye(9, 6), sigma[:, None] * np.eye(6, 7))
+    assert energy_rank(sigma, 0.75) == truncate(update, energy=0.75).update.rank == 4
+
+
 def test_all_of_the_energy_of_a_deficient_update_takes_its_true_rank() -> None:
     B = np.outer(np.arange(1.0, 6.0), np.ones(4))
     assert truncate(LowRankUpdate(B, np.random.default_rng(0).standard_normal((4, 7))), energy=1.0).update.rank == 1
