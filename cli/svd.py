@@ -17,7 +17,8 @@ _MEASURES_KEY = """\
 M_eff-k, the share of the k largest: high = simple; – where the rank is at most k (1 by definition), or all is zero.
 Entropy and stable rank: high = complex."""
 _COMPARISONS_KEY = """\
-values: how many leading singular values are compared; > 0: share of adjacent pairs further apart than baseline's."""
+values: how many leading singular values are compared; > 0: pairs of runs whose layers are further apart than the
+baseline's. KL, baseline's and difference: means over these pairs."""
 
 _MANY_RUNS = 50
 
@@ -29,6 +30,10 @@ def svd(
     baseline: Annotated[
         str | None, typer.Option(help="The same, to compare with.", show_default="the LoRA runs in RUN_OR_STUDY")
     ] = None,
+    pair: Annotated[
+        Literal["task-seed", "position"],
+        typer.Option(help="Compare runs on the same model, task and seed, or the first with the first, and so on."),
+    ] = "task-seed",
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="analysis/ in the run or study")
     ] = None,
@@ -77,6 +82,7 @@ def svd(
         analysis = analyse(
             path,
             baseline=baseline,
+            pair=pair,
             scale=scale,
             lengths=lengths,
             floor=floor,
@@ -118,8 +124,11 @@ def _print(analysis: Analysis) -> None:
 
     console = data()
     width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
-    console.print(_measures_table(analysis), _MEASURES_KEY, "", width=width, sep="\n")
-    if analysis.comparisons:
+    if (analysis.final["rank"] > 1).any():
+        console.print(_measures_table(analysis), _MEASURES_KEY, "", width=width, sep="\n")
+    if (analysis.final["rank"] == 1).any():
+        console.print("Spectra of one singular value have no shape and are left out of the table.", "", sep="\n")
+    if any(len(one.layers) > 1 for one in analysis.comparisons):
         console.print(_comparisons_table(analysis), _COMPARISONS_KEY, "", width=width, sep="\n")
     if len(analysis.scores):
         console.print(_scores_table(analysis), "", width=width, sep="\n")
@@ -130,39 +139,49 @@ def _print(analysis: Analysis) -> None:
 def _measures_table(analysis: Analysis) -> Table:
     from rich.text import Text
 
-    ratios = [column for column in analysis.final.columns if column.startswith("m_eff_")]
-    names = [*(["model"] if analysis.final["model"].nunique() > 1 else []), "method", "scale", "rank"]
-    headers = [*names, *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios), "entropy", "stable"]
-    table = _table("How concentrated each scale is", headers, left=len(names) - 1)
-    for _, rows in analysis.final.groupby(["model", "method"], observed=True, sort=False):
+    final = analysis.final[analysis.final["rank"] > 1]
+    ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
+    words = [*(["model"] if final["model"].nunique() > 1 else []), "method"]
+    words += ["stack"] if final["stack"].nunique() > 1 else []
+    headers = [*words, "scale", "rank", "runs", *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios)]
+    table = _table("How concentrated each scale is", [*headers, "entropy", "stable"], left=len(words) + 1)
+    before: list[str] = [""] * len(words)
+    for _, rows in final.groupby(["model", "method", "stack"], observed=True, sort=False):
         shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
         for _, row in shown.iterrows():
-            ranks = _numbers(row, ["entropy_rank", "stable_rank"], 2)
-            table.add_row(*(Text(str(row[name])) for name in names), *_numbers(row, ratios, 3), *ranks)
-        table.add_row()
+            names = [str(row[name]) for name in words]
+            new = [Text(name if names[: place + 1] != before[: place + 1] else "") for place, name in enumerate(names)]
+            numbers = [str(row[name]) for name in ("scale", "rank", "runs")]
+            table.add_row(*new, *numbers, *_numbers(row, ratios, 3), *_numbers(row, ["entropy_rank", "stable_rank"], 2))
+            before = names
+        if len(shown) > 1:
+            table.add_section()
     return table
 
 
 def _comparisons_table(analysis: Analysis) -> Table:
     from rich.text import Text
 
-    several = len({one.modules for one in analysis.comparisons}) > 1
-    names = ["method", "baseline", *(["modules"] if several else []), "scale"]
+    shown = [one for one in analysis.comparisons if len(one.layers) > 1]
+    place = "stack" if len({one.stack for one in shown}) > 1 else "modules"
+    several = len({one.modules for one in shown}) > 1
+    words = ["method", "baseline", *([place] if several else []), "scale"]
     table = _table(
         "How far apart adjacent layers are: mean KL in nats, both directions",
-        [*names, "values", "KL", "baseline's", "difference", "> 0"],
-        left=len(names),
+        [*words, "values", "KL", "baseline's", "difference", "> 0"],
+        left=len(words),
     )
-    for one in analysis.comparisons:
-        adjacent = one.adjacent
+    for one in shown:
+        where = one.stack if place == "stack" else " ".join(one.modules)
+        adjacent, positive = one.adjacent, int((one.pairs["difference"] > 0).sum())
         table.add_row(
-            *(Text(name) for name in (one.method, one.baseline, *([" ".join(one.modules)] if several else []))),
+            *(Text(name) for name in (one.method, one.baseline, *([where] if several else []))),
             one.scale,
             str(one.lengths[0]) if len(set(one.lengths)) == 1 else "{} / {}".format(*one.lengths),
             f"{adjacent['adjacent_kl']:.3g}",
             f"{adjacent['adjacent_kl_baseline']:.3g}",
             f"{adjacent['difference']:+.3g}",
-            f"{adjacent['share_positive']:.0%}",
+            f"{positive} of {len(one.pairs)}",
         )
     return table
 
@@ -175,7 +194,7 @@ def _scores_table(analysis: Analysis) -> Table:
     scores = last_scores(analysis.scores)
     scores["name"] = scores["task"] + " " + scores["metric"]
     names = scores["name"].unique()
-    table = _table("How well they did: task metrics at the last epoch, mean over seeds", ["method", *names], left=1)
+    table = _table("Task metrics at the last epoch, mean over seeds", ["method", *names], left=1)
     for method, rows in scores.groupby("method", sort=False):
         value = rows.set_index("name")["mean"]
         table.add_row(Text(str(method)), *(f"{value[name]:.3f}" if name in value else "–" for name in names))
@@ -183,13 +202,13 @@ def _scores_table(analysis: Analysis) -> Table:
 
 
 def _table(title: str, headers: list[str], *, left: int) -> Table:
-    """A table with so many columns of words, the rest numbers."""
+    """A table with so many columns of words, which break where it is narrow; the rest numbers, which do not."""
     from rich.table import Table
 
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title_justify = "left"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     for place, header in enumerate(headers):
-        table.add_column(header, justify="left" if place < left else "right", no_wrap=True)
+        words = place < left
+        table.add_column(header, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table
 
 

@@ -4,6 +4,7 @@ from .comparison.difference import Comparison as Comparison
 from .comparison.difference import compare as compare
 from .comparison.layers import adjacent_kl as adjacent_kl
 from .comparison.layers import layer_divergences as layer_divergences
+from .courses import courses as courses
 from .kernels import CommonSubspace as CommonSubspace
 from .kernels import InfiniteDivergenceWarning as InfiniteDivergenceWarning
 from .kernels import common_subspace as common_subspace
@@ -29,7 +30,6 @@ from .loading.scores import load_scores as load_scores
 from .loading.table import SkippedWarning as SkippedWarning
 from .loading.table import load_spectra as load_spectra
 from .measures import average_spectra as average_spectra
-from .measures import common_epochs as common_epochs
 from .measures import last_epochs as last_epochs
 from .measures import measure as measure
 from .plots import plot_effective_rank as plot_effective_rank

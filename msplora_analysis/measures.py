@@ -19,118 +19,126 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Average = Literal["spectra", "measures"]
-BY = ("model", "method", "epoch", "scale")
+BY = ("model", "method", "stack", "epoch", "scale")
 KS = (1, 2, 4, 8)
-_COMPONENT = ("run", "epoch", "scale", "module", "unit")
+SCALES = ("global", "mid", "layer", "total")
+_COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
 def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
-    """Singular values averaged over everything but `by`: modules, units, tasks and seeds, as a rule.
+    """Average singular values over everything but `by`: modules of one stack, units, tasks and seeds by default.
 
     Spectra of different rank are never averaged with each other: each rank has its own rows.
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, or some of its rows.
+        table: a spectra table, as `load_spectra` gives it, or some of its rows, or several put together.
         by: columns to keep apart.
 
     Returns:
-        Columns `by`, rank, components (how many spectra were averaged), k, sigma, share (p_k of Eq. 10) and
-        m_eff (M_eff-k of Eq. 8 for this k: the cumulated share). `share` and `m_eff` are NaN for a zero
-        spectrum, and `m_eff` at k = rank, where it is 1 by definition and says nothing.
+        Columns `by`, rank, runs (how many runs were averaged), components (how many spectra), k, sigma, share
+        (p_k of Eq. 10) and m_eff (M_eff-k of Eq. 8 for this k: the cumulated share), ordered by value, scales
+        from global to total. `share` and `m_eff` are NaN for a zero spectrum, and `m_eff` at k = rank, where it
+        is 1 by definition.
 
     Raises:
         ParameterError: if the table is empty, lacks a column, or spectra in it are not whole.
 
     Example:
         >>> import pandas as pd
-        >>> two = pd.DataFrame({"scale": "layer", "unit": [0, 0, 1, 1], "rank": 2, "k": [1, 2, 1, 2],
+        >>> two = pd.DataFrame({"run": "a", "scale": "layer", "unit": [0, 0, 1, 1], "rank": 2, "k": [1, 2, 1, 2],
         ...                     "sigma": [4.0, 2.0, 2.0, 0.0]})
         >>> average_spectra(two, by=["scale"])
-           scale  rank  components  k  sigma  share  m_eff
-        0  layer     2           2  1    3.0   0.75   0.75
-        1  layer     2           2  2    1.0   0.25    NaN
+           scale  rank  runs  components  k  sigma  share  m_eff
+        0  layer     2     1           2  1    3.0   0.75   0.75
+        1  layer     2     1           2  2    1.0   0.25    NaN
     """
-    _check(table, [*by, "rank", "k", "sigma"])
+    _check(table, [*by, "run", "rank", "k", "sigma"])
     keys = [*by, "rank", "k"]
-    grouped = table.groupby(keys, observed=True, dropna=False, sort=True)["sigma"]
-    mean = grouped.agg(components="size", sigma="mean").reset_index()
+    grouped = table.groupby(keys, observed=True, dropna=False, sort=False)
+    mean = grouped.agg(runs=("run", "nunique"), components=("sigma", "size"), sigma=("sigma", "mean")).reset_index()
+    mean = ordered(mean, keys)
     shares, ratios = np.empty(len(mean)), np.empty(len(mean))
     for rank, rows in _whole_spectra(mean):
         p = kernels.spectral_distribution(mean["sigma"].to_numpy()[rows])
         shares[rows], ratios[rows] = p, np.cumsum(p, axis=-1)
         ratios[rows[:, rank - 1]] = np.nan
     mean = mean.assign(share=shares, m_eff=ratios)
-    return mean[[*by, "rank", "components", "k", "sigma", "share", "m_eff"]]
+    return mean[[*by, "rank", "runs", "components", "k", "sigma", "share", "m_eff"]]
 
 
 def measure(
-    table: DataFrame, by: Sequence[str] = BY, *, average: Average = "spectra", ks: Sequence[int] = KS
+    table: DataFrame,
+    by: Sequence[str] = BY,
+    *,
+    average: Average = "spectra",
+    ks: Sequence[int] = KS,
+    energy: float = 0.9,
 ) -> DataFrame:
-    """How concentrated the spectra are.
+    """Measure how concentrated the spectra are.
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, or some of its rows.
+        table: a spectra table, as `load_spectra` gives it, or some of its rows, or several put together.
         by: columns to keep apart; the rest is averaged over. `rank` is always kept apart.
         average: `spectra` averages singular values, then measures; `measures` measures each component, then
-            averages what is defined.
+            averages the values that are defined.
         ks: for which k to give M_eff-k.
+        energy: the share of the squared singular values for the energy rank, above 0 and at most 1.
 
     Returns:
-        A row for each combination of `by` and rank, with columns components (how many spectra went in),
-        `m_eff_1`, ... (share of 1; *high* means concentrated, simple; NaN where the rank is at most k: 1 by
-        definition, it says nothing), `entropy_rank`, `stable_rank`, `participation_ratio` and `energy_rank`
-        at a share of 0.9 (ranks; high means broad, complex). All are NaN for zero spectra.
+        A row for each combination of `by` and rank, with columns runs and components (how many runs and spectra
+        were averaged), `m_eff_1`, ... (share of 1; *high* means concentrated, simple; NaN where the rank is at most
+        k, where it is 1 by definition), `entropy_rank`, `stable_rank`, `participation_ratio` and the energy rank,
+        named after its share: `energy_rank_90` (ranks; high means broad, complex). All are NaN for zero spectra.
 
     Raises:
         ParameterError: for an unknown `average`, and as `average_spectra`.
 
     Example:
         >>> import pandas as pd
-        >>> one = pd.DataFrame({"run": "a", "epoch": 1, "scale": "layer", "module": "query", "unit": 0, "rank": 2,
-        ...                     "k": [1, 2], "sigma": [3.0, 1.0]})
-        >>> measure(one, by=["scale"], ks=[1, 2])[["scale", "rank", "m_eff_1", "m_eff_2", "stable_rank"]].round(2)
-           scale  rank  m_eff_1  m_eff_2  stable_rank
-        0  layer     2     0.75      NaN         1.11
+        >>> one = pd.DataFrame({"run": "a", "epoch": 1, "step": 9, "scale": "layer", "stack": "", "module": "query",
+        ...                     "unit": 0, "rank": 2, "k": [1, 2], "sigma": [3.0, 1.0]})
+        >>> measure(one, by=["scale"], ks=[1, 2])[["scale", "rank", "m_eff_1", "m_eff_2", "energy_rank_90"]]
+           scale  rank  m_eff_1  m_eff_2  energy_rank_90
+        0  layer     2     0.75      NaN             1.0
     """
     by = list(by)
     if average == "spectra":
-        return _measured(average_spectra(table, by), [*by, "rank", "components"], ks)
+        return _measured(average_spectra(table, by), [*by, "rank", "runs", "components"], ks, energy)
     if average != "measures":
         raise ParameterError("average", expected="'spectra' or 'measures'", found=average)
     keys = list(dict.fromkeys([*by, "rank", *_COMPONENT]))
     _check(table, [*keys, "k", "sigma"])
-    each = _measured(table.sort_values([*keys, "k"]), keys, ks)
-    columns = [column for column in each.columns if column not in keys]
-    grouped = each.groupby([*by, "rank"], observed=True, dropna=False)
-    result = grouped[columns].mean()
+    each = _measured(table.sort_values([*keys, "k"]), keys, ks, energy)
+    measures = [column for column in each.columns if column not in keys]
+    grouped = each.groupby([*by, "rank"], observed=True, dropna=False, sort=False)
+    result = grouped[measures].mean()
     result.insert(0, "components", grouped["entropy_rank"].count())
-    return result.reset_index()
+    result.insert(0, "runs", grouped["run"].nunique())
+    return ordered(result.reset_index(), [*by, "rank"])
 
 
 def last_epochs(table: DataFrame) -> DataFrame:
     """Return the rows of each run's last epoch, or last step where its epochs are not known."""
     for column in ("epoch", "step"):
-        if column in table.columns:
-            last = table.groupby("run", observed=True)[column].transform("max")
-            table = table[(table[column] == last).fillna(False) | last.isna()]
+        last = table.groupby("run", observed=True)[column].transform("max")
+        table = table[(table[column] == last).fillna(False) | last.isna()]
     return table
 
 
-def common_epochs(table: DataFrame) -> DataFrame:
-    """The rows of those epochs that every run of a method on a model has, so that no average changes its members."""
-    unknown = table["epoch"].isna()
-    if unknown.any():  # checkpoints of unknown epochs are not put together: the last stands for the run
-        import pandas as pd
+def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """Sort by values, scales from global to total, whatever categories the columns had: they differ between tables."""
+    import pandas as pd
 
-        table = pd.concat([table[~unknown], last_epochs(table[unknown])])
-    runs = table[["model", "method", "run", "epoch"]].drop_duplicates()
-    variant = runs.groupby(["model", "method"], observed=True)["run"].transform("nunique")
-    holders = runs.groupby(["model", "method", "epoch"], observed=True, dropna=False)["run"].transform("size")
-    kept = runs[holders == variant]
-    return table.merge(kept, on=["model", "method", "run", "epoch"], how="inner")
+    scales = pd.CategoricalDtype(list(SCALES), ordered=True)
+    kinds = {
+        name: scales if name == "scale" else frame[name].cat.categories.dtype
+        for name in keys
+        if name == "scale" or isinstance(frame[name].dtype, pd.CategoricalDtype)
+    }
+    return frame.astype(kinds).sort_values(list(keys), ignore_index=True)
 
 
-def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int]) -> DataFrame:
+def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: float) -> DataFrame:
     """The measures of each whole spectrum of a frame ordered by spectrum and k."""
     import pandas as pd
 
@@ -144,7 +152,7 @@ def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int]) -> DataFra
         part["entropy_rank"] = kernels.entropy_rank(values)
         part["stable_rank"] = kernels.stable_rank(values)
         part["participation_ratio"] = kernels.participation_ratio(values)
-        part["energy_rank"] = kernels.energy_rank(values, 0.9)
+        part[f"energy_rank_{100 * energy:g}"] = kernels.energy_rank(values, energy)
         parts.append(part)
     return pd.concat(parts, ignore_index=True).sort_values(keys, ignore_index=True)
 

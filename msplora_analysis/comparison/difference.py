@@ -1,20 +1,22 @@
-"""One method against another: how far apart its layers' spectra are, beside those of a baseline (Fig. 4)."""
+"""One method against another: how far apart its layers' spectra are, minus those of a baseline (Fig. 4)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.comparison.layers import adjacent_kl, layer_rows, mean_by_layer
-from msplora_analysis.comparison.pairing import common_stacks, counterparts
+from msplora_analysis.comparison.layers import adjacent_kl, layer_rows, layer_spectra
+from msplora_analysis.comparison.pairing import Pair, common_stacks, counterparts
+from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.kernels import pairwise_spectral_kl
+from msplora_analysis.measures import Average
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 Lengths = Literal["common", "own"]
 
@@ -23,32 +25,43 @@ Lengths = Literal["common", "own"]
 class Comparison:
     """Pairwise KL between a method's layers, and between the baseline's, and their difference.
 
+    All of it is one computation: a KL for each run of each pair, averaged over the pairs.
+
     Args:
         model: the base model of both.
         method: whose layers.
-        baseline: the method they are held against.
+        baseline: the method that it is compared with.
         scale: which spectra: `layer` for each layer's own component, `total` for all that acts on a layer.
+        stack: the list of layers and the shape of its matrices; empty if unknown.
         modules: the module types averaged over; types that stand in other layers make another comparison.
         rule: how spectra of unequal length were made comparable, in words.
+        ranks: the ranks of the method and of the baseline, ascending.
         lengths: how many leading singular values were taken, of the method and of the baseline.
+        average: `spectra` if singular values of a run's modules were averaged before the KL, `measures` if their KL.
         layers: (L,) layer indexes.
-        kl: (L, L) nats, D(row ‖ column) between the method's layers.
+        kl: (L, L) nats, D(row ‖ column) between the method's layers, the mean over the pairs.
         kl_baseline: (L, L) the same of the baseline.
-        pairs: a row for each pair of runs on the same task and seed: task, seed, epoch, epoch_baseline,
-            adjacent_kl, adjacent_kl_baseline, difference, share_positive.
+        pairs: a row for each pair of runs: run, run_baseline, task, seed, epoch, epoch_baseline, adjacent_kl,
+            adjacent_kl_baseline, difference, share_positive.
+        pooled_difference: mean over adjacent layers where singular values are averaged over all pairs before the KL,
+            as in the paper. It can have another sign than every pair, and no statement rests on it.
     """
 
     model: str
     method: str
     baseline: str
     scale: str
+    stack: str
     modules: tuple[str, ...]
     rule: str
+    ranks: tuple[tuple[int, ...], tuple[int, ...]]
     lengths: tuple[int, int]
+    average: Average
     layers: NDArray[np.int64]
     kl: NDArray[np.float64]
     kl_baseline: NDArray[np.float64]
     pairs: DataFrame
+    pooled_difference: float
 
     @property
     def difference(self) -> NDArray[np.float64]:
@@ -59,7 +72,7 @@ class Comparison:
     @property
     def adjacent(self) -> dict[str, float]:
         """Means over adjacent layers (see `adjacent_kl`): of both methods, of the difference, its positive share."""
-        return _adjacent(self.kl, self.kl_baseline)
+        return {name: float(value[0]) for name, value in _adjacent(self.kl[None], self.kl_baseline[None]).items()}
 
 
 def compare(
@@ -69,11 +82,10 @@ def compare(
     scale: str = "layer",
     lengths: Lengths = "common",
     floor: float | None = None,
+    average: Average = "spectra",
+    pair: Pair = "task-seed",
 ) -> list[Comparison]:
-    """Hold every method of one table against every method of another, on the same model, task and seed.
-
-    As in the paper, singular values are averaged over modules and over tasks and seeds first, then
-    measured. Only runs with a counterpart count.
+    """Compare every method of one table with every method of another, pair of runs by pair of runs.
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
@@ -82,88 +94,101 @@ def compare(
         lengths: for spectra of unequal length: `common` takes the leading singular values that all have, and
             measures their distribution; `own` leaves each method its own length.
         floor: as in `spectral_kl`.
+        average: within a run, average the singular values of its modules, then measure (`spectra`), or measure each
+            module, then average (`measures`). Over pairs of runs it is always the KL that is averaged.
+        pair: which runs are compared: those on the same model, task and seed (`task-seed`), or in their order
+            (`position`). Runs without a counterpart do not count.
 
     Returns:
         A comparison for each (model, method, baseline) and each set of module types that stand in the same layers.
 
     Raises:
         ComparisonError: if there is no counterpart at all, or layers or modules differ; both sides are named.
-        ParameterError: for an unknown `scale` or `lengths`.
+        ParameterError: for an unknown `scale`, `lengths`, `average` or `pair`.
     """
-    if scale not in ("layer", "total"):
-        raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
-    if lengths not in ("common", "own"):
-        raise ParameterError("lengths", expected="'common' or 'own'", found=lengths)
-    ours, theirs = layer_rows(table, scale), layer_rows(baseline, scale)
+    for name, value, allowed in (
+        ("scale", scale, ("layer", "total")),
+        ("lengths", lengths, ("common", "own")),
+        ("average", average, ("spectra", "measures")),
+    ):
+        if value not in allowed:
+            raise ParameterError(name, expected=" or ".join(map(repr, allowed)), found=value)
+    ours, theirs = (layer_rows(separate_variants(side)[0], scale) for side in (table, baseline))
     comparisons = []
-    matched = counterparts(ours, theirs)
+    matched = counterparts(ours, theirs, pair)
     for names, pairs in matched.groupby(["model", "method", "method_baseline"], sort=False):
         model, method, other = (str(name) for name in names)
         mine = ours[ours["run"].isin(pairs["run"])]
         its = theirs[theirs["run"].isin(pairs["run_baseline"])]
-        for modules, part, its_part in common_stacks(mine, its, f"{method} on {model}", f"{other} on {model}"):
-            comparisons.append(_comparison(model, method, other, scale, modules, part, its_part, pairs, lengths, floor))
+        for stack, modules, *sides in common_stacks(mine, its, f"{method} on {model}", f"{other} on {model}"):
+            ranks = _ranks(sides[0]), _ranks(sides[1])
+            least = ranks[0][0], ranks[1][0]
+            cut = least if lengths == "own" else (min(least), min(least))
+            kl, pooled = _kl_of_runs(sides[0], modules, cut[0], pairs["run"], average, floor)
+            kl_baseline, pooled_baseline = _kl_of_runs(sides[1], modules, cut[1], pairs["run_baseline"], average, floor)
+            epochs = {"epoch": _epochs(mine, pairs["run"]), "epoch_baseline": _epochs(its, pairs["run_baseline"])}
+            each = pairs[["run", "run_baseline", "task", "seed"]].assign(**epochs, **_adjacent(kl, kl_baseline))
+            comparisons.append(
+                Comparison(
+                    model=model,
+                    method=method,
+                    baseline=other,
+                    scale=scale,
+                    stack=stack,
+                    modules=modules,
+                    rule=_rule(cut, ranks),
+                    ranks=ranks,
+                    lengths=cut,
+                    average=average,
+                    layers=np.unique(sides[0]["unit"].to_numpy()).astype(np.int64),
+                    kl=kl.mean(axis=0),
+                    kl_baseline=kl_baseline.mean(axis=0),
+                    pairs=each.reset_index(drop=True),
+                    pooled_difference=float(_adjacent(pooled[None], pooled_baseline[None])["difference"][0]),
+                )
+            )
     return comparisons
 
 
-def _comparison(
-    model: str,
-    method: str,
-    baseline: str,
-    scale: str,
-    modules: tuple[str, ...],
-    ours: DataFrame,
-    theirs: DataFrame,
-    pairs: DataFrame,
-    lengths: Lengths,
-    floor: float | None,
-) -> Comparison:
-    import pandas as pd
-
-    own = int(ours["rank"].min()), int(theirs["rank"].min())
-    cut = own if lengths == "own" else (min(own), min(own))
-    ours, theirs = ours[ours["k"] <= cut[0]], theirs[theirs["k"] <= cut[1]]
-
-    def kl(rows: DataFrame) -> NDArray[np.float64]:
-        return pairwise_spectral_kl(mean_by_layer(rows), floor)
-
-    each = []
-    for (task, seed), runs in pairs.groupby(["task", "seed"], sort=False, dropna=False):
-        mine, its = ours[ours["run"].isin(runs["run"])], theirs[theirs["run"].isin(runs["run_baseline"])]
-        epochs = {"epoch": float(mine["epoch"].max()), "epoch_baseline": float(its["epoch"].max())}
-        each.append({"task": task, "seed": seed, **epochs, **_adjacent(kl(mine), kl(its))})
-    return Comparison(
-        model=model,
-        method=method,
-        baseline=baseline,
-        scale=scale,
-        modules=modules,
-        rule=_rule(cut, ours, theirs),
-        lengths=cut,
-        layers=np.unique(ours["unit"].to_numpy()).astype(np.int64),
-        kl=kl(ours),
-        kl_baseline=kl(theirs),
-        pairs=pd.DataFrame(each).astype({"seed": "Int64"}),
-    )
+def _kl_of_runs(
+    rows: DataFrame, modules: tuple[str, ...], length: int, runs: Series[str], average: Average, floor: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """KL between the layers of each of these runs, (n, L, L), and of their averaged singular values, (L, L)."""
+    names, spectra = layer_spectra(rows, modules, length)
+    spectra = spectra[[names.index(run) for run in runs]]
+    pooled = pairwise_spectral_kl(spectra.mean(axis=(0, 1)), floor)
+    if average == "spectra":
+        return pairwise_spectral_kl(spectra.mean(axis=1), floor), pooled
+    return pairwise_spectral_kl(spectra, floor).mean(axis=1), pooled
 
 
-def _adjacent(kl: NDArray[np.float64], kl_baseline: NDArray[np.float64]) -> dict[str, float]:
+def _adjacent(kl: NDArray[np.float64], kl_baseline: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Means over adjacent layers of (n, L, L); NaN where a difference is undefined, or there is one layer."""
     ours, theirs = adjacent_kl(kl), adjacent_kl(kl_baseline)
+    if not ours.shape[-1]:
+        return dict.fromkeys(_ADJACENT, np.full(len(ours), np.nan))
     with np.errstate(invalid="ignore"):
         difference = ours - theirs
-    known = bool(difference.size) and not np.isnan(difference).any()
-    return {
-        "adjacent_kl": float(ours.mean()) if ours.size else np.nan,
-        "adjacent_kl_baseline": float(theirs.mean()) if theirs.size else np.nan,
-        "difference": float(difference.mean()) if known else np.nan,
-        "share_positive": float((difference > 0).mean()) if known else np.nan,
-    }
+    positive = np.where(np.isnan(difference), np.nan, difference > 0).mean(axis=-1)
+    means = ours.mean(axis=-1), theirs.mean(axis=-1), difference.mean(axis=-1), positive
+    return dict(zip(_ADJACENT, means, strict=True))
 
 
-def _rule(cut: tuple[int, int], ours: DataFrame, theirs: DataFrame) -> str:
-    ranks = sorted({int(rank) for rows in (ours, theirs) for rank in rows["rank"].unique()})
-    if len(ranks) == 1:
-        return f"all {ranks[0]} singular values"
+_ADJACENT = ("adjacent_kl", "adjacent_kl_baseline", "difference", "share_positive")
+
+
+def _epochs(rows: DataFrame, runs: Series[str]) -> Any:
+    """The epoch of each of these runs."""
+    return runs.map(rows.groupby("run", observed=True)["epoch"].max().to_dict()).to_numpy()
+
+
+def _ranks(rows: DataFrame) -> tuple[int, ...]:
+    return tuple(sorted(int(rank) for rank in rows["rank"].unique()))
+
+
+def _rule(cut: tuple[int, int], ranks: tuple[tuple[int, ...], tuple[int, ...]]) -> str:
+    if len({*ranks[0], *ranks[1]}) == 1:
+        return f"all {cut[0]} singular values"
     if cut[0] == cut[1]:
         return f"common leading {cut[0]} singular values"
     return f"own lengths: {cut[0]} against {cut[1]} singular values"

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.kernels import pairwise_spectral_kl
+from msplora_analysis.measures import Average
+from msplora_core.errors import ComparisonError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,7 +26,9 @@ class LayerDivergence:
         model: the base model.
         method: whose layers.
         scale: which spectra: `layer` for each layer's own component, `total` for all that acts on a layer.
-        modules: the module types averaged over; types that stand in other layers are another stack.
+        stack: the list of layers and the shape of its matrices; empty if unknown.
+        modules: the module types averaged over: those of the stack that stand in the same layers.
+        runs: how many runs were averaged over.
         length: how many leading singular values were taken: the lowest rank among them.
         layers: (L,) layer indexes.
         kl: (L, L) nats, D(row ‖ column).
@@ -32,38 +37,48 @@ class LayerDivergence:
     model: str
     method: str
     scale: str
+    stack: str
     modules: tuple[str, ...]
+    runs: int
     length: int
     layers: NDArray[np.int64]
     kl: NDArray[np.float64]
 
 
-def layer_divergences(table: DataFrame, *, scale: str = "layer", floor: float | None = None) -> list[LayerDivergence]:
-    """Pairwise KL between the layers of every method.
-
-    As in the paper, singular values are averaged over modules, tasks and seeds first.
+def layer_divergences(
+    table: DataFrame, *, scale: str = "layer", floor: float | None = None, average: Average = "spectra"
+) -> list[LayerDivergence]:
+    """Measure the pairwise KL between the layers of every method.
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
         scale: `layer` or `total`. A method with layer components only has these as its total, too.
         floor: as in `spectral_kl`.
+        average: `spectra` averages singular values over modules, tasks and seeds, as in the paper, then measures;
+            `measures` averages the KL of each run and module.
 
     Returns:
-        One for each (model, method) and each set of module types of one stack that stand in the same layers.
+        One for each (model, method) and each set of module types of one stack that stand in the same layers. Runs of a
+        method that are no replicates stand apart (see `separate_variants`).
     """
     found = []
+    table, _ = separate_variants(table)
     for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
-        for modules, part in by_stack(rows):
+        for stack, modules, part in by_stack(rows):
             length = int(part["rank"].min())
+            runs, spectra = layer_spectra(part, modules, length)
+            if average == "spectra":
+                kl = pairwise_spectral_kl(spectra.mean(axis=(0, 1)), floor)
+            else:
+                kl = pairwise_spectral_kl(spectra, floor).mean(axis=(0, 1))
             layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
-            kl = pairwise_spectral_kl(mean_by_layer(part[part["k"] <= length]), floor)
-            found.append(LayerDivergence(model, method, scale, modules, length, layers, kl))
+            found.append(LayerDivergence(model, method, scale, stack, modules, len(runs), length, layers, kl))
     return found
 
 
 def adjacent_kl(kl: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The divergence between each layer and the next, the mean of both directions.
+    """Return the divergence between each layer and the next, the mean of both directions.
 
     Args:
         kl: (..., L, L) with D(i ‖ j) in row i, column j; or a difference of such.
@@ -76,13 +91,41 @@ def adjacent_kl(kl: NDArray[np.float64]) -> NDArray[np.float64]:
         array([2., 1.])
     """
     kl = np.asarray(kl)
-    return (np.diagonal(kl, 1, -2, -1) + np.diagonal(kl, -1, -2, -1)) / 2
+    with np.errstate(invalid="ignore"):
+        return (np.diagonal(kl, 1, -2, -1) + np.diagonal(kl, -1, -2, -1)) / 2
 
 
-def mean_by_layer(rows: DataFrame) -> NDArray[np.float64]:
-    """(L, M): singular values averaged over everything but the layer, of rows cut to one length."""
-    mean = rows.groupby(["unit", "k"], observed=True)["sigma"].mean()
-    return mean.to_numpy().reshape(-1, int(rows["k"].max()))
+def layer_spectra(rows: DataFrame, modules: tuple[str, ...], length: int) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the leading singular values of each run, module type and layer as one array.
+
+    Args:
+        rows: of a spectra table, of one moment per run and one method.
+        modules: module types, in the order wanted.
+        length: how many singular values; at most the lowest rank.
+
+    Returns:
+        The runs, and their spectra (runs, modules, L, length).
+
+    Raises:
+        ComparisonError: if a run lacks a layer of a module that another has.
+    """
+    leading = rows[(rows["k"] <= length) & rows["module"].isin(modules)]
+    runs = leading["run"].unique()
+    counts = leading.groupby("run", observed=True, sort=False).size()
+    units = leading["unit"].nunique()
+    short = [str(run) for run, count in counts.items() if count != len(modules) * units * length]
+    if short:
+        raise ComparisonError(
+            f"run {short[0]}: expected {units} layers of {', '.join(modules)}, as another run of the same method has; "
+            "runs that differ in their modules or layers are no replicates"
+        )
+    places = [
+        leading[column].map({name: number for number, name in enumerate(names)}).to_numpy(dtype=np.int64)
+        for column, names in (("module", modules), ("run", runs))
+    ]
+    order = np.lexsort((leading["k"].to_numpy(), leading["unit"].to_numpy(), *places))
+    sigma = leading["sigma"].to_numpy()[order].reshape(len(runs), len(modules), units, length)
+    return [str(run) for run in runs], sigma
 
 
 def layer_rows(table: DataFrame, scale: str) -> DataFrame:
@@ -99,23 +142,24 @@ def layer_rows(table: DataFrame, scale: str) -> DataFrame:
 
 
 def layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:
-    """By module type, in the order of the model, the layers that it stands in."""
-    pairs = rows[["module", "unit"]].drop_duplicates().sort_values(["module", "unit"])
-    return {str(module): tuple(units) for module, units in pairs.groupby("module", observed=True)["unit"]}
+    """By module type, in the order of the rows, the layers that it stands in."""
+    pairs = rows[["module", "unit"]].drop_duplicates()
+    units = pairs.groupby("module", observed=True, sort=False)["unit"]
+    return {str(module): tuple(sorted(found)) for module, found in units}
 
 
-def by_stack(rows: DataFrame) -> Iterator[tuple[tuple[str, ...], DataFrame]]:
+def by_stack(rows: DataFrame) -> Iterator[tuple[str, tuple[str, ...], DataFrame]]:
     """Split rows into those that are averaged together: of one stack, with module types in the same layers.
 
     Args:
         rows: of a spectra table, one method's.
 
     Yields:
-        The module types and their rows.
+        The stack, the module types and their rows.
     """
-    for _, part in rows.groupby("stack", observed=True, sort=False):
+    for stack, part in rows.groupby("stack", observed=True, sort=False):
         together: dict[tuple[int, ...], list[str]] = {}
         for module, units in layers_of_modules(part).items():
             together.setdefault(units, []).append(module)
         for modules in together.values():
-            yield tuple(modules), part[part["module"].isin(modules)]
+            yield str(stack), tuple(modules), part[part["module"].isin(modules)]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+    from pandas import DataFrame
 
 WIDTH = 3.3
 """Inches: one column of a two-column paper. At this width no text is below 6 points."""
@@ -150,6 +151,11 @@ def moved(ax: Axes, *, down: float, right: float = 0.0) -> Any:
 
 def _missing() -> dict[str, Any]:
     return {"facecolor": "0.93", "edgecolor": "0.7", "hatch": "//////", "linewidth": 0}
+
+
+def time_axis(frame: DataFrame) -> tuple[str, str]:
+    """The column of a frame that runs along training, and its name in words: `time` by its clock, or `epoch`."""
+    return ("time", str(frame["clock"].iloc[0])) if "time" in frame.columns else ("epoch", "epoch")
 
 
 def sparse_ticks(count: int, most: int) -> NDArray[np.intp]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.plots.canvas import Frame, paper_style
+from msplora_analysis.plots.canvas import Frame, paper_style, time_axis
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def plot_effective_rank(
     Higher means more concentrated. Where M_eff-k says nothing (rank at most k, zero spectra) there is no line.
 
     Args:
-        measured: measures by epoch (see `measure`): columns method, scale, epoch, m_eff_1, ... `total` is
+        measured: measures by epoch (see `measure`): columns method, scale, epoch (or clock and time,
+            see `courses`), m_eff_1, ... `total` is
             left out for methods that have other scales.
         ks: which k; those that say nothing for any method are left out.
         ax: an Axes for each k; a new figure of one column's width where not given.
@@ -46,6 +47,7 @@ def plot_effective_rank(
     elif len(ax) != len(ks):
         raise ParameterError("ax", expected=f"{len(ks)} axes, one for each k", found=len(ax))
     rows = measured[measured["scale"] != "total"]
+    time, clock = time_axis(rows)
     methods = list(rows["method"].unique())
     with paper_style(ax is None):
         axes = list(ax) if ax is not None else _FRAME.panels(len(ks))[0]
@@ -54,12 +56,13 @@ def plot_effective_rank(
                 method, scale = (str(name) for name in names)
                 style = _LINES[methods.index(method) % len(_LINES)]
                 marker = "o" if line[f"m_eff_{k}"].notna().sum() < 2 else ""
-                panel.plot(line["epoch"], line[f"m_eff_{k}"], style, color=_COLOURS[scale], marker=marker)
+                panel.plot(line[time], line[f"m_eff_{k}"], style, color=_COLOURS[scale], marker=marker)
             panel.set_title(f"M_eff-{k}")
-            panel.set_xlabel("epoch")
+            panel.set_xlabel(clock)
             panel.set_ylim(0, 1)
-            panel.set_xlim(rows["epoch"].min() - 0.5, rows["epoch"].max() + 0.5)
-            panel.locator_params(axis="x", nbins=4, integer=True)
+            margin = 0.05 * (rows[time].max() - rows[time].min()) or 0.5
+            panel.set_xlim(rows[time].min() - margin, rows[time].max() + margin)
+            panel.locator_params(axis="x", nbins=4, integer=bool((rows[time] % 1 == 0).all()))
             if panel is not axes[0]:
                 panel.set_yticklabels([])
         axes[0].set_ylabel("share (higher =\nmore concentrated)")

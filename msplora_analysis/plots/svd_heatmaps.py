@@ -16,6 +16,7 @@ from msplora_analysis.plots.canvas import (
     moved,
     paper_style,
     sparse_ticks,
+    time_axis,
 )
 from msplora_core.errors import ParameterError
 
@@ -38,7 +39,8 @@ def plot_svd_heatmaps(
     concentrated, and a dash that the rank is at most k.
 
     Args:
-        spectra: averaged spectra of one method (see `average_spectra`): columns scale, epoch, k, sigma, m_eff.
+        spectra: averaged spectra of one method (see `average_spectra`): columns scale, epoch (or clock and
+            time, see `courses`), k, sigma, m_eff.
             `total` is left out where there are other scales.
         ks: for which k to write M_eff-k.
         title: written above all panels.
@@ -50,7 +52,8 @@ def plot_svd_heatmaps(
     Raises:
         ParameterError: if there are several spectra for one scale, epoch and k, or `ax` has another length.
     """
-    if spectra.duplicated(["scale", "epoch", "k"]).any():
+    time, clock = time_axis(spectra)
+    if spectra.duplicated(["scale", time, "k"]).any():
         raise ParameterError("spectra", expected="one method on one model, each rank once", found="several")
     scales = [scale for scale in ("global", "mid", "layer", "total") if (spectra["scale"] == scale).any()]
     if len(scales) > 1 and "total" in scales:
@@ -58,20 +61,20 @@ def plot_svd_heatmaps(
     if ax is not None and len(ax) != len(scales):
         raise ParameterError("ax", expected=f"{len(scales)} axes, for {', '.join(scales)}", found=len(ax))
     shown = spectra[spectra["scale"].isin(scales)]
-    epochs = _columns(shown["epoch"].to_numpy(np.float64))
+    times = _columns(shown[time].to_numpy(np.float64), every=clock == "epoch")
     indexes = int(shown["k"].max())
     with paper_style(ax is None):
         incomplete = gaps = False
         axes, bar = (list(ax), None) if ax is not None else _FRAME.panels(len(scales))
         for panel, scale in zip(axes, scales, strict=True):
             rows = shown[shown["scale"] == scale]
-            values = np.full((indexes, len(epochs)), np.nan)
-            values[rows["k"] - 1, np.searchsorted(epochs, rows["epoch"])] = rows["sigma"]
+            values = np.full((indexes, len(times)), np.nan)
+            values[rows["k"] - 1, np.searchsorted(times, rows[time])] = rows["sigma"]
             image = draw_heatmap(panel, values, cmap="viridis", vmin=0, vmax=shown["sigma"].max() or 1.0)
             panel.set_title(f"{scale} (rank {rows['k'].max()})" if len(scales) < 3 else scale)
-            panel.set_xlabel("epoch")
-            _tick(panel, epochs, indexes, first=panel is axes[0])
-            _write_ratios(panel, rows, ks, first=panel is axes[0])
+            panel.set_xlabel(clock)
+            _tick(panel, times, indexes, first=panel is axes[0])
+            _write_ratios(panel, rows, ks, time, clock, first=panel is axes[0])
             gaps |= bool(np.isnan(values).all(axis=0).any())
             incomplete |= bool(np.isnan(values).any())
         if incomplete:
@@ -84,25 +87,25 @@ def plot_svd_heatmaps(
     return axes
 
 
-def _columns(epochs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The epochs that have a column each: every one up to the last, or those recorded where they are fractions."""
-    if np.equal(np.mod(epochs, 1), 0).all():
-        return np.arange(epochs.min(), epochs.max() + 1)
-    return np.unique(epochs)
+def _columns(times: NDArray[np.float64], *, every: bool) -> NDArray[np.float64]:
+    """The times that have a column each: every whole epoch up to the last, or those recorded."""
+    if every and np.equal(np.mod(times, 1), 0).all():
+        return np.arange(times.min(), times.max() + 1)
+    return np.unique(times)
 
 
-def _tick(panel: Axes, epochs: NDArray[np.float64], indexes: int, *, first: bool) -> None:
-    places = sparse_ticks(len(epochs), 4)
-    panel.set_xticks(places, ["" if np.isnan(epochs[place]) else f"{epochs[place]:g}" for place in places])
+def _tick(panel: Axes, times: NDArray[np.float64], indexes: int, *, first: bool) -> None:
+    places = sparse_ticks(len(times), 4)
+    panel.set_xticks(places, ["" if np.isnan(times[place]) else f"{times[place]:g}" for place in places])
     steps = sparse_ticks(indexes + 1, 9)
     rows = sorted({max(int(step), 1) - 1 for step in steps})
     panel.set_yticks(rows, [str(row + 1) for row in rows] if first else [])
 
 
-def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], *, first: bool) -> None:
-    """M_eff-k at the last epoch, a line for each k, centred beneath the panel."""
-    end = rows["epoch"].max()
-    last = rows[rows["epoch"].isna() if np.isnan(end) else rows["epoch"] == end].set_index("k")["m_eff"]
+def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], time: str, clock: str, *, first: bool) -> None:
+    """M_eff-k at the last of the times, a line for each k, centred beneath the panel."""
+    end = rows[time].max()
+    last = rows[rows[time].isna() if np.isnan(end) else rows[time] == end].set_index("k")["m_eff"]
 
     tick_size = panel.xaxis.get_ticklabels()[0].get_fontsize()
 
@@ -116,5 +119,5 @@ def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], *, first: boo
         if first:
             write(line, f"M_eff-{k}", 0.0, "right", right=-4)
     if first:
-        when = "" if np.isnan(end) else f"at epoch {end:g}; "
+        when = "" if np.isnan(end) else f"at {clock} {end:g}; "
         write(len(ks), f"{when}higher = more concentrated", 0.0, "left")

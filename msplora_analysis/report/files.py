@@ -41,9 +41,10 @@ def write_analysis(
     | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
     | kl-METHOD-SCALE.png, .pdf | KL between layers |
     | m-eff.png, .pdf | M_eff-k over epochs |
-    | spectra.csv | averaged spectra by epoch, with shares and M_eff-k: the data of Fig. 3 |
-    | trajectory.csv | measures by epoch |
-    | measures.csv | measures by model, method and scale, at the epoch compared |
+    | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
+    | trajectory.csv | measures over training, with the number of runs |
+    | measures.csv | measures by model, method, stack and scale, at the epoch compared |
+    | measures-by-run.csv | the same for each run |
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
@@ -51,8 +52,8 @@ def write_analysis(
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
-    method; with several stacks of layers in one method the first module type of the stack stands last; with
-    several ranks at one scale fig3 is drawn for each; with more than four methods m-eff is.
+    method; with several stacks of layers in one method the stack, or the first of its module types, stands last;
+    with several ranks at one scale fig3 is drawn for each; with more than four methods m-eff is.
 
     Args:
         analysis: what `analyse` found.
@@ -98,11 +99,12 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     yield "spectra", analysis.spectra
     yield "trajectory", analysis.trajectory
     yield "measures", analysis.final
-    kinds = ["model", "method", "scale", "modules"]
+    yield "measures-by-run", analysis.by_run
+    kinds = ["model", "method", "scale", "stack", "modules"]
     if len(analysis.scores):
         yield "scores", analysis.scores
     if analysis.layers:
-        tables = [_pairs_of_layers(one, [*kinds, "length"], kl=one.kl) for one in analysis.layers]
+        tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], kl=one.kl) for one in analysis.layers]
         yield "kl", pd.concat(tables, ignore_index=True)
     if analysis.comparisons:
         kinds.insert(2, "baseline")

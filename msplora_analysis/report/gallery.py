@@ -44,30 +44,47 @@ def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
         return [one.modules[0], f"and-{len(one.modules) - 1}-more" if len(one.modules) > 1 else ""]
 
     with offscreen():
-        for names, spectra in analysis.spectra.groupby(["model", "method"], observed=True, sort=False):
-            model, method = (str(part) for part in names)
+        for names, spectra in analysis.spectra.groupby(["model", "method", "stack"], observed=True, sort=False):
+            model, method, place = (str(part) for part in names)
             mixed = spectra.groupby("scale", observed=True)["rank"].nunique().max() > 1
+            several = analysis.spectra.query("model == @model and method == @method")["stack"].nunique() > 1
             for one_rank, part in spectra.groupby("rank") if mixed else [("", spectra)]:  # a picture for each rank
-                rank = f"rank-{one_rank}" if mixed else ""
-                axes = plot_svd_heatmaps(part, title=f"{method} {rank}".strip())
-                yield name("fig3", model, method, rank), _figure_of(axes[0])
+                words = [f"rank {one_rank}" if mixed else "", place if several else ""]
+                title = " ".join(filter(None, [method, *words]))
+                yield name("fig3", model, method, *words), _figure_of(plot_svd_heatmaps(part, title=title)[0])
         for one in analysis.layers:
             if one.scale == analysis.scale and len(one.layers) > 1 and one.length > 1:  # else all are alike
-                title = _title(f"{one.method}: {one.scale}", one.modules, f"leading {one.length} singular values")
-                ax = plot_pairwise_kl(one.kl, layers=one.layers, title=title)
+                rule = f"leading {one.length} singular values, {_counted(one.runs, 'run')}"
+                ax = plot_pairwise_kl(
+                    one.kl, layers=one.layers, title=_title(f"{one.method}: {one.scale}", one.modules, rule)
+                )
                 yield name("kl", one.model, one.method, one.scale, modules=stack(one)), _figure_of(ax)
         for pair in analysis.comparisons:
             if pair.scale == analysis.scale and len(pair.layers) > 1:
-                title = _title(f"{pair.method} minus {pair.baseline}: {pair.scale}", pair.modules, pair.rule)
-                ax = plot_kl_difference(pair.difference, layers=pair.layers, title=title)
-                words = (pair.method, "vs", pair.baseline, pair.scale)
+                rule = f"{pair.rule}, {_counted(len(pair.pairs), 'pair')} of runs"
+                ax = plot_kl_difference(
+                    pair.difference,
+                    layers=pair.layers,
+                    adjacent=pair.adjacent["difference"],
+                    title=_title(f"{pair.method} minus {pair.baseline}: {pair.scale}", pair.modules, rule),
+                )
+                words = [pair.method, "vs", pair.baseline, pair.scale]
                 yield name("fig4", pair.model, *words, modules=stack(pair)), _figure_of(ax)
-        for key, measured in analysis.trajectory.groupby("model", observed=True, sort=False):
-            measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
-            if measured["epoch"].nunique() > 1:  # else there is nothing to follow
+        courses = analysis.trajectory[analysis.trajectory["entropy_rank"].notna() & (analysis.trajectory["rank"] > 1)]
+        for names, measured in courses.groupby(["model", "stack", "clock"], observed=True, sort=False):
+            model, place, clock = (str(part) for part in names)
+            of_model = courses[courses["model"] == model]
+            if measured["time"].nunique() > 1:  # else there is nothing to follow
+                words = [
+                    text for text, column in ((place, "stack"), (clock, "clock")) if of_model[column].nunique() > 1
+                ]
                 many = measured["method"].nunique() > MOST_METHODS
                 for one_method, part in measured.groupby("method", observed=True) if many else [("", measured)]:
-                    yield name("m-eff", str(key), str(one_method)), _figure_of(plot_effective_rank(part)[0])
+                    yield name("m-eff", model, str(one_method), *words), _figure_of(plot_effective_rank(part)[0])
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _title(words: str, modules: Sequence[str], rule: str) -> str:

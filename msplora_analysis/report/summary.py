@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
 from msplora_analysis.loading.scores import last_scores
+from msplora_core.storage.plain import plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from msplora_analysis.analysis import Analysis
 
 FORMAT = "msplora-analysis"
-VERSION = 1
+VERSION = 2
 READING = {
     "m_eff_k": "share of the k largest singular values (Eq. 8); high means concentrated, simple; null where the rank "
     "is at most k, for it is 1 by definition, and for zero spectra",
@@ -27,37 +26,46 @@ READING = {
     "difference": "method minus baseline; positive where the method's layers are further apart",
 }
 AVERAGING = {
-    "spectra": "singular values averaged over modules, units, tasks and seeds, then measured",
-    "measures": "each component measured, then averaged over modules, units, tasks and seeds",
+    "spectra": {
+        "measures": "singular values averaged over the modules of a stack, units, tasks and seeds, then measured",
+        "layers": "per layer, singular values averaged over the modules of a stack, tasks and seeds, then KL",
+        "comparisons": "per layer and run, singular values averaged over the modules of a stack, then KL; the mean "
+        "over pairs of runs",
+    },
+    "measures": {
+        "measures": "each component measured, then averaged over the modules of a stack, units, tasks and seeds",
+        "layers": "KL of each run and module, then averaged over the modules of a stack, tasks and seeds",
+        "comparisons": "KL of each run and module, then averaged over the modules of a stack and pairs of runs",
+    },
 }
-COMPARING = "per layer, singular values averaged over modules, tasks and seeds, then compared"
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:
-    """The numbers of an analysis as strict JSON has them: null for what is not finite or not informative.
+    """Return the numbers of an analysis as strict JSON has them: null for what is not finite or not informative.
 
     Args:
         analysis: what `analyse` found.
 
     Returns:
-        format, version, path, reading (what the numbers mean), averaging, runs, measures (by method and
-        scale), layers (KL between the layers of each method), comparisons (with the baseline, for `layer`
-        and `total`; whole matrices, and a row for each pair of runs), scores (task metrics), claims, notes,
-        skipped, failed.
+        format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and
+        scale), measures_by_run, layers (KL between the layers of each method), comparisons (with the baseline, for
+        `layer` and `total`; whole matrices, and a row for each pair of runs), scores (task metrics), claims (each
+        with its verdict), notes, skipped, failed.
     """
-    found: dict[str, Any] = _plain(
+    found: dict[str, Any] = plain(
         {
             "format": FORMAT,
             "version": VERSION,
             "path": str(analysis.path),
             "reading": READING,
-            "averaging": {"measures": AVERAGING[analysis.average], "comparisons": COMPARING},
+            "averaging": AVERAGING[analysis.average],
             "runs": _runs(analysis.table),
             "measures": _records(analysis.final),
+            "measures_by_run": _records(analysis.by_run),
             "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
             "scores": _records(last_scores(analysis.scores)),
-            "claims": [vars(claim) for claim in analysis.claims],
+            "claims": [asdict(claim) for claim in analysis.claims],
             "notes": analysis.notes,
             "skipped": analysis.skipped,
             "failed": analysis.failed,
@@ -67,7 +75,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
 
 
 def to_json(analysis: Analysis) -> str:
-    """`summarise` as the text of `summary.json`."""
+    """Return `summarise` as the text of `summary.json`."""
     return json.dumps(summarise(analysis), indent=2, allow_nan=False) + "\n"
 
 
@@ -78,7 +86,8 @@ def _runs(table: DataFrame) -> list[dict[str, Any]]:
 
 
 def _records(frame: DataFrame) -> list[dict[str, Any]]:
-    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
+    known = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(frame.columns, row, strict=True)) for row in known.itertuples(index=False, name=None)]
 
 
 def _layers(divergence: LayerDivergence) -> dict[str, Any]:
@@ -92,28 +101,16 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "method": comparison.method,
         "baseline": comparison.baseline,
         "scale": comparison.scale,
+        "stack": comparison.stack,
         "modules": comparison.modules,
         "rule": comparison.rule,
+        "ranks": comparison.ranks,
         "lengths": comparison.lengths,
         "layers": comparison.layers,
         **comparison.adjacent,
         "adjacent_differences": adjacent_kl(comparison.difference),
+        "pooled_difference": comparison.pooled_difference,
         "pairs": _records(comparison.pairs),
         "kl": comparison.kl,
         "kl_baseline": comparison.kl_baseline,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Python's own types, with None for what is missing or not finite."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return None  # pandas.NA: an unknown seed

@@ -1,110 +1,178 @@
-"""The paper's two claims, and whether the runs at hand bear them out."""
+"""The paper's two claims, and what the runs at hand say of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msplora_analysis.comparison.baseline import lora_command
 from msplora_analysis.comparison.difference import Comparison
-from msplora_analysis.measures import measure
+from msplora_analysis.measures import Average, measure
+from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_analysis.statistics.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
-Verdict = Literal["borne out", "not borne out", "mixed", "cannot tell"]
 COMPLEXITY = "the global scale is the most complex, the layers' own the least"
 DISTANCE = "MSPLoRA's layers are further apart than LoRA's"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper, held against one method's runs.
+    """One claim of the paper, and what one method's runs say of it.
 
     Args:
         number: 1 for complexity by scale (Fig. 3), 2 for distance between layers (Fig. 4).
         statement: what the paper says.
         method: whose runs.
         model: on which model.
-        verdict: `mixed` where the average and single runs, or the measures, disagree; `cannot tell` where
-            the runs do not put it to the test.
-        numbers: what the verdict rests on, in words.
+        stack: of which stack of layers; empty if unknown.
+        verdict: the answer, with its effect, n and p, or why it cannot be told and what to train.
+        numbers: what it rests on, in words.
+        differences: one a run (claim 1, in ranks) or pair of runs (claim 2, in nats), positive where it agrees with
+            the claim; empty where it cannot be told.
+        tasks: the task of each difference; a run of unknown task is a task of its own.
     """
 
     number: int
     statement: str
     method: str
     model: str
+    stack: str
     verdict: Verdict
-    numbers: str
+    numbers: str = ""
+    differences: tuple[float, ...] = ()
+    tasks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"Claim {self.number}, {self.statement}: {self.verdict} for {self.method} ({self.numbers})"
+        stack = f", {self.stack}" if self.stack else ""
+        answer, _, facts = str(self.verdict).partition(": ")
+        numbers = "; ".join(filter(None, (self.numbers, facts)))
+        return f"Claim {self.number}, {self.statement}: {answer} for {self.method}{stack} ({numbers})"
 
 
-def complexity_claims(table: DataFrame) -> list[Claim]:
-    """Claim 1 for each method with a global and a layer scale: entropy rank falls, M_eff-1 rises, from global to layer.
+def complexity_claims(table: DataFrame, average: Average = "spectra") -> list[Claim]:
+    """Test claim 1 for each method with a global and a layer scale: entropy rank falls from global to layer.
 
-    Put to the test at equal ranks only, as in Section 5.1 of the paper: a rank of 8 has a higher entropy
-    rank than a rank of 2 by construction.
+    The difference of a run is the smaller of two steps of its entropy rank, from global to the scales between and from
+    these to layer: positive where global is the highest and layer the lowest. It is tested at equal ranks only, as in
+    Section 5.1 of the paper: a rank of 8 has a higher entropy rank than a rank of 2 by construction.
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
+        average: singular values first or measures first (see `measure`).
 
     Returns:
-        A claim for each (model, method).
+        A claim for each (model, method, stack).
     """
     claims = []
     own = table[table["scale"] != "total"]
-    for names, rows in own.groupby(["model", "method"], observed=True, sort=False):
-        model, method = (str(name) for name in names)
+    for names, rows in own.groupby(["model", "method", "stack"], observed=True, sort=False):
+        model, method, stack = (str(name) for name in names)
         if {"global", "layer"} <= set(rows["scale"].unique()):
-            claims.append(Claim(1, COMPLEXITY, method, model, *_complexity(rows)))
+            claims.append(Claim(1, COMPLEXITY, method, model, stack, *_complexity(rows, average)))
     return claims
 
 
-def _complexity(rows: DataFrame) -> tuple[Verdict, str]:
+_Answer = tuple[Verdict, str, tuple[float, ...], tuple[str, ...]]
+
+
+def _complexity(rows: DataFrame, average: Average) -> _Answer:
+    import pandas as pd
+
     ranks = rows.groupby("scale", observed=True)["rank"].agg(["min", "max"])
-    length = int(ranks["min"].min())
-    if length == ranks["max"].max():
-        return _complexity_at_equal_ranks(rows, length)
-    shown = "/".join(str(rank) for rank in ranks["max"])
-    equal = ",".join([str(ranks["max"].max())] * 3)
-    reason = f"ranks {shown} differ by construction; train equal ranks, as --ranks {equal}, to test it"
-    if length > 1:
-        cut = rows[rows["k"] <= length].assign(rank=length)
-        reason += f"; over the common leading {length} singular values {_by_scale(measure(cut, ['scale']), 'm_eff_1')}"
-    return "cannot tell", reason
+    length, highest = int(ranks["min"].min()), int(ranks["max"].max())
+    if length < highest:
+        numbers = ""
+        if length > 1:
+            cut = measure(rows[rows["k"] <= length].assign(rank=length), ["scale"], average=average)
+            numbers = f"over the common leading {length} singular values {_by_scale(cut, 'm_eff_1')}"
+        reason = f"ranks {'/'.join(map(str, ranks['max']))} differ by construction"
+        return _cannot_tell(reason, f"train equal ranks, as --ranks {highest},{highest},{highest}", numbers)
+    if length == 1:
+        return _cannot_tell("spectra of rank 1 have no shape", "train ranks of at least 2, as --ranks 8,8,8")
+    mean = measure(rows, ["scale"], average=average)
+    if mean["entropy_rank"].isna().any():
+        return _cannot_tell("a scale's spectra are zero", "train at least one epoch")
+    each = measure(rows, ["run", "task", "scale"], average=average)
+    entropy = each.pivot(index=["run", "task"], columns="scale", values="entropy_rank")
+    between = entropy.drop(columns=["global", "layer"])
+    high = between.max(axis=1).fillna(entropy["layer"])
+    low = between.min(axis=1).fillna(entropy["global"])
+    steps = pd.concat([entropy["global"] - high, low - entropy["layer"]], axis=1).min(axis=1, skipna=False)
+    runs, tasks = zip(*steps.index, strict=True)
+    return (
+        verdict(replace(sign_flip_test(steps), of="runs"), unit="ranks between scales"),
+        f"{_by_scale(mean, 'entropy_rank')}, {_by_scale(mean, 'm_eff_1')}; {_positive(steps)} runs",
+        tuple(steps.tolist()),
+        _named(runs, tasks),
+    )
 
 
-def _complexity_at_equal_ranks(rows: DataFrame, rank: int) -> tuple[Verdict, str]:
-    mean = measure(rows, ["scale"]).set_index("scale")
-    shown = f"{_by_scale(mean.reset_index(), 'entropy_rank')}, {_by_scale(mean.reset_index(), 'm_eff_1')}"
-    columns = ["entropy_rank", *(column for column in mean.columns if column.startswith("m_eff"))]
-    informative = mean[columns].dropna(axis="columns")
-    if "entropy_rank" not in informative:
-        return "cannot tell", "a scale's spectra are zero: nothing was trained"
-    if rank == 1:
-        return "cannot tell", "spectra of rank 1 have no shape"
-    holds = [_ordered(informative[column], rising=column != "entropy_rank") for column in informative]
-    each = measure(rows, ["task", "seed", "scale"])
-    runs = [
-        _ordered(part.set_index("scale")["entropy_rank"], rising=False)
-        for _, part in each.groupby(["task", "seed"], observed=True, dropna=False)
-    ]
-    if len(runs) > 1:
-        shown += f"; in {sum(runs)} of {len(runs)} runs"
-    if all(holds):
-        return ("borne out" if all(runs) else "mixed"), shown
-    return ("mixed" if any(holds) or any(runs) else "not borne out"), shown
+def distance_claim(comparison: Comparison) -> Claim:
+    """Test claim 2: the mean KL between adjacent layers is higher for a method than for its baseline.
+
+    It is tested at equal ranks only: the KL of few singular values and that of many are not comparable.
+
+    Args:
+        comparison: of a method with its baseline.
+
+    Returns:
+        The claim; `cannot tell` with one layer, at unequal ranks or ranks of 1, or where a divergence is infinite or
+        undefined.
+    """
+    return Claim(2, DISTANCE, comparison.method, comparison.model, comparison.stack, *_distance(comparison))
 
 
-def _ordered(values: Series[float], *, rising: bool) -> bool:
-    """Whether global and layer stand at the two ends, in this direction."""
-    ends = (values.loc["global"], values.loc["layer"])
-    low, high = ends if rising else ends[::-1]
-    return bool(low < high and low == values.min() and high == values.max())
+def _distance(one: Comparison) -> _Answer:
+    ours, theirs = one.ranks
+    if len(one.layers) < 2:
+        return _cannot_tell("one layer has no neighbour")
+    adjacent, pairs = one.adjacent, one.pairs
+    numbers = (
+        f"mean KL of adjacent layers {adjacent['adjacent_kl']:.3g} against {adjacent['adjacent_kl_baseline']:.3g} nats "
+        f"of {one.baseline}, difference {adjacent['difference']:+.3g}; {one.rule}"
+    )
+    if ours != theirs or len(ours) > 1:
+        train = "compare methods of one rank"
+        if len(ours) == 1 < ours[0]:
+            train = f"train a baseline of equal rank: {lora_command(one.model, pairs, rank=ours[0])}"
+        elif ours == (1,):
+            train = "train a rank of at least 2 on both sides"
+        return _cannot_tell(f"ranks {_span(ours)} and {_span(theirs)} of {one.baseline} differ", train, numbers)
+    if ours == (1,):
+        reason = "spectra of one value have no shape: their KL is 0 by construction"
+        return _cannot_tell(reason, "train a rank of at least 2 on both sides")
+    differences = pairs["difference"].to_numpy(dtype=np.float64)
+    if not np.isfinite(differences).all():
+        return _cannot_tell("a divergence is infinite or undefined: zero singular values; see --floor")
+    return (
+        verdict(sign_flip_test(differences), unit="nats"),
+        f"{numbers}; {_positive(differences)} pairs of runs ({differences.min():+.2g} to {differences.max():+.2g})",
+        tuple(differences.tolist()),
+        _named(pairs["run"], pairs["task"]),
+    )
+
+
+def _cannot_tell(reason: str, next_step: str = "", numbers: str = "") -> _Answer:
+    return Verdict("cannot tell", reason=reason, next_step=next_step), numbers, (), ()
+
+
+def _positive(differences: Iterable[float]) -> str:
+    signs = [difference > 0 for difference in differences]
+    return f"positive in {sum(signs)} of {len(signs)}"
+
+
+def _named(runs: Iterable[str], tasks: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(task) or str(run) for run, task in zip(runs, tasks, strict=True))
+
+
+def _span(ranks: Sequence[int]) -> str:
+    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
 
 
 def _by_scale(measured: DataFrame, column: str) -> str:
@@ -112,41 +180,3 @@ def _by_scale(measured: DataFrame, column: str) -> str:
     return f"{name} " + ", ".join(
         f"{scale} {value:.2f}" for scale, value in zip(measured["scale"], measured[column], strict=True)
     )
-
-
-def distance_claim(comparison: Comparison) -> Claim:
-    """Claim 2: the mean KL between adjacent layers, of a method and its baseline.
-
-    Borne out if the method's is higher on average and for every pair of runs.
-
-    Args:
-        comparison: of a method with its baseline.
-
-    Returns:
-        The claim; `cannot tell` with one layer, or where a divergence is infinite or undefined.
-    """
-    adjacent, pairs = comparison.adjacent, comparison.pairs["difference"].to_numpy()
-    difference = adjacent["difference"]
-    shown = (
-        f"mean KL of adjacent layers {adjacent['adjacent_kl']:.3g} against {adjacent['adjacent_kl_baseline']:.3g} nats "
-        f"of {comparison.baseline}, difference {difference:+.3g}, positive for {adjacent['share_positive']:.0%} of "
-        f"adjacent pairs; {comparison.rule}"
-    )
-    verdict: Verdict
-    if len(comparison.layers) < 2:
-        verdict, shown = "cannot tell", "one layer has no neighbour"
-    elif not np.isfinite([difference, *pairs]).all():
-        verdict, shown = "cannot tell", "a divergence is infinite or undefined: zero singular values; see --floor"
-    else:
-        positive = int((pairs > 0).sum())
-        if len(pairs) > 1:
-            shown += (
-                f"; positive in {positive} of {len(pairs)} pairs of runs ({pairs.min():+.2g} to {pairs.max():+.2g})"
-            )
-        else:
-            shown += "; one pair of runs, so no spread is known"
-        if difference > 0:
-            verdict = "borne out" if positive == len(pairs) else "mixed"
-        else:
-            verdict = "mixed" if positive else "not borne out"
-    return Claim(2, DISTANCE, comparison.method, comparison.model, verdict, shown)

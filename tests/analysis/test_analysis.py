@@ -24,7 +24,7 @@ def test_fig_3s_data_are_the_averaged_singular_values(study, analysis):
             snapshots = [next(s for s in run.snapshots() if s.epoch == epoch) for run in runs]
             own = [sigma for s in snapshots for key, sigma in s.spectra.items() if key.startswith(scale)]
             mean = np.mean(own, axis=0)
-            rows = analysis.spectra.query("method == @method and scale == @scale and epoch == @epoch")
+            rows = analysis.spectra.query("method == @method and scale == @scale and time == @epoch")
             assert len(rows) == rank
             np.testing.assert_allclose(rows["sigma"], mean)
             if epoch:
@@ -94,8 +94,10 @@ def test_runs_that_end_at_different_epochs_are_said_so(make_run, tmp_path):
     make_run("study/a", "msplora-8-8-8", epochs=3)
     make_run("study/b", "msplora-8-8-8", epochs=1, seed=1)
     found = analyse(tmp_path / "study")
-    assert any("runs end between epoch 1 and 3; each is taken at its last" in note for note in found.notes)
-    assert sorted(found.spectra["epoch"].unique()) == [0, 1]
+    assert any("runs end between epoch 1 and 3; each is compared at its last" in note for note in found.notes)
+    ends = found.trajectory[found.trajectory["scale"] == "layer"].set_index("time")["runs"]
+    assert dict(ends) == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert set(found.spectra["clock"]) == {"epoch"}
 
 
 def test_an_epoch_can_be_chosen(study):
@@ -114,14 +116,14 @@ def test_epoch_0_alone_is_no_distribution(make_run, tmp_path):
     make_run("study/b", epochs=0)
     found = analyse(tmp_path / "study")
     assert found.final["entropy_rank"].isna().all()
-    assert {claim.verdict for claim in found.claims} == {"cannot tell"}
+    assert {claim.verdict.verdict for claim in found.claims} == {"cannot tell"}
     write_analysis(found, figures=draw_figures(found))
 
 
 def test_summary_is_strict_json_with_all_of_it(study, analysis):
     content = json.loads(json.dumps(summarise(analysis), allow_nan=False))
-    assert list(content) == ["format", "version", "path", "reading", "averaging", "runs", "measures", "layers",
-                             "comparisons", "scores", "claims", "notes", "skipped", "failed"]  # fmt: skip
+    assert list(content) == ["format", "version", "path", "reading", "averaging", "runs", "measures", "measures_by_run",
+                             "layers", "comparisons", "scores", "claims", "notes", "skipped", "failed"]  # fmt: skip
     assert len(content["runs"]) == 12
     assert content["runs"][0] == {
         "run": "mrpc/lora-r8/seed-0", "method": "lora-r8", "model": "minilm", "task": "mrpc", "seed": 0,
@@ -143,7 +145,15 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
     methods = ("lora-r8", "msplora-8-4-2", "msplora-8-8-8")
     pictures = [f"fig3-{method}" for method in methods] + [f"kl-{method}-layer" for method in methods]
     pictures += [f"fig4-{method}-vs-lora-r8-layer" for method in methods[1:]] + ["m-eff"]
-    tables = ["spectra.csv", "trajectory.csv", "measures.csv", "kl.csv", "kl-difference.csv", "pairs.csv"]
+    tables = [
+        "spectra.csv",
+        "trajectory.csv",
+        "measures.csv",
+        "measures-by-run.csv",
+        "kl.csv",
+        "kl-difference.csv",
+        "pairs.csv",
+    ]
     expected = {f"{name}.{kind}" for name in pictures for kind in ("png", "pdf")} | {*tables, "summary.json"}
     assert {path.name for path in written} == expected
     assert {path.name for path in (study / "analysis").iterdir()} == expected
@@ -194,7 +204,12 @@ def test_damage_is_told_and_the_rest_analysed(study):
     assert "epoch-0002" in found.skipped[0]
     assert found.failed == []
     lora = found.spectra.query("method == 'lora-r8'")
-    assert sorted(lora["epoch"].unique()) == [0, 1, 3]
+    assert dict(lora[(lora["k"] == 1) & (lora["scale"] == "layer")].set_index("time")["runs"]) == {
+        0: 4,
+        1: 4,
+        2: 3,
+        3: 4,
+    }
     write_analysis(found, figures=draw_figures(found))
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from msplora_analysis import average_spectra, common_epochs, last_epochs, load_spectra, measure
+from msplora_analysis import average_spectra, last_epochs, load_spectra, measure
 from msplora_core.errors import ParameterError
 
 
@@ -53,7 +53,9 @@ def test_zero_spectra_have_no_measures(study, average):
     measured = measure(load_spectra(study), average=average)
     before = measured[measured["epoch"] == 0]
     assert (
-        before[["m_eff_1", "entropy_rank", "stable_rank", "participation_ratio", "energy_rank"]].isna().all(axis=None)
+        before[["m_eff_1", "entropy_rank", "stable_rank", "participation_ratio", "energy_rank_90"]]
+        .isna()
+        .all(axis=None)
     )
 
 
@@ -77,8 +79,8 @@ def test_averages_carry_shares_and_ratios(study):
 
 def test_unequal_ranks_are_never_averaged_with_each_other():
     def component(unit, rank):
-        return pd.DataFrame({"run": "a", "epoch": 1, "scale": "layer", "module": "q", "unit": unit,
-                             "rank": rank, "k": range(1, rank + 1), "sigma": 1.0})  # fmt: skip
+        return pd.DataFrame({"run": "a", "epoch": 1, "step": 9, "scale": "layer", "stack": "", "module": "q",
+                             "unit": unit, "rank": rank, "k": range(1, rank + 1), "sigma": 1.0})  # fmt: skip
 
     table = pd.concat([component(0, 2), component(1, 4), component(2, 4)])
     measured = measure(table, ["scale"])
@@ -105,14 +107,6 @@ def test_last_epochs_are_each_runs_own(make_run, tmp_path):
     table = load_spectra(tmp_path / "study")
     last = last_epochs(table)
     assert dict(last.groupby("run", observed=True)["epoch"].unique().map(list)) == {"a": [3], "b": [1]}
-    assert sorted(common_epochs(table)["epoch"].unique()) == [0, 1]
-
-
-def test_common_epochs_are_asked_of_each_method(make_run, tmp_path):
-    make_run("study/a", epochs=3)
-    make_run("study/b", "msplora-8-4-2", epochs=1)
-    common = common_epochs(load_spectra(tmp_path / "study"))
-    assert sorted(common[common["method"] == "lora-r8"]["epoch"].unique()) == [0, 1, 2, 3]
 
 
 def test_a_part_of_a_spectrum_is_refused(study):

@@ -63,18 +63,19 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     code, out, err = svd(study, "--no-figures")
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ["method", "scale", "rank", "M_eff-1", "M_eff-2", "M_eff-4", "M_eff-8", "entropy", "stable"] in rows
+    assert ["method", "scale", "rank", "runs", "M_eff-1", "M_eff-2", "entropy", "stable"] in rows
     sigma = np.exp(-0.05 * np.arange(4))
-    expected = [f"{sigma[0] / sigma.sum():.3f}", f"{sigma[:2].sum() / sigma.sum():.3f}", "–", "–"]
-    row = next(row for row in rows if row[:3] == ["msplora-4-0-4", "global", "4"])
-    assert row[3:7] == expected
+    expected = [f"{sigma[0] / sigma.sum():.3f}", f"{sigma[:2].sum() / sigma.sum():.3f}"]
+    row = next(row for row in rows if row[:4] == ["msplora-4-0-4", "global", "4", "1"])
+    assert row[4:6] == expected
     claims = [line for line in out.splitlines() if line.startswith("Claim")]
     assert [line.split(" (")[0] for line in claims] == [
-        "Claim 1, the global scale is the most complex, the layers' own the least: borne out for msplora-4-0-4",
-        "Claim 2, MSPLoRA's layers are further apart than LoRA's: borne out for msplora-4-0-4",
+        "Claim 1, the global scale is the most complex, the layers' own the least: "
+        "not decided about these tasks for msplora-4-0-4",
+        "Claim 2, MSPLoRA's layers are further apart than LoRA's: not decided about these tasks for msplora-4-0-4",
     ]
-    assert "positive for 100% of adjacent pairs" in claims[1]
-    assert "7 files in" in err
+    assert "positive in 1 of 1 pairs of runs" in claims[1]
+    assert "8 files in" in err
     assert str(study / "analysis") in err
 
 
@@ -106,6 +107,7 @@ def test_options_reach_the_analysis(svd: Svd, study: Path) -> None:
     content = json.loads(out)
     assert {pair["epoch"] for one in content["comparisons"] for pair in one["pairs"]} == {1}
     assert content["averaging"]["measures"].startswith("each component measured")
+    assert content["averaging"]["comparisons"].startswith("KL of each run and module")
 
 
 def test_a_baseline_elsewhere(svd: Svd, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Methods against each other: the data of Fig. 4 against values computed here from the snapshots."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import rel_entr
 
-from msplora_analysis import adjacent_kl, compare, last_epochs, layer_divergences, load_spectra
+from msplora_analysis import adjacent_kl, analyse, compare, last_epochs, layer_divergences, load_spectra, measure
 from msplora_core.errors import ComparisonError, ParameterError
 from msplora_core.runs import RunDirectory
 
@@ -24,6 +25,13 @@ def mean_spectra(study, method, scale, length, *, tasks=("mrpc", "stsb"), seeds=
     return np.mean(stack, axis=0)
 
 
+def mean_kl(study, method, scale, length):
+    """(L, L): KL of each run, of its modules' averaged spectra; the mean over runs."""
+    runs = [(task, seed) for task in ("mrpc", "stsb") for seed in (0, 1)]
+    return np.mean([dense_kl(mean_spectra(study, method, scale, length, tasks=(task,), seeds=(seed,)))
+                    for task, seed in runs], axis=0)  # fmt: skip
+
+
 def both(study, method, **options):
     table = last_epochs(load_spectra(study))
     return compare(table[table["method"] == method], table[table["method"] == "lora-r8"], **options)
@@ -33,10 +41,9 @@ def both(study, method, **options):
     ("method", "scale", "length"),
     [("msplora-8-4-2", "layer", 2), ("msplora-8-8-8", "layer", 8), ("msplora-8-4-2", "total", 8)],
 )
-def test_matrices_are_those_of_the_averaged_spectra(study, method, scale, length):
+def test_matrices_are_the_mean_over_the_pairs_of_runs(study, method, scale, length):
     (one,) = both(study, method, scale=scale)
-    ours = dense_kl(mean_spectra(study, method, scale, length))
-    theirs = dense_kl(mean_spectra(study, "lora-r8", scale, length))
+    ours, theirs = mean_kl(study, method, scale, length), mean_kl(study, "lora-r8", scale, length)
     np.testing.assert_allclose(one.kl, ours, rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(one.kl_baseline, theirs, rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(one.difference, ours - theirs, rtol=1e-7, atol=1e-14)
@@ -85,12 +92,8 @@ def test_the_rule_for_lengths_is_named(study, method, options, rule):
 
 def test_own_lengths_leave_each_method_its_own(study):
     (one,) = both(study, "msplora-8-4-2", lengths="own")
-    np.testing.assert_allclose(
-        one.kl, dense_kl(mean_spectra(study, "msplora-8-4-2", "layer", 2)), rtol=1e-9, atol=1e-15
-    )
-    np.testing.assert_allclose(
-        one.kl_baseline, dense_kl(mean_spectra(study, "lora-r8", "layer", 8)), rtol=1e-9, atol=1e-15
-    )
+    np.testing.assert_allclose(one.kl, mean_kl(study, "msplora-8-4-2", "layer", 2), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(one.kl_baseline, mean_kl(study, "lora-r8", "layer", 8), rtol=1e-9, atol=1e-15)
 
 
 def test_only_runs_with_a_counterpart_count(make_run, tmp_path):
@@ -192,3 +195,91 @@ def test_a_zero_singular_value_is_infinite_and_a_floor_mends_it(make_run, tmp_pa
 def test_unknown_words_are_refused(study, name, value):
     with pytest.raises(ParameterError, match=f"{name}: expected .* found {value}"):
         both(study, "msplora-8-8-8", **{name: value})
+
+
+def test_the_difference_is_the_mean_of_the_pairs_for_both_orders_of_averaging(study):
+    for average in ("spectra", "measures"):
+        (one,) = both(study, "msplora-8-8-8", average=average)
+        assert one.adjacent["difference"] == pytest.approx(one.pairs["difference"].mean())
+        assert adjacent_kl(one.difference).mean() == pytest.approx(one.pairs["difference"].mean())
+
+
+def test_measures_first_averages_the_kl_of_each_module(study):
+    (one,) = both(study, "msplora-8-8-8", average="measures")
+    each = []
+    for task in ("mrpc", "stsb"):
+        for seed in (0, 1):
+            *_, last = RunDirectory(study / task / "msplora-8-8-8" / f"seed-{seed}").snapshots()
+            each += [dense_kl(np.array([last.spectra[f"layer/{m}/{i}"] for i in range(6)])) for m in ("query", "value")]
+    np.testing.assert_allclose(one.kl, np.mean(each, axis=0), rtol=1e-9, atol=1e-15)
+
+
+def test_the_mean_over_pairs_keeps_their_sign_where_pooled_spectra_do_not(make_run, tmp_path):
+    """Two runs whose layers lean opposite ways: their average is flat, so pooling hides what every pair shows."""
+    tilts = {("msplora-4-4-4", 0): (0.3, 0.3), ("lora-r4", 0): (0.6, 0.2), ("msplora-4-4-4", 1): (0.5, 0.2),
+             ("lora-r4", 1): (0.2, 0.6)}  # fmt: skip
+    for (method, seed), falls in tilts.items():
+        make_run(f"study/{method}-{seed}", method, seed=seed, epochs=0, modules=("query",),
+                 spectra=lambda _, falls=falls: {f"layer/query/{i}": np.exp(-fall * np.arange(4))
+                                                 for i, fall in enumerate(falls)})  # fmt: skip
+    table = load_spectra(tmp_path / "study")
+    (one,) = compare(table[table["method"] == "msplora-4-4-4"], table[table["method"] == "lora-r4"])
+    assert (one.pairs["difference"] < 0).all()
+    assert one.pooled_difference > 0 > one.adjacent["difference"]
+    (note,) = [
+        note for note in analyse(tmp_path / "study").notes if "averaged over all runs" in note and "layer," in note
+    ]
+    assert f"{one.pooled_difference:+.3g}" in note
+
+
+def test_runs_are_paired_by_position_when_asked(make_run, tmp_path):
+    for side, seeds in (("a", (0, 1)), ("b", (2, 3))):
+        for seed in seeds:
+            make_run(f"{side}/{seed}", seed=seed)
+    ours, theirs = (last_epochs(load_spectra(tmp_path / side)) for side in "ab")
+    with pytest.raises(ComparisonError, match=r"has seed 0, 1, the baseline lora-r8 2, 3; .*--pair position"):
+        compare(ours, theirs)
+    (one,) = compare(ours, theirs, pair="position")
+    assert list(zip(one.pairs["run"], one.pairs["run_baseline"], strict=True)) == [("0", "2"), ("1", "3")]
+    with pytest.raises(ComparisonError, match=r"lora-r8 has 1 \(0\), the baseline lora-r8 2 \(2, 3\)"):
+        compare(ours[ours["run"] == "0"], theirs, pair="position")
+
+
+def test_an_ambiguous_counterpart_is_no_pair(make_run, tmp_path):
+    for name in ("a", "b"):
+        make_run(f"study/{name}", "msplora-8-8-8", seed=None)
+    make_run("study/c", seed=None)
+    with pytest.raises(ComparisonError, match="no run of msplora-8-8-8 has exactly one counterpart of lora-r8"):
+        both(tmp_path / "study", "msplora-8-8-8")
+
+
+def halves(table):
+    """The same rows from two tables with categories of their own, put together."""
+    parts = [table[table["method"] == method] for method in table["method"].unique()]
+    for part in parts:
+        columns = [name for name in part.columns if str(part[name].dtype) == "category"]
+        yield part.astype(dict.fromkeys(columns, object))
+
+
+def test_put_together_merged_and_filtered_tables_give_the_same(study):
+    table = last_epochs(load_spectra(study))
+    runs = table[["run", "method"]].astype(object).drop_duplicates()
+    changed = {
+        "concat": pd.concat(list(halves(table))),
+        "merge": table.drop(columns="method").astype({"run": object}).merge(runs, on="run"),
+        "filter": table[table["sigma"] >= 0].copy(),
+        "other": pd.concat([table, table.assign(model="other", run=table["run"].astype(str) + "x")]).query(
+            "model != 'other'"
+        ),
+    }
+    for name, other in changed.items():
+        other.attrs.clear()
+        for average in ("spectra", "measures"):
+            pd.testing.assert_frame_equal(measure(other, average=average), measure(table, average=average), obj=name)
+        found, expected = (
+            compare(side[side["method"] == "msplora-8-8-8"], side[side["method"] == "lora-r8"], scale="total")
+            for side in (other, table)
+        )
+        np.testing.assert_allclose(found[0].difference, expected[0].difference, rtol=1e-9, atol=1e-16)
+        for one, its in zip(layer_divergences(other), layer_divergences(table), strict=True):
+            np.testing.assert_allclose(one.kl, its.kl, rtol=1e-9, atol=1e-16)

@@ -105,11 +105,11 @@ def test_heatmaps_of_two_methods_are_refused(study):
 
 
 def test_difference_is_centred_at_0_and_marks_the_adjacent_band(difference):
-    ax = plot_kl_difference(difference)
+    mean = np.mean([difference[i, i + 1] + difference[i + 1, i] for i in range(5)]) / 2
+    ax = plot_kl_difference(difference, adjacent=mean)
     low, high = image(ax).get_clim()
     assert low == -high == -np.abs(difference).max()
     np.testing.assert_array_equal(image(ax).get_array(), difference)
-    mean = np.mean([difference[i, i + 1] + difference[i + 1, i] for i in range(5)]) / 2
     assert f"mean {mean:+.3g} nats" in ax.texts[0].get_text()
     upper, lower = (line.get_xydata() for line in ax.lines)
     for layer in range(6):  # at column `layer` the band runs from one row above to one below
@@ -119,7 +119,7 @@ def test_difference_is_centred_at_0_and_marks_the_adjacent_band(difference):
 
 def test_difference_shows_what_is_undefined(difference):
     difference[2, 3] = np.inf
-    ax = plot_kl_difference(difference)
+    ax = plot_kl_difference(difference, adjacent=np.nan)
     assert image(ax).get_array().mask[2, 3]
     assert ax.get_legend().get_texts()[0].get_text() == "undefined or infinite"
     assert "undefined" in ax.texts[0].get_text()

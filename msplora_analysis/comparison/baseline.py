@@ -1,0 +1,89 @@
+"""Which runs are the baseline, and the comparison of all others with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from msplora_analysis.comparison.difference import Comparison, Lengths, compare
+from msplora_analysis.comparison.pairing import Pair
+from msplora_analysis.measures import Average
+from msplora_core.errors import ComparisonError
+from msplora_core.methods import is_lora
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+SCALES = ("layer", "total")
+"""The scales that have a spectrum for each layer."""
+
+
+class Options(TypedDict):
+    """How to compare (see `compare`)."""
+
+    lengths: Lengths
+    floor: float | None
+    average: Average
+    pair: Pair
+
+
+def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparison], list[str]]:
+    """Compare every other method with the LoRA runs in the same table; what cannot be compared becomes a note."""
+    plain = final["method"].map(is_plain).astype(bool)
+    theirs, ours = final[plain], final[~plain]
+    if ours.empty:
+        return [], ["only LoRA runs here: Fig. 4 compares another method with them"]
+    if theirs.empty:
+        model = str(ours["model"].iloc[0])
+        return [], [
+            f"Fig. 4 needs LoRA runs on the same model, task and seed: {lora_command(model, ours)}, then svd again "
+            "with --baseline RUNS"
+        ]
+    comparisons, notes = list[Comparison](), list[str]()
+    for method in ours["method"].unique():
+        for scale in SCALES:
+            try:
+                comparisons += compare(ours[ours["method"] == method], theirs, scale=scale, **options)
+            except ComparisonError as error:
+                notes.append(str(error))
+    return comparisons, list(dict.fromkeys(notes))
+
+
+def compare_with(
+    final: DataFrame,
+    baseline: DataFrame,
+    path: str | os.PathLike[str],
+    baseline_path: str | os.PathLike[str],
+    options: Options,
+) -> list[Comparison]:
+    """Compare every method but the baseline's own, or if there is no other, these; sides of one name get their path."""
+    others = final[~final["method"].isin(baseline["method"].unique())]
+    if others.empty:
+        names = Path(path).name, Path(baseline_path).name
+        if names[0] == names[1]:
+            names = str(path), str(baseline_path)
+        others, baseline = (
+            side.assign(method=side["method"].astype(str) + f" in {name}")
+            for side, name in zip((final, baseline), names, strict=True)
+        )
+    return [one for scale in SCALES for one in compare(others, baseline, scale=scale, **options)]
+
+
+def is_plain(method: str) -> bool:
+    """Whether this is LoRA, also where what tells its runs apart follows the method's name."""
+    return is_lora(method.partition(" ")[0])
+
+
+def lora_command(model: str, runs: DataFrame, rank: int | None = None) -> str:
+    """Return the command that trains LoRA on the model, tasks and seeds of some runs.
+
+    Args:
+        model: the base model.
+        runs: with columns task and seed.
+        rank: of LoRA; the command's default where not given.
+    """
+    words = ["msplora-analyze train --method lora", *([f"--rank {rank}"] if rank else []), f"--model {model}"]
+    words += [f"--task {task}" for task in runs["task"].unique() if task]
+    words += [f"--seed {seed}" for seed in runs["seed"].dropna().unique()]
+    return " ".join([*words, "--out RUNS"])

@@ -1,0 +1,91 @@
+"""Which runs are replicates, and may be averaged: those that differ in task or seed only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_COMPONENT = ["scale", "stack", "module", "unit"]
+
+
+def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
+    """Give runs of one method that are no replicates of each other different names in the column `method`.
+
+    Runs of a method on a model are replicates if they adapt the same modules in the same layers, and differ in task or
+    seed. Two runs with the same known task and seed differ in something else: each of them gets a name of its own.
+
+    Args:
+        table: a spectra table.
+
+    Returns:
+        The table, and a sentence for each method whose runs were told apart.
+    """
+    columns = ["run", "method", "model", "task", "seed"]
+    runs = table[columns].drop_duplicates().set_index("run").astype({"method": object, "task": object})
+    components = table[["run", *_COMPONENT]].drop_duplicates()
+    parts = {
+        run: tuple(zip(*(rows[column] for column in _COMPONENT), strict=True))
+        for run, rows in components.groupby("run", observed=True)
+    }
+    names, notes = dict[str, str](), list[str]()
+    for (_, method), group in runs.groupby(["model", "method"], observed=True, sort=False):
+        kinds: dict[frozenset[tuple[object, ...]], list[str]] = {}
+        for run in group.index:
+            kinds.setdefault(frozenset(parts[run]), []).append(str(run))
+        if len(kinds) > 1:
+            notes.append(f"{method}: runs that adapt other modules or layers are no replicates; measured apart")
+        for words, members in zip(_labels(list(kinds)), kinds.values(), strict=True):
+            label = _short(members[0], runs.index) if words and len(members) == 1 else words
+            replicates = group.loc[members]
+            known = replicates[(replicates["task"] != "") & replicates["seed"].notna()]
+            twice = [str(run) for run in known.index[known.duplicated(["task", "seed"], keep=False)]]
+            for run in members:
+                shown = _short(run, runs.index) if run in twice else label
+                names[run] = f"{method} ({shown})" if shown else str(method)
+            if twice:
+                notes.append(
+                    f"{method}: {len(twice)} runs with the same task and seed are no replicates ({_few(twice)}); each "
+                    "is measured alone"
+                )
+    if names == runs["method"].to_dict():
+        return table, notes
+    return table.assign(method=table["run"].map(names).astype("category")), notes
+
+
+def _labels(kinds: Sequence[frozenset[tuple[object, ...]]]) -> list[str]:
+    """What tells sets of components apart, in words: modules, else layers too, else stacks too; nothing for one set."""
+    if len(kinds) == 1:
+        return [""]
+    labels = [""] * len(kinds)
+    for describe in (_modules, _layers, _stacks, lambda kind: f"{len(kind)} components"):
+        labels = [f"{label}, {describe(kind)}".strip(", ") for label, kind in zip(labels, kinds, strict=True)]
+        if len(set(labels)) == len(kinds):
+            return labels
+    return [f"{label}, variant {number}" for number, label in enumerate(labels, 1)]
+
+
+def _short(run: str, runs: Iterable[str]) -> str:
+    """The shortest ending of a run's path that no other run has."""
+    names = run.split("/")
+    endings = ["/".join(names[start:]) for start in range(len(names))]
+    return next(end for end in reversed(endings) if sum(f"/{other}".endswith(f"/{end}") for other in runs) < 2)
+
+
+def _modules(kind: frozenset[tuple[object, ...]]) -> str:
+    return _few(sorted({str(module) for _, _, module, _ in kind}))
+
+
+def _layers(kind: frozenset[tuple[object, ...]]) -> str:
+    layers = sorted({int(str(unit)) for scale, _, _, unit in kind if scale == "layer"})
+    return f"{len(layers)} layers from {layers[0]}" if layers else "no layers"
+
+
+def _stacks(kind: frozenset[tuple[object, ...]]) -> str:
+    return _few(sorted({str(stack) for _, stack, _, _ in kind}))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

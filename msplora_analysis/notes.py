@@ -1,0 +1,42 @@
+"""What a reader of the numbers must know of them, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msplora_analysis.comparison.difference import Comparison
+from msplora_analysis.courses import SHARE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def time_notes(timed: DataFrame) -> list[str]:
+    """What courses over training rest on, for methods whose runs differ in their epochs (see `courses`)."""
+    notes = []
+    for names, rows in timed.groupby(["model", "method"], observed=True, sort=False):
+        ends = rows.groupby("run", observed=True)["time"].max()
+        if rows["clock"].iloc[0] == SHARE and len(ends) > 1:
+            notes.append(
+                f"{names[1]} on {names[0]}: no epoch is common to all runs, so courses are over the share of training "
+                "done; each point is over the runs at hand (column runs)"
+            )
+        elif ends.nunique() > 1:
+            clock = rows["clock"].iloc[0]
+            notes.append(
+                f"{names[1]} on {names[0]}: runs end between {clock} {ends.min():g} and {ends.max():g}; each is "
+                "compared at its last, and courses are over the runs at hand (column runs)"
+            )
+    return notes
+
+
+def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """Where the paper's order of averaging gives a difference of another sign than the mean of the pairs of runs."""
+    return [
+        f"{one.method} minus {one.baseline}, {one.scale}, {one.modules[0]}: the mean over {len(one.pairs)} pairs of "
+        f"runs is {one.adjacent['difference']:+.3g} nats, but {one.pooled_difference:+.3g} if singular values are "
+        "averaged over all runs before the KL, as in the paper; the mean over pairs is shown"
+        for one in comparisons
+        if one.adjacent["difference"] * one.pooled_difference < 0
+    ]
