@@ -19,7 +19,6 @@ from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import TornLineError, read_json_lines
 from msplora_core.storage.tensors import LONGEST_NAME
 
-
 TUNING = "tuning"
 """The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""
 
@@ -164,8 +163,8 @@ def _check_event(path: Path, place: str, event: Mapping[str, Any]) -> None:
     """Refuse an event whose names would not print, or whose epoch or step is none."""
     for name in event:
         if not name.isprintable() or len(name) > LONGEST_NAME:
-            found = repr(name)[:80]
-            raise FileError(path, key=place, expected=f"printable names of at most {LONGEST_NAME} characters", found=found)
+            expected = f"printable names of at most {LONGEST_NAME} characters"
+            raise FileError(path, key=place, expected=expected, found=repr(name)[:80])
     for name, expected, last in (("epoch", "a number", LAST_EPOCH), ("step", "a whole number", LAST_STEP)):
         value = event.get(name, 0)
         kinds = (int, float) if name == "epoch" else (int,)

@@ -111,7 +111,7 @@ def _lock(file: int, *, shared: bool = False) -> None:
 
 def _is_current(path: Path, file: int) -> bool:
     try:
-        return os.path.samestat(os.stat(path / NAME), os.fstat(file))
+        return os.path.samestat((path / NAME).stat(), os.fstat(file))
     except FileNotFoundError:
         return False
 

@@ -11,14 +11,13 @@ The header holds format, version, epoch and step as text. Version 1 had the firs
 
 from __future__ import annotations
 
-from typing import Any
-
 import json
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
