@@ -1,8 +1,9 @@
-"""The application: which commands there are, and what becomes of an error."""
+"""The application: its commands, and how errors end it."""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from msplora_cli.params import params
 from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
-from msplora_core.errors import MSPLoraError, training_needs
+from msplora_core.errors import MSPLoraError, one_line, training_needs
 
 app = typer.Typer(
     name="msplora-analyze",
@@ -25,9 +26,20 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"msplora {version('msplora')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    """Keeps every command a word of its own, however few there are."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
 
 
 for command in (demo, inspect, params, train, svd, convert):
@@ -40,7 +52,7 @@ def main() -> None:
     try:
         app()
     except MSPLoraError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         print(f"error: {training_needs(error, 'this command')}", file=sys.stderr)

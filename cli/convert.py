@@ -1,4 +1,4 @@
-"""`msplora-analyze convert`: an adapter as plain LoRA, for tools that know only LoRA."""
+"""`msplora-analyze convert`: an adapter as plain LoRA, for tools that support only LoRA."""
 
 from __future__ import annotations
 
@@ -8,27 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from msplora_core.conversion.plain import PlainModule
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run directory or an adapter's folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_ADAPTER",
+            help="A run directory, an adapter's folder or file, a folder of checkpoints, or hf://owner/name.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; new or empty.")],
     to: Annotated[Literal["lora"], typer.Option(help="The method to convert to.")] = "lora",
+    alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Keep at most this many ranks of each module.")] = None,
     energy: Annotated[
         float | None, typer.Option(help="Keep at least this share of each module's squared singular values: 0.99.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write an adapter as plain LoRA of PEFT: the same weight updates, or the best of lower rank.
+    """Write an adapter in any known format as plain LoRA of PEFT: the same weight updates, or the best of lower rank.
 
     Example: msplora-analyze convert runs/mrpc-msplora --to lora -o lora --rank 8
     """
     from msplora_cli.console import data, messages, print_json
     from msplora_core.conversion.disk import convert_adapter
+    from msplora_core.errors import one_line
 
-    modules = convert_adapter(source, out, rank=rank, energy=energy)
+    conversion = convert_adapter(source, out, alpha=alpha, rank=rank, energy=energy)
+    modules = conversion.modules
     if as_json:
         print_json([_as_json(module) for module in modules])
     elif rank is None and energy is None:
@@ -36,20 +47,25 @@ def convert(
         data().print(f"{len(modules)} modules of rank {', '.join(map(str, ranks))}, with the same updates.")
     else:
         _print_errors(modules)
-    messages().print(f"Wrote {out}", markup=False, soft_wrap=True)
+    for note in conversion.notes:
+        messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
+    messages().print(f"Wrote {one_line(str(out))}", markup=False, soft_wrap=True)
 
 
-def _print_errors(modules: list[PlainModule]) -> None:
+def _print_errors(modules: Sequence[PlainModule]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from msplora_cli.console import data
+    from msplora_cli.description import shortened
 
-    table = Table("module", "rank", "kept", "error", title="Error: what was cut off, as a share of the update's norm")
+    table = Table("module", "rank", "kept", "error", title="Error: what was truncated, as a share of the norm")
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
-    for module in modules:
-        table.add_row(Text(module.path), str(module.rank_before), str(module.rank), f"{module.error:.2e}")
+    paths = shortened([module.path for module in modules], max(20, data().width - 32))
+    for path, module in zip(paths, modules, strict=True):
+        table.add_row(Text(path), str(module.rank_before), str(module.rank), f"{module.error:.2e}")
     data().print(table)
 
 

@@ -25,7 +25,7 @@ _MANY_RUNS = 50
 
 def svd(
     path: Annotated[
-        str, typer.Argument(metavar="RUN_OR_STUDY", help="A run, an adapter, or a folder of such; or a hub id.")
+        str, typer.Argument(metavar="RUN_OR_STUDY", help="A run, an adapter, or a folder of such; or hf://owner/name.")
     ],
     baseline: Annotated[
         str | None, typer.Option(help="The same, to compare with.", show_default="the LoRA runs in RUN_OR_STUDY")

@@ -78,7 +78,7 @@ class FileError(MSPLoraError):
         self, path: str | PathLike[str], *, expected: str, found: object, key: str = "", hint: str = ""
     ) -> None:
         where = f"{path}: {_shown(key)}" if key else f"{path}"
-        super().__init__(f"{_one_line(where)}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
+        super().__init__(f"{one_line(where)}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
         self.path, self.key, self.expected, self.found, self.hint = path, key, expected, found, hint
 
 
@@ -102,7 +102,7 @@ class UnsupportedAdapterError(MSPLoraError):
     """The update depends on the input, or is no weight update, so it has no spectrum."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_one_line(message))
+        super().__init__(one_line(message))
 
 
 class ComparisonError(MSPLoraError):
@@ -153,12 +153,12 @@ def training_needs(error: ModuleNotFoundError, purpose: str) -> MissingDependenc
 
 def _shown(value: object) -> str:
     """A value as one short line, however hostile."""
-    text = _one_line(value if isinstance(value, str) else repr(value))
+    text = one_line(value if isinstance(value, str) else repr(value))
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _one_line(text: str) -> str:
-    """Names of files and keys come from strangers: no line breaks, no codes that move the cursor."""
+def one_line(text: str) -> str:
+    """Return a text from an untrusted file as one line without control characters, which could steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 

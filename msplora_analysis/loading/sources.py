@@ -46,7 +46,7 @@ def find_sources(
     they lead straight to a source: to a run anywhere, to an adapter within the folder.
 
     Args:
-        path: a run, an adapter, or a study: a folder with such at any depth; or an adapter's hub id.
+        path: a run, an adapter, or a study: a folder with such at any depth; or hf://owner/name.
         alpha, base, module, model, task, seed: how adapters are read (see `load_spectra`).
 
     Returns:
@@ -54,7 +54,7 @@ def find_sources(
 
     Raises:
         RunDirectoryError: if there is no source there.
-        AdapterFileError: if there is nothing there at all, and it is no hub id that can be fetched.
+        AdapterFileError: if there is nothing there at all, or nothing on the hub.
     """
     root = local_path(path)
     read = partial(read_adapter, alpha=alpha, base=base, module=module)

@@ -47,7 +47,7 @@ def load_spectra(
     What cannot be read is left out with a `SkippedWarning` that names the file, as long as something is left.
 
     Args:
-        path: a run directory; an adapter's folder, file or hub id; a Trainer's folder of checkpoints; or a
+        path: a run directory; an adapter's folder or file, or hf://owner/name; a Trainer's folder of checkpoints; or a
             folder of such.
         alpha: of adapters: α for files that do not hold it.
         base: of full fine-tunes: the base model's folder or file.

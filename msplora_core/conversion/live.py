@@ -1,4 +1,4 @@
-"""A live model with MSPLoRA, made one with plain LoRA of PEFT."""
+"""Conversion of a live model from MSPLoRA to plain LoRA of PEFT."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from msplora_core.linalg.updates import joined
 def convert_to_lora(
     model: nn.Module, adapter_name: str | None = None, *, rank: int | None = None, energy: float | None = None
 ) -> PeftModel:
-    """A model with the same base and plain LoRA in place of MSPLoRA (or of LoRA, to cut it down).
+    """Return a model with the same base and plain LoRA in place of MSPLoRA (or of LoRA of higher rank).
 
-    Joining the factors of the scales along the rank gives exactly the same updates; `rank` or `energy` cut each
-    module down to the best of lower rank in the Frobenius norm.
+    Joining the factors of the scales along the rank gives exactly the same updates; `rank` or `energy` truncate
+    each module to the best approximation of lower rank in the Frobenius norm.
 
     Args:
-        model: a model as `peft.get_peft_model` makes it. It stays as it is.
+        model: a model as `peft.get_peft_model` makes it. It is not changed.
         adapter_name: which adapter; the active one by default.
         rank: keep at most this many ranks of each module.
         energy: instead, keep at least this share of Σσ² of each module.
@@ -38,8 +38,8 @@ def convert_to_lora(
         saves as any LoRA of PEFT does.
 
     Raises:
-        ParameterError: if the model is none of PEFT, is merged, or has no such adapter; for a rank or an energy
-            that cannot be.
+        ParameterError: if the model is no PeftModel, is merged, or has no such adapter; for an invalid rank or
+            energy.
         UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA.
     """
     peft_model = next((module for module in model.modules() if isinstance(module, PeftModel)), None)

@@ -1,4 +1,4 @@
-"""What a plain LoRA adapter of PEFT consists of, made from any low-rank updates. numpy only."""
+"""The parts of a plain LoRA adapter of PEFT, made from any low-rank updates. numpy only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.linalg.truncation import Truncated, truncate
 from msplora_core.linalg.updates import LowRankUpdate, joined
 
@@ -19,20 +20,20 @@ KEPT_FIELDS = (
     "layers_to_transform", "layers_pattern", "modules_to_save", "bias", "fan_in_fan_out", "lora_dropout",
     "peft_version",
 )  # fmt: skip
-"""What an adapter's configuration says of model and modules, whatever its method."""
+"""Fields of an adapter's configuration that concern model and modules, whatever its method."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlainModule:
-    """One module's update as LoRA keeps it.
+    """One module's update as LoRA stores it.
 
     Args:
         path: of the module in the base model.
         B: (out, r) float32, the scaling folded in; (out, r, 1, ...) for a convolution.
         A: (r, in) float32; (r, in, height, ...) for a convolution.
-        rank_before: rank of the update that it was made from.
-        error: what was cut off, as a share of the update in the Frobenius norm; 0 where nothing was.
-        embedding: whether the module is an embedding, whose factors PEFT names and keeps otherwise.
+        rank_before: rank of the original update.
+        error: what was truncated, as a share of the update in the Frobenius norm; 0 where nothing was.
+        embedding: whether the module is an embedding, whose factors PEFT stores under other names.
     """
 
     path: str
@@ -47,7 +48,7 @@ class PlainModule:
         return int(self.A.shape[0])
 
     def tensors(self, prefix: str = "base_model.model.") -> dict[str, NDArray[np.float32]]:
-        """Its factors by the names under which PEFT saves them."""
+        """Return its factors by the names under which PEFT saves them."""
         names = ("lora_embedding_A", "lora_embedding_B") if self.embedding else ("lora_A.weight", "lora_B.weight")
         return {f"{prefix}{self.path}.{name}": factor for name, factor in zip(names, (self.A, self.B), strict=True)}
 
@@ -61,34 +62,39 @@ def plain_module(
     embedding: bool = False,
     kernel: Sequence[int] = (),
 ) -> PlainModule:
-    """One module's update as LoRA keeps it: as it is, or cut down.
+    """Return one module's update as LoRA stores it, at its rank or truncated.
 
     Args:
         path: of the module in the base model.
         update: what the adapter adds to its weight.
-        rank: how many ranks to keep at most; all by default.
+        rank: number of ranks to keep, at most; all by default.
         energy: instead, the least share of Σσ² to keep.
         embedding: whether the module is an embedding.
         kernel: (in, height, ...) of a convolution, whose update is flattened to a matrix.
 
     Raises:
-        ParameterError: for a rank or an energy that cannot be.
+        ParameterError: for an invalid rank or energy.
+        UnsupportedAdapterError: if the factors exceed the range of float32.
     """
     whole = rank is None and energy is None
     cut = Truncated(joined([update]), 0.0) if whole else truncate(update, rank=rank, energy=energy)
-    B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in (cut.update.B, cut.update.A))
+    with np.errstate(over="ignore"):
+        B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in (cut.update.B, cut.update.A))
+    if not (np.isfinite(B).all() and np.isfinite(A).all()):
+        raise UnsupportedAdapterError(f"{path}: expected factors in the range of float32, found larger ones")
     if len(kernel) > 1:
         B, A = B.reshape(*B.shape, *(1 for _ in kernel[1:])), A.reshape(len(A), *kernel)
     return PlainModule(path, B, A, update.rank, cut.error, embedding)
 
 
 def plain_configuration(original: Mapping[str, Any], modules: Mapping[str, PlainModule]) -> dict[str, Any]:
-    """The `adapter_config.json` for plain modules.
+    """Return the `adapter_config.json` for plain modules.
 
-    α equals r everywhere, so that the scaling is 1; modules of another rank than most stand in the patterns.
+    α equals r everywhere, so that the scaling is 1; modules of a less common rank are listed in the patterns.
 
     Args:
-        original: the configuration of the adapter that they were made from.
+        original: the configuration of the adapter that they were made from; where it names no target modules,
+            they are the paths.
         modules: by path.
 
     Example:
@@ -100,6 +106,7 @@ def plain_configuration(original: Mapping[str, Any], modules: Mapping[str, Plain
     kept = {name: original[name] for name in KEPT_FIELDS if original.get(name) is not None}
     if original.get("peft_type") == "LORA":
         kept = dict(original)
+    kept.setdefault("target_modules", list(modules))
     ranks = {path: module.rank for path, module in modules.items()}
     common = Counter(ranks.values()).most_common(1)[0][0]
     # PEFT matches a pattern with the end of a path; from its start on, it matches this path alone.

@@ -25,7 +25,7 @@ class Adapter:
         keys: which component each update is.
         task: what it was trained on; empty if unknown.
         seed: of the training; None if unknown.
-        size: bytes of its weights on disk.
+        files: of its weights.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Adapter:
     keys: Sequence[ComponentKey] = field(repr=False)
     task: str = ""
     seed: int | None = None
-    size: int = 0
+    files: tuple[Path, ...] = ()
 
     def components(self) -> Iterator[Component]:
         """Yield every component, one in memory at a time.
@@ -54,6 +54,11 @@ class Adapter:
         for stored, key in zip(self.updates, self.keys, strict=True):
             stacks.setdefault(key.module, []).append(stack_name(stored.path, stored.shape))
         return {module: joint_stack(names) for module, names in stacks.items()}
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights on disk."""
+        return sum(file.stat().st_size for file in self.files)
 
     @property
     def parameters(self) -> int:

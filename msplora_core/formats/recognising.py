@@ -110,7 +110,7 @@ def read_adapter(
         keys=keys,
         task=task or "",
         seed=seed,
-        size=sum(file.stat().st_size for file in {tensor.path for tensor in contents.tensors.values()}),
+        files=tuple(sorted({tensor.path for tensor in contents.tensors.values()})),
     )
 
 

@@ -23,6 +23,13 @@ def test_a_command_that_needs_torch_says_so_without_it() -> None:
     assert done.stderr == 'error: this command needs torch: pip install "msplora[train]"\n'
 
 
+def test_the_version() -> None:
+    from importlib.metadata import version
+
+    done = run("sys.argv[1:] = ['--version']\nfrom msplora_cli.app import main\nmain()", "torch", "pandas")
+    assert (done.returncode, done.stdout) == (0, f"msplora {version('msplora')}\n")
+
+
 def test_so_does_a_name_of_the_library() -> None:
     done = run("from msplora_core import MSPLoraConfig", "peft")
     assert 'msplora_core.MSPLoraConfig needs peft: pip install "msplora[train]"' in done.stderr

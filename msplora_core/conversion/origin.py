@@ -1,0 +1,102 @@
+"""What a converted adapter takes over beside the updates: its configuration, and tensors trained in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msplora_core.errors import UnsupportedAdapterError
+from msplora_core.formats import Adapter
+from msplora_core.formats.files import CONFIG
+from msplora_core.formats.notes import listed
+from msplora_core.formats.other.diffusion_names import OWNERS
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.storage.tensor_file import read_tensor_file
+from msplora_core.storage.tensors import Tensor
+
+_FACTORS = (".lora_", ".msplora_", ".vera_", ".ranknum")
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of an adapter beside its updates.
+
+    Args:
+        configuration: fields of PEFT's `adapter_config.json`, as far as known.
+        beside: tensors to take over, by the names under which PEFT saves them.
+        models: names of a pipeline's models, with which the paths of its modules begin; empty for a single model.
+        notes: sentences that a user of the result should know.
+    """
+
+    configuration: Mapping[str, Any]
+    beside: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def origin_of(adapter: Adapter) -> Origin:
+    """Return what is taken over from an adapter.
+
+    Raises:
+        UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names.
+    """
+    if adapter.format == "PEFT":
+        return _of_peft(adapter)
+    paths = [update.path for update in adapter.updates]
+    if adapter.method.startswith("dora"):
+        raise _unsupported(adapter.path, "DoRA's magnitudes, which LoRA does not have")
+    numbered = [path for path in paths if path.rpartition(".")[2].isdecimal() and path.count(".") < 2]
+    if adapter.format == "pairs of factors" and numbered:
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: expected factors under the names of a model's modules, found numbers: {listed(numbered)}"
+        )
+    configuration = {"base_model_name_or_path": adapter.model or None}
+    if adapter.format == "loralib":
+        return _of_loralib(adapter, configuration, paths)
+    models = tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+    if adapter.format not in ("kohya", "diffusers") or not OWNERS.issuperset(models):
+        return Origin(configuration)
+    notes = [f"Load {model} with PeftModel.from_pretrained(pipe.{model}, ...)." for model in models]
+    if any(".input_blocks." in path or ".middle_block." in path for path in paths):
+        notes.append("Modules are named as in the original U-Net (input_blocks, ...), not as in diffusers.")
+    return Origin(configuration, models=models, notes=tuple(notes))
+
+
+def _of_peft(adapter: Adapter) -> Origin:
+    config = PeftConfig.read(adapter.path / CONFIG)
+    reasons = {
+        "DoRA's magnitudes, which LoRA does not have": config.flag("use_dora"),
+        "biases of the adapter (lora_bias)": config.flag("lora_bias"),
+        "adapted parameters (target_parameters)": config.flag("target_parameters"),
+        f"the initialisation {config.base_change}, which changed the base model": config.base_change,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise _unsupported(config.path, reason)
+    tensors = read_tensor_file(adapter.files[0]).tensors
+    return Origin(
+        config.content, {name: one for name, one in tensors.items() if not any(part in name for part in _FACTORS)}
+    )
+
+
+def _of_loralib(adapter: Adapter, configuration: Mapping[str, Any], adapted: list[str]) -> Origin:
+    """loralib's files hold a trained head beside the factors: PEFT saves it as `modules_to_save`."""
+    tensors = read_tensor_file(adapter.files[0]).tensors
+    tops = {path.partition(".")[0] for path in adapted}
+    heads: dict[str, list[str]] = {}
+    for name in tensors:
+        top = name.partition(".")[0]
+        if not name.endswith((".lora_A", ".lora_B")):
+            heads.setdefault(top if top not in tops else name.rpartition(".")[0], []).append(name)
+    lost = [name for module, names in heads.items() if module in adapted or not module for name in names]
+    beside = {f"{_PREFIX}{name}": tensors[name] for names in heads.values() for name in names if name not in lost}
+    saved = [module for module in heads if module and module not in adapted]
+    notes = (f"{listed(lost)}: not taken over.",) if lost else ()
+    return Origin({**configuration, "modules_to_save": saved or None}, beside, notes=notes)
+
+
+def _unsupported(path: Path, found: str) -> UnsupportedAdapterError:
+    return UnsupportedAdapterError(f"{path}: expected low-rank updates alone, found {found}")
