@@ -50,18 +50,23 @@ class _Preview:
         self.out = study.out / "analysis" / study.tasks[0]
         self.folder = folder
         self.missing = {config.path for config in study.runs({}) if config.task == study.tasks[0]}
+        self.said = folder / "said.txt"  # shown when it is complete, so that progress bars stay in one piece
         self.process: subprocess.Popen[bytes] | None = None
 
     def watch(self, event: Event) -> None:
         path = event.config.path
-        if event.kind != "finished" or path not in self.missing:
-            return
-        self.missing.remove(path)
-        (self.folder / path.name).symlink_to(path.resolve())
-        if not self.missing:
-            command = [sys.executable, "-m", "msplora_cli", "svd", str(self.folder), "--out", str(self.out)]
-            self.process = subprocess.Popen(command)
+        if event.kind == "finished" and path in self.missing:
+            self.missing.remove(path)
+            (self.folder / path.name).symlink_to(path.resolve())
+            if not self.missing:
+                command = [sys.executable, "-m", "msplora_cli", "svd", str(self.folder), "--out", str(self.out)]
+                with self.said.open("wb") as said:
+                    self.process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        elif self.process is not None and self.process.poll() is not None:
+            self.wait()
 
     def wait(self) -> None:
         if self.process is not None:
             self.process.wait()
+            self.process = None
+            print(self.said.read_text(encoding="utf-8"), flush=True)

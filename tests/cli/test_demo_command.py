@@ -39,3 +39,4 @@ def test_nine_runs_and_both_figures(
     assert list(analysis.glob("*.png"))
     assert not pd.read_csv(next(analysis.glob("*.csv"))).empty
     assert "msplora-8-4-2" in out
+    assert f"files in {analysis / 'acceptability'}" in out  # the first task's table, while the others train

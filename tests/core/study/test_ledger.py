@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_states(study: Study) -> None:
     clear_failure(config)
     record(config, 0.5)
     assert look(config) == Entry(config, "done", epochs=2, seconds=100)
+
+
+def test_a_run_whose_lock_is_held_is_running_and_a_file_left_over_locks_nothing(study: Study) -> None:
+    config = study.config(study.methods[0], "cola", 0)
+    record(config, 0.5, epochs=1, finished=False)
+    with (config.path / "LOCK").open("w") as file:
+        assert look(config).state == "to do"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert look(config) == Entry(config, "running", epochs=1)
+    assert look(config).state == "to do"
 
 
 def test_a_damaged_record_is_a_failure(study: Study) -> None:
