@@ -17,7 +17,11 @@ def test_nine_runs_and_both_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     small = tmp_path / "small.toml"
-    small.write_text(msplora_cli.demo._STUDY.read_text().replace("epochs = 6", "epochs = 2\nmax_train_examples = 16"))
+    small.write_text(
+        msplora_cli.demo._STUDY.read_text().replace(
+            "epochs = 6", "epochs = 2\nmax_train_examples = 16\nmax_eval_examples = 8"
+        )
+    )
     monkeypatch.setattr(msplora_cli.demo, "_STUDY", small)
     monkeypatch.setattr(sys, "argv", ["msplora-analyze", "demo", "--out", str(tmp_path / "demo")])
     with pytest.raises(SystemExit) as caught:

@@ -54,6 +54,7 @@ model = "{model}"
 epochs = {epochs}
 batch_size = 8
 max_train_examples = 16
+max_eval_examples = 8
 [[methods]]
 method = "lora"
 rank = 2
@@ -130,7 +131,7 @@ OTHER = {
     "rank_pattern": {"value": (2, 1, 1)}, "init": "gaussian", "dropout": 0.1, "target_modules": ("query", "value"),
     "data_dir": "glue data", "out": "runs", "seed": 7, "epochs": 4, "batch_size": 8, "learning_rate": 2e-5,
     "warmup": 0.1, "weight_decay": 0.0, "max_length": 64, "max_train_examples": 100, "bf16": True,
-    "random_labels": True,
+    "random_labels": True, "max_eval_examples": 50,
     "schedule": (("global",), ("mid", "layer")), "model": "bert-tiny",
 }  # fmt: skip
 
