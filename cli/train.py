@@ -204,7 +204,6 @@ def train(
         for one_seed in seed or [0]
     ]
     from msplora_cli.console import messages
-    from msplora_cli.progress import TrainingProgress
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated
@@ -213,6 +212,8 @@ def train(
 
     places = [check_place(config, resume=resume) for config in configs]
     data = check_inputs(configs)
+    from msplora_cli.progress import TrainingProgress  # last: transformers warns on its own where torch is missing
+
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         if is_main_process():
             messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
