@@ -17,8 +17,8 @@ _MEASURES_KEY = """\
 M_eff-k, the share of the k largest: high = simple; – where the rank is at most k (1 by definition), or all is zero.
 Entropy and stable rank: high = complex."""
 _COMPARISONS_KEY = """\
-values: how many leading singular values are compared; > 0: pairs of runs whose layers are further apart than the
-baseline's. KL, baseline's and difference: means over these pairs."""
+values: how many leading singular values are compared. KL, baseline's and difference: means over pairs of runs.
+> 0: how many of these pairs have layers further apart than the baseline's."""
 
 _MANY_RUNS = 50
 

@@ -149,9 +149,13 @@ def analyse(
         tables.append(load(baseline))
         other, found = separate_variants(tables[1])
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
+    sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
+    # Where no scale is shared, the total is the layer's own component: one of the two comparisons is enough.
+    comparisons = [
+        one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}
+    ]
     timed = courses(table)
     claims = complexity_claims(final, average)
-    sharing = set(final[final["scale"].isin(["global", "mid"])]["run"].unique())
     claims += [
         distance_claim(one)
         for one in comparisons

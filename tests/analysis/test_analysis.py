@@ -243,3 +243,51 @@ def test_stacks_and_shapes_of_a_run_are_pictures_apart(tmp_path):
     run.write_epoch(1, step=1, spectra=spectra)
     found = {one.modules for one in analyse(run.path).layers if one.scale == "layer"}
     assert found == {("encoder.q",), ("decoder.q",), ("decoder.v",)}
+
+
+def test_one_method_is_compared_with_its_own_seeds_by_position(make_run, tmp_path):
+    for side, seed in (("a", 0), ("b", 1)):
+        make_run(f"{side}/run", seed=seed)
+    (one,) = analyse(tmp_path / "a", baseline=tmp_path / "b", pair="position").comparisons
+    assert (one.method, one.baseline) == ("lora-r8 in a", "lora-r8 in b")
+    assert list(one.pairs[["run", "run_baseline"]].iloc[0]) == ["run", "run"]
+    with pytest.raises(ComparisonError, match=r"has seed 0, the baseline .* 1; .*--pair position"):
+        analyse(tmp_path / "a", baseline=tmp_path / "b")
+    with pytest.raises(ParameterError, match="pair: expected 'task-seed' unless a baseline is given"):
+        analyse(tmp_path / "a", pair="position")
+
+
+def test_the_table_the_figure_and_the_claim_show_one_number(study):
+    for average in ("spectra", "measures"):
+        found = analyse(study, average=average)
+        one = next(one for one in found.comparisons if (one.method, one.scale) == ("msplora-8-8-8", "layer"))
+        claim = next(claim for claim in found.claims if (claim.number, claim.method) == (2, "msplora-8-8-8"))
+        (written,) = [c for c in summarise(found)["comparisons"] if (c["method"], c["scale"]) == (one.method, "layer")]
+        assert claim.verdict.effect == pytest.approx(one.adjacent["difference"])
+        assert claim.verdict.effect == pytest.approx(one.pairs["difference"].mean())
+        assert written["difference"] == pytest.approx(claim.verdict.effect)
+        assert claim.verdict.n == len(one.pairs) == 4
+        figure = dict(draw_figures(found))["fig4-msplora-8-8-8-vs-lora-r8-layer"]
+        texts = [text.get_text() for text in figure.axes[0].texts]
+        assert any(f"mean {claim.verdict.effect:+.3g} nats" in text for text in texts)
+        assert "4 pairs of runs" in figure.axes[0].get_title()
+
+
+def test_measures_by_run_average_only_over_modules_and_units(study, analysis):
+    layer = analysis.by_run[(analysis.by_run["scale"] == "layer") & (analysis.by_run["method"] == "lora-r8")]
+    assert len(layer) == 4
+    assert set(layer["components"]) == {12}
+    assert set(layer["runs"]) == {1}
+
+
+def test_it_shows_itself_in_a_notebook(study, analysis):
+    assert repr(analysis) == f"Analysis(3 methods, 12 runs, 4 comparisons, 4 claims, 1 note; {study})"
+    html = analysis._repr_html_()
+    assert "msplora-8-8-8" in html
+    assert "Claim 2" in html
+
+
+def test_names_from_files_are_escaped_in_a_notebook(make_run):
+    html = analyse(make_run("a", "msplora-8-8-8", model="<script>alert(1)</script>").path)._repr_html_()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html

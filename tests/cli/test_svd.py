@@ -187,3 +187,26 @@ def test_help_has_an_example(svd: Svd) -> None:
     code, out, _ = svd("--help")
     assert code == 0
     assert "msplora-analyze svd runs" in out
+
+
+def test_two_seeds_of_one_method_by_position(svd: Svd, tmp_path: Path) -> None:
+    for side, fall in (("a", 0.1), ("b", 0.2)):
+        run = write_run(tmp_path / side, "lora-r4", fall=fall)
+        record = run.read_record()
+        record.seed = ord(side)
+        run.write_record(record)
+    code, _, err = svd(tmp_path / "a", "--baseline", tmp_path / "b", "--no-figures")
+    assert (code, "--pair position" in err) == (1, True)
+    code, out, _ = svd(tmp_path / "a", "--baseline", tmp_path / "b", "--pair", "position", "--no-figures")
+    assert code == 0
+    assert "lora-r4 in a lora-r4 in b layer" in out
+
+
+def test_spectra_of_one_value_are_left_out_of_the_table(svd: Svd, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord(method="lora-r1", model="minilm", task="mrpc", seed=0, layers=2, modules=["query"]))
+    run.write_epoch(1, step=1, spectra={f"layer/query/{unit}": np.ones(1) for unit in (0, 1)})
+    code, out, _ = svd(run.path, "--no-figures")
+    assert code == 0
+    assert "Spectra of one singular value have no shape" in out
+    assert "lora-r1" not in out
