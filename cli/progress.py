@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from msplora_analysis.kernels.concentration import entropy_rank
+from msplora_core.pyramid import SCALES
 from msplora_core.runs import read_snapshot
 
 if TYPE_CHECKING:
@@ -111,10 +112,10 @@ def entropy_ranks(snapshot: Snapshot) -> str:
 
     Example:
         >>> from msplora_core.runs import Snapshot
-        >>> entropy_ranks(Snapshot(1, 4, {"global/q/0": np.ones(4), "layer/q/0": np.ones(2), "layer/q/1": np.ones(1)}))
+        >>> entropy_ranks(Snapshot(1, 4, {"layer/q/0": np.ones(2), "layer/q/1": np.ones(1), "global/q/0": np.ones(4)}))
         'global 4.00, layer 1.50'
     """
     ranks: dict[str, list[float]] = defaultdict(list)
     for key, sigma in snapshot.spectra.items():
         ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
-    return ", ".join(f"{scale} {np.mean(values):.2f}" for scale, values in ranks.items())
+    return ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
