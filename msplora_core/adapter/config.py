@@ -33,18 +33,19 @@ class MSPLoraConfig(PeftConfig):
         exclude_modules: names or regular expression of modules to leave alone.
         bias: which biases to train: "none", "all", or "lora_only" (those of the adapted modules).
         use_rslora: scale by α/√r instead of α/r.
-        init_lora_weights: True: A Kaiming-uniform, B zero; "gaussian": A normal, B zero; "orthogonal": A and B
-            random with B·A = 0 (even ranks); False: both random, so that the update is not zero.
+        init_lora_weights: initialisation. True: A Kaiming-uniform, B zero; "gaussian": A normal, B zero;
+            "orthogonal": A and B random with B·A = 0 (even ranks); False: both random, so that the update is not
+            zero.
         rank_pattern: ranks of the modules whose path a pattern matches (matched as PEFT matches them). A pattern
             matches all layers of a module type or none, since they share.
         alpha_pattern: α, one or three, of the modules whose path a pattern matches.
-        fan_in_fan_out: whether adapted weights lie transposed, as GPT-2's `Conv1D` has them; filled in when the
-            adapter is attached, since each module shows it.
-        modules_to_save: modules to train whole and to save with the adapter.
+        fan_in_fan_out: whether adapted weights are transposed, as in GPT-2's `Conv1D`; set when the adapter is
+            attached, from the modules themselves.
+        modules_to_save: modules to train in full and to save with the adapter.
         layers_to_transform: layers to adapt, by index.
-        layers_pattern: name of the list of layers that `layers_to_transform` counts in.
-        placement: where each adapted module stands; filled in when the adapter is attached, whatever it was, and
-            saved with it, so that `adapter_config.json` and the tensors can be read without the model. By path:
+        layers_pattern: name of the list of layers that `layers_to_transform` indexes.
+        placement: the place of each adapted module. Attaching the adapter overwrites it; it is saved with the
+            adapter, so that `adapter_config.json` and the tensors can be read without the model. By path:
             `module` (name of the module type; modules of the same name share), `layer` (index in its stack; null
             outside any, and then there is a layer component only), `group`, per scale `scaling`, and `embedding`
             for an embedding, whose matrices are those of its transpose. The file
@@ -81,7 +82,7 @@ class MSPLoraConfig(PeftConfig):
     placement: dict[str, dict[str, Any]] | None = None
 
     def __new__(cls, *_: Any, **fields: Any) -> Self:
-        if "r" in fields:  # of LoraConfig: the likeliest mistake of who comes from there
+        if "r" in fields:  # the name of the rank in LoraConfig
             raise ParameterError(
                 "r",
                 expected="no r, but ranks=(global, mid, layer), for example ranks=(8, 4, 2)",

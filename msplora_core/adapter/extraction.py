@@ -23,19 +23,19 @@ from msplora_core.pyramid import SCALES
 
 
 def read_components(model: nn.Module, adapter_name: str | None = None) -> list[Component]:
-    """Every component of a model's adapter, with factors in numpy.
+    """Return every component of a model's adapter, with factors in numpy.
 
     Of a sharded model every process must call it, since the factors are gathered from all of them.
 
     Args:
-        model: a model with LoRA or MSPLoRA, as PEFT makes it, also wrapped (compiled, distributed) or with the
-            adapter injected in place.
+        model: a model with LoRA or MSPLoRA from PEFT; it may be compiled, distributed, or have the adapter
+            injected in place.
         adapter_name: which adapter; the active one by default.
 
     Returns:
-        Components by scale: `global`, `mid` and `layer` of MSPLoRA, `layer` of plain LoRA; and, of several scales,
-        their sum for each layer as `total`. Factors as they are, bfloat16 as float32. A module outside any list of
-        layers is unit 0.
+        Components by scale: `global`, `mid` and `layer` for MSPLoRA, `layer` for plain LoRA; with several scales,
+        also their sum for each layer as `total`. Factors keep their dtype, except bfloat16, which becomes float32.
+        A module outside any list of layers is unit 0.
 
     Raises:
         ParameterError: if the model has no such adapter, or several are active and none is named.
@@ -85,7 +85,7 @@ def _scales(layer: BaseTunerLayer, adapter_name: str) -> Iterable[str]:
 
 
 def adapted_layers(model: nn.Module, adapter_name: str | None = None) -> dict[str, tuple[BaseTunerLayer, str]]:
-    """The layers that carry an adapter, by path, each with the adapter's name.
+    """Return the layers that have an adapter, by path, each with the adapter's name.
 
     Raises:
         ParameterError: as `read_components`.
@@ -110,7 +110,7 @@ def _active_adapter(tuned: Mapping[str, BaseTunerLayer]) -> str:
 
 
 def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRankUpdate]:
-    """What an adapter adds to one layer, by scale."""
+    """Return the update that an adapter adds to one layer, by scale."""
     if isinstance(layer, MSPLoraLayer):
         return {
             scale: _update(_factors(layer.components(scale)[adapter_name]), scaling)
@@ -124,7 +124,7 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
     else:
         kind = f"{type(layer).__module__.removeprefix('peft.tuners.')}.{type(layer).__name__}"
         raise UnsupportedAdapterError(f"adapter {adapter_name}: expected LoRA or MSPLoRA, found {kind}")
-    # A convolution's A takes a whole patch: its matrix has a column for each channel and place.
+    # A convolution's A reads a whole patch: its matrix has a column for each channel and kernel position.
     A, B = A.flatten(1), B.flatten(1)
     if A.shape[0] != B.shape[1]:
         raise UnsupportedAdapterError(
@@ -157,7 +157,7 @@ def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
 
 
 def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) -> dict[str, Placement]:
-    """Where each layer stands: as MSPLoRA was attached, else by the module tree."""
+    """The place of each layer: as recorded when MSPLoRA was attached, else by the module tree."""
     plain = {path: path.replace(".base_layer", "") for path in layers}
     by_tree = place_modules(list(plain.values()), layer_lists(model))
     places = {}

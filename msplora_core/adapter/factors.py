@@ -11,10 +11,10 @@ from msplora_core.errors import ParameterError
 
 
 class Factors(nn.Module):
-    """A (r × in) and B (out × r) of one component, a module of its own so that layers can share it.
+    """A (r × in) and B (out × r) of one component, a module that several layers can share.
 
-    Sharing the module rather than its two parameters survives everything that replaces parameters: moves to
-    another device or dtype, loading by assignment, deep copies.
+    Layers share the module rather than its two parameters, because that survives operations that replace
+    parameters: moves to another device or dtype, loading by assignment, deep copies.
 
     Args:
         rank: r.
@@ -28,12 +28,12 @@ class Factors(nn.Module):
         self.B = nn.Parameter(torch.empty(out_features, rank))
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors; called as a module, so that hooks that fetch offloaded parameters take effect."""
+        """Return the factors. Called as a module, so that hooks which fetch offloaded parameters run."""
         return self.A, self.B
 
     @torch.no_grad()
     def initialise(self, how: bool | str, *, zero_first: bool = False) -> None:
-        """Give both factors their first values.
+        """Initialise both factors.
 
         Args:
             how: as `MSPLoraConfig.init_lora_weights`.
@@ -53,7 +53,7 @@ class Factors(nn.Module):
             nn.init.kaiming_uniform_(self.B, a=math.sqrt(5)) if how is False else nn.init.zeros_(self.B)
 
     def _initialise_orthogonally(self) -> None:
-        """A and B in orthogonal halves of the rank's space, so that B·A = 0 while neither is zero."""
+        """Initialise A and B in orthogonal halves of the rank's space, so that B·A = 0 while neither is zero."""
         rank = self.A.shape[0]
         if rank % 2:
             raise ParameterError("ranks", expected="even ranks for init_lora_weights='orthogonal'", found=rank)

@@ -1,4 +1,4 @@
-"""What takes the place of an adapted module."""
+"""The layers that replace adapted modules."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ RANK_MULTIPLE = 16
 
 
 class MSPLoraLayer(nn.Module, BaseTunerLayer):
-    """A module with adapters: for each, the components of the scales that serve it.
+    """A module with its adapters: for each, the component of every scale that serves it.
 
-    Components are modules that other layers of their scale hold, too.
+    A component is a module that other layers of its scale hold, too.
 
     Args:
         base_layer: the module, or another adapter's layer around it.
@@ -67,14 +67,14 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         dropout: float,
         inference_mode: bool = False,
     ) -> None:
-        """Take up an adapter.
+        """Add an adapter.
 
         Args:
             adapter_name: its name.
-            site: where this layer stands, by which it was given its components.
+            site: the place of this layer.
             components: the component that serves it at each scale.
             dropout: probability with which an input is dropped.
-            inference_mode: whether it shall not be trained.
+            inference_mode: whether the adapter stays frozen.
         """
         for scale, factors in components.items():
             self.components(scale)[adapter_name] = factors
@@ -85,15 +85,15 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def components(self, scale: str) -> nn.ModuleDict:
-        """The components at a scale, by adapter."""
+        """Return the components at a scale, by adapter."""
         found: nn.ModuleDict = getattr(self, PREFIX + scale)
         return found
 
     def joined(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors of all scales joined along the rank, with the scaling in A: the update is B·A.
+        """Return the factors of all scales joined along the rank, with the scaling in A: the update is B·A.
 
-        Zeros fill the rank up to the next multiple of 16. They change nothing, but matrix kernels are made for such
-        sizes: on a processor, products with rank 14 take up to twice the time of those with 16.
+        Zeros pad the rank to the next multiple of 16. They do not change the update, but matrix kernels are
+        optimised for such sizes: on a CPU, products with rank 14 take up to twice the time of those with rank 16.
         """
         scaling = self.scaling[adapter_name]
         pairs = [self.components(scale)[adapter_name]() for scale in scaling]
@@ -107,9 +107,9 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         return torch.cat(rows), torch.cat(columns, dim=1)
 
     def get_delta_weight(self, adapter_name: str) -> torch.Tensor:
-        """The adapter's weight update in the layout of the base weight and the dtype of the factors."""
+        """Return the adapter's weight update in the layout of the base weight and the dtype of the factors."""
         A, B = self.joined(adapter_name)
-        # Half precision is multiplied in float32: processors are slow at it, and it rounds once instead of often.
+        # In float32, since CPUs multiply half precision slowly; also, the result is rounded only once.
         update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
         return update.T if self.transposed else update
 
@@ -134,7 +134,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Take the merged updates out of the base weight again."""
+        """Subtract the merged updates from the base weight."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
         while self.merged_adapters:
@@ -144,7 +144,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
                 self._write_weight(weight - self.get_delta_weight(name).to(weight))
 
     def _read_weight(self) -> torch.Tensor:
-        """The base weight, in floating point if it is quantised."""
+        """Return the base weight, dequantised if it is quantised."""
         backend, base = self.quantization_backend, self.get_base_layer()
         found: torch.Tensor = backend.get_base_weight(base) if backend else base.weight.data
         return found
@@ -156,11 +156,11 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             self.get_base_layer().weight.data = weight
 
     def forward(self, x: torch.Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
-        """The base module's result plus the active adapters' updates.
+        """Return the base module's result plus the active adapters' updates.
 
         Args:
             x: (..., in), or token indices for an embedding.
-            adapter_names: an adapter for each item of the batch, `"__base__"` for none.
+            adapter_names: an adapter for each item of the batch; `"__base__"` for none.
         """
         if adapter_names is not None:
             self._check_mixed_batch(x, adapter_names)
@@ -178,11 +178,11 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         return result
 
     def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        """The result with one adapter's update for an input added, in the result's dtype."""
+        """Return the result plus one adapter's update for an input, in the result's dtype."""
         raise NotImplementedError
 
     def _add_to_parts(self, result: torch.Tensor, x: torch.Tensor, adapter_names: Sequence[str]) -> torch.Tensor:
-        """A mixed batch: to each item its own adapter's update."""
+        """The result of a mixed batch: each item with the update of its own adapter."""
         result = result.clone()
         for name in dict.fromkeys(adapter_names):
             if name in self.scaling:
@@ -202,7 +202,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             )
 
     def set_trainable_scales(self, adapter_name: str, scales: Sequence[str]) -> None:
-        """Let an adapter train at some scales only, from now on and whenever it is trainable."""
+        """Train an adapter at some scales only, now and whenever it is made trainable."""
         if adapter_name in self.scaling:
             self.frozen_scales[adapter_name] = frozenset(SCALES) - frozenset(scales)
             self.set_adapter(self.active_adapters)

@@ -1,4 +1,4 @@
-"""The tuner: attaches MSPLoRA to a model, as `peft.LoraModel` attaches LoRA."""
+"""The tuner: attaches MSPLoRA to a model, as `peft.LoraModel` does LoRA."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEWER_PEFT = "install peft>=0.21"
 
 
 class MSPLoraModel(BaseTuner):
-    """A model with MSPLoRA adapters. Made by `peft.get_peft_model`; see `MSPLoraConfig`."""
+    """A model with MSPLoRA adapters, created by `peft.get_peft_model`; see `MSPLoraConfig`."""
 
     if TYPE_CHECKING:  # what PEFT's half of this class defines
 
@@ -40,7 +40,7 @@ class MSPLoraModel(BaseTuner):
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, state_dict: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Attach an adapter: PEFT matches the modules, the plan made at the first of them says what serves each."""
+        """Attach an adapter. PEFT matches the modules; the plan, made at the first match, gives each its components."""
         config = self.peft_config[adapter_name]
         if config.bias != "none" and not hasattr(BaseTuner, "_get_learnable_bias_state_dict"):
             raise ParameterError(
@@ -66,7 +66,7 @@ class MSPLoraModel(BaseTuner):
         save_shared_once(model)
 
     def _plan(self, config: MSPLoraConfig) -> dict[str, Site]:
-        """The sites of all modules that PEFT is about to go through; by now it has resolved `target_modules`."""
+        """The sites of all modules that PEFT will visit; it has resolved `target_modules` before the first."""
         inside = tuple(f"{path}." for path, m in self.model.named_modules() if path and isinstance(m, BaseTunerLayer))
         candidates = [path for path, _ in self.model.named_modules() if path and not path.startswith(inside)]
         if self._given_paths is not None:
@@ -105,7 +105,7 @@ class MSPLoraModel(BaseTuner):
         return (Embedding if isinstance(base, nn.Embedding) else Linear)(target, adapter_name)
 
     def _component(self, site: Site, scale: str, layer: MSPLoraLayer, config: MSPLoraConfig) -> Factors:
-        """The component that serves a site at a scale, made for the first of its sites."""
+        """The component that serves a site at a scale, created for the first of its sites."""
         key = (scale, site.module, site.unit(scale))
         if key not in self._components:
             factors = Factors(site.rank[scale], *site.shape)
@@ -114,11 +114,11 @@ class MSPLoraModel(BaseTuner):
         return self._components[key]
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        """Put a module in the place of another; `add_adapter` has moved the components to its device already."""
+        """Replace a module; `add_adapter` has already moved the components to its device."""
         setattr(parent, child_name, new_module)
 
     def set_trainable_scales(self, scales: Iterable[str], adapter_name: str | None = None) -> None:
-        """See `set_trainable_scales`."""
+        """Train an adapter at some scales only; see the function `set_trainable_scales`."""
         set_trainable_scales(self.model, scales, adapter_name)
 
     def add_weighted_adapter(
@@ -177,14 +177,14 @@ class MSPLoraModel(BaseTuner):
     def _enable_peft_forward_hooks(
         self, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
     ) -> Iterator[None]:
-        """For a mixed batch, hand each layer the adapters of the batch's items while one forward pass lasts."""
+        """For a mixed batch, pass each layer the adapters of the batch's items during one forward pass."""
         if adapter_names is None:
             yield
             return
         self._check_adapter_names(adapter_names)
         beams = kwargs.get("num_beams") or 1
         encoder = self.model.get_encoder() if beams > 1 and hasattr(self.model, "get_encoder") else None
-        # The encoder sees each item once, the rest of the model once for each beam.
+        # The encoder sees each item once, all other modules once per beam.
         once = set() if encoder in (None, self.model) else set(encoder.modules())
         repeated = [name for name in adapter_names for _ in range(beams)]
         handles = [
@@ -210,10 +210,10 @@ class MSPLoraModel(BaseTuner):
 
 
 def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: str | None = None) -> None:
-    """Let an adapter train at some scales only, so that scales can be trained one after another.
+    """Train an adapter at some scales only, so that scales can be trained one after another.
 
-    What stays frozen keeps its values and still takes part in the forward pass. It holds until the next call, also
-    where PEFT switches adapters off and on.
+    Frozen scales keep their values and still contribute to the forward pass. The choice holds until the next call,
+    also where PEFT disables and enables adapters.
 
     Args:
         model: a model with MSPLoRA.
@@ -252,13 +252,13 @@ def _pass_adapter_names(module: nn.Module, args: Any, kwargs: Any, adapter_names
 
 
 def _paths_of(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
-    """The adapted modules by the keys of an adapter's state dict, and by its placement: not every one owns a key."""
+    """The adapted modules by the keys of an adapter's state dict and by its placement: not all own a key."""
     named = {key.rpartition(f".{PREFIX}")[0].removeprefix("_orig_mod.") for key in state_dict}
     return (named | set(config.placement or {})) - {""}
 
 
 def _target_names(model: nn.Module) -> str:
-    """The names by which a model's modules can be targeted."""
+    """The module names that `target_modules` can hold for a model."""
     kinds = (nn.Linear, nn.Embedding, Conv1D)
     names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, kinds)}
     return ", ".join(sorted(name for name in names if not name.isdecimal())) or "none can be adapted"

@@ -1,4 +1,4 @@
-"""Base weights that are kept quantised: bitsandbytes and what else PEFT knows."""
+"""Quantised base weights: bitsandbytes and the other backends of PEFT."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msplora_core.errors import MissingDependencyError
 
 
 def quantization_backend(base: nn.Module) -> Any:
-    """PEFT's access to a quantised module's weight.
+    """Return PEFT's access to a quantised module's weight.
 
     Args:
         base: a module to be adapted.

@@ -1,9 +1,9 @@
-"""Making MSPLoRA known to PEFT.
+"""Registration of MSPLoRA with PEFT.
 
-PEFT finds a method's classes through its registry, whose keys are members of the enumeration `PeftType`; and an
-enumeration takes no new members once it is made. So the member is put where `enum` keeps them, once in a process.
-From then on `PeftConfig.from_pretrained`, `PeftModel.from_pretrained` and their like know the method by the name
-in `adapter_config.json`, as they know those that PEFT brings.
+PEFT finds a method's classes through its registry, whose keys are members of the enumeration `PeftType`. A Python
+enumeration accepts no new members after its definition, so the member is added to the tables of `enum` directly,
+once per process. `PeftConfig.from_pretrained`, `PeftModel.from_pretrained` and similar functions then find the method
+by the name in `adapter_config.json`, as they find PEFT's own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from peft.utils.peft_types import register_peft_method
 
 NAME = "msplora"
 PREFIX = "msplora_"
-"""How the names of the adapter's tensors begin, after the path of the adapted module."""
+"""Prefix of the adapter's tensor names, after the path of the adapted module."""
 
 
 def msplora_type() -> PeftType:
-    """The member `PeftType.MSPLORA`, made when first asked for.
+    """Return the member `PeftType.MSPLORA`; the first call creates it.
 
     Example:
         >>> msplora_type().value
@@ -30,7 +30,7 @@ def msplora_type() -> PeftType:
     if value not in PeftType.__members__:
         member: Any = str.__new__(PeftType, value)
         member._name_, member._value_ = value, value
-        # A pickle of the member must find it in a process that has not loaded this package yet.
+        # A pickle of the member must load in a process that has not imported this package yet.
         member.__reduce_ex__ = _reduce
         type.__setattr__(PeftType, value, member)
         PeftType._member_map_[value] = member
@@ -44,6 +44,6 @@ def _reduce(protocol: int) -> tuple[Any, tuple[()]]:
 
 
 def register(config_class: type, model_class: type) -> None:
-    """Enter the method into PEFT's registry; a second time does nothing."""
+    """Enter the method into PEFT's registry, unless it is there already."""
     if msplora_type() not in PEFT_TYPE_TO_CONFIG_MAPPING:
         register_peft_method(name=NAME, config_cls=config_class, model_cls=model_class, prefix=PREFIX)

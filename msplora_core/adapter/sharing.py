@@ -1,8 +1,8 @@
-"""A shared component is one entry of a state dict, as it is one of `named_parameters`.
+"""Hooks that store each shared component once in a state dict, as `named_parameters` lists it once.
 
-A module that several layers hold appears in `state_dict()` once for each of them. The hooks here leave the first
-name of each component and drop the others, and keep those from being missed on loading. They sit on the model, so
-that every way to save and load goes through them: PEFT's, the Trainer's, plain `state_dict` and `load_state_dict`.
+A module that several layers hold appears in `state_dict()` once for each of them. The hooks keep the first name of
+each component, drop the others, and remove those from the missing keys on loading. They are registered on the model,
+so that every way to save and load uses them: PEFT's, the Trainer's, plain `state_dict` and `load_state_dict`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msplora_core.adapter.factors import Factors
 
 
 def save_shared_once(model: nn.Module) -> None:
-    """Make a model's state dicts hold each component once. A second time does nothing."""
+    """Make a model's state dicts hold each component once; safe to call again."""
     hooked: Any = model  # torch leaves these two methods without types
     if _leave_first_names not in model._state_dict_hooks.values():
         hooked._register_state_dict_hook(_leave_first_names)
@@ -23,14 +23,14 @@ def save_shared_once(model: nn.Module) -> None:
 
 
 def save_shared_as_usual(model: nn.Module) -> None:
-    """Take the hooks off again, so that nothing of this package stays on a model whose adapters are gone."""
+    """Remove the hooks, so that nothing of this package stays on a model without adapters."""
     for hooks in (model._state_dict_hooks, model._load_state_dict_post_hooks):
         for key in [key for key, hook in hooks.items() if hook in (_leave_first_names, _miss_first_names_only)]:
             del hooks[key]
 
 
 def _further_names(model: nn.Module) -> set[str]:
-    """Names of the components' factors, without the first name of each."""
+    """All names of the components' factors but the first of each."""
     seen: set[int] = set()
     further = set()
     for path, module in model.named_modules(remove_duplicate=False):

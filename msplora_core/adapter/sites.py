@@ -1,4 +1,4 @@
-"""Which components serve which module: read off the module tree before anything is attached."""
+"""Which components serve which module, derived from the module tree before anything is attached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from msplora_core.pyramid import SCALES, layer_groups, unit_of
 
 @dataclass(frozen=True)
 class Site:
-    """Where one adapted module stands, and what serves it.
+    """The place of one adapted module, and the components that serve it.
 
     Args:
         module: name of the module type; modules of the same name share.
@@ -33,7 +33,7 @@ class Site:
         shape: (in, out) of the module.
         ranks: ranks of (global, mid, layer), 0 for a scale that does not serve it.
         alpha: α of (global, mid, layer).
-        use_rslora: whether √r stands for r in the scaling.
+        use_rslora: whether the scaling is α/√r instead of α/r.
         embedding: whether the module is an embedding.
     """
 
@@ -48,12 +48,12 @@ class Site:
 
     @property
     def rank(self) -> dict[str, int]:
-        """Rank by scale, of the scales that serve it."""
+        """Rank by scale, for the scales that serve it."""
         return {scale: rank for scale, rank in zip(SCALES, self.ranks, strict=True) if rank}
 
     @property
     def scaling(self) -> dict[str, float]:
-        """α/r (or α/√r) by scale, of the scales that serve it."""
+        """α/r (or α/√r) by scale, for the scales that serve it."""
         alpha = dict(zip(SCALES, self.alpha, strict=True))
         return {
             scale: alpha[scale] / (math.sqrt(rank) if self.use_rslora else rank) for scale, rank in self.rank.items()
@@ -64,24 +64,24 @@ class Site:
         return unit_of(scale, self.layer, self.group)
 
     def record(self) -> dict[str, Any]:
-        """What `MSPLoraConfig.placement` says of it."""
+        """Return its entry in `MSPLoraConfig.placement`."""
         record = {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
         return record | {"embedding": True} if self.embedding else record
 
 
 def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) -> dict[str, Site]:
-    """Decide for every module to be adapted which components serve it.
+    """Decide which components serve each module to be adapted.
 
     Args:
-        model: the model, adapted before or not.
+        model: the model, with or without adapters.
         paths: the modules to be adapted, in the order of the model.
-        config: what was asked for.
+        config: the configuration.
 
     Returns:
         A site for each path, in the same order.
 
     Raises:
-        ParameterError: if a module cannot be adapted, a stack has fewer layers than groups, or a rank pattern
+        ParameterError: if a module's type is not supported, a stack has fewer layers than groups, or a rank pattern
             gives layers that share different ranks.
     """
     shapes = {path: feature_sizes(path, model.get_submodule(path)) for path in paths}
@@ -97,7 +97,7 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
     split = sorted({placements[path].module for path in paths if sites[path].module != placements[path].module})
     if split:
         warnings.warn(
-            f"{', '.join(split)}: shapes differ between layers, so that only layers of the same shape share",
+            f"{', '.join(split)}: shapes differ between layers, so only layers of the same shape share",
             stacklevel=2,
         )
     return {path: replace(sites[path], embedding=_is_embedding(model.get_submodule(path))) for path in paths}
@@ -166,9 +166,9 @@ def _by_pattern(patterns: dict[str, Any], path: str, otherwise: Any) -> Any:
 
 
 def layer_lists(model: nn.Module) -> dict[str, int]:
-    """Paths and lengths of a model's lists of layers.
+    """Return the paths and lengths of a model's lists of layers.
 
-    These are its `nn.ModuleList`s, and every `nn.Sequential` of several alike blocks, as timm builds its models.
+    These are its `nn.ModuleList`s, and each `nn.Sequential` of several blocks of one type, as in timm.
     """
     return {
         path: len(module)
@@ -196,10 +196,10 @@ def _is_embedding(module: nn.Module) -> bool:
 
 
 def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
-    """Input and output size of a module to be adapted.
+    """Return the input and output size of a module to be adapted.
 
     Raises:
-        ParameterError: if its kind cannot be adapted.
+        ParameterError: if modules of its type are not supported.
     """
     base = _base(module)
     if quantization_backend(base) is not None:

@@ -74,14 +74,14 @@ def convert_to_lora(
 
 
 def _check_plain(layer: BaseTunerLayer, adapter_name: str) -> None:
-    """Refuse what LoRA's variants add to the product of their factors."""
+    """Raise an error for LoRA variants that add more than the product of their factors."""
     for switch, what in (("use_dora", "DoRA's magnitudes"), ("lora_bias", "biases of the adapter (lora_bias)")):
         if getattr(layer, switch, {}).get(adapter_name):
             raise UnsupportedAdapterError(f"adapter {adapter_name}: expected low-rank updates alone, found {what}")
 
 
 def _kernel(layer: BaseTunerLayer, adapter_name: str) -> tuple[int, ...]:
-    """Input channels and kernel of a convolution, as LoRA's A has them."""
+    """Input channels and kernel of a convolution, the trailing shape of LoRA's A; empty otherwise."""
     first = getattr(layer, "lora_A", {})
     return tuple(first[adapter_name].weight.shape[1:]) if adapter_name in first else ()
 

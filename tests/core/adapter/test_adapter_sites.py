@@ -96,7 +96,7 @@ def test_a_scale_of_rank_zero_is_left_out(ranks: tuple[int, int, int]) -> None:
 
 
 def test_shapes_that_differ_share_within_each_with_one_warning() -> None:
-    with pytest.warns(UserWarning, match="down, up: shapes differ between layers, so that only layers") as caught:
+    with pytest.warns(UserWarning, match="down, up: shapes differ between layers, so only layers") as caught:
         model = get_peft_model(Stack([8, 8, 12, 12, 8, 8]), MSPLoraConfig(target_modules=["up", "down"], groups=3))
     assert sum("shapes differ" in str(warning.message) for warning in caught) == 1
     assert keys(model, "global") == [
