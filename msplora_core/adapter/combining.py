@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from msplora_core.adapter.config import MSPLoraConfig
-from msplora_core.adapter.factors import Factors
+from msplora_core.adapter.factors import Factors, blocks
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.sites import Site
 from msplora_core.errors import ParameterError
@@ -138,19 +138,26 @@ def fill(target: Factors, combination_type: str, parts: Sequence[Part]) -> None:
             a rough approximation.
         parts: components with their coefficients.
     """
-    pairs = [(coefficient, *factors()) for coefficient, factors in parts]
     target.A.zero_()
     target.B.zero_()
-    if not pairs:
+    if not parts:
         return
+    sources = zip(*(blocks(*factors()) for _, factors in parts), strict=True)
+    for (target_A, target_B), pairs in zip(blocks(target.A, target.B), sources, strict=True):
+        A, B = _sum(combination_type, [(by, *pair) for (by, _), pair in zip(parts, pairs, strict=True)], len(target_A))
+        target_A[: len(A)], target_B[:, : len(A)] = A, B
+
+
+def _sum(
+    combination_type: str, pairs: Sequence[tuple[float, torch.Tensor, torch.Tensor]], rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of the weighted sum of matrices B·A."""
     if combination_type == "linear":
         A = torch.stack([math.copysign(math.sqrt(abs(by)), by) * A for by, A, _ in pairs]).sum(0)
         B = torch.stack([math.sqrt(abs(by)) * B for by, _, B in pairs]).sum(0)
-    else:
-        A, B = torch.cat([by * A for by, A, _ in pairs]), torch.cat([B for _, _, B in pairs], dim=1)
+        return A, B
+    A, B = torch.cat([by * A for by, A, _ in pairs]), torch.cat([B for _, _, B in pairs], dim=1)
     if combination_type == "svd":
-        whole = LowRankUpdate(B=B.double().cpu().numpy(), A=A.double().cpu().numpy())
-        best = truncate(whole, rank=len(target.A)).update
-        A, B = torch.from_numpy(best.A), torch.from_numpy(best.B)
-    rank = len(A)
-    target.A[:rank], target.B[:, :rank] = A, B
+        best = truncate(LowRankUpdate(B=B.double().cpu().numpy(), A=A.double().cpu().numpy()), rank=rank).update
+        return torch.from_numpy(best.A), torch.from_numpy(best.B)
+    return A, B

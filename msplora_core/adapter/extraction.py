@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
+from scipy.linalg import block_diag
 from torch import nn
 
+from msplora_core.adapter.factors import blocks
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.sites import layer_lists
 from msplora_core.components import Component, ComponentKey
@@ -124,13 +126,6 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
     else:
         kind = f"{type(layer).__module__.removeprefix('peft.tuners.')}.{type(layer).__name__}"
         raise UnsupportedAdapterError(f"adapter {adapter_name}: expected LoRA or MSPLoRA, found {kind}")
-    # A convolution's A reads a whole patch: its matrix has a column for each channel and kernel position.
-    A, B = A.flatten(1), B.flatten(1)
-    if A.shape[0] != B.shape[1]:
-        raise UnsupportedAdapterError(
-            f"adapter {adapter_name}: expected factors of one rank, found {B.shape[1]} and {A.shape[0]}: "
-            "those of a grouped convolution"
-        )
     return {"layer": _update((A, B), layer.scaling[adapter_name])}
 
 
@@ -146,8 +141,14 @@ def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _update(factors: tuple[torch.Tensor, torch.Tensor], scaling: float) -> LowRankUpdate:
-    A, B = factors
-    return LowRankUpdate(B=_numpy(B), A=_numpy(A), scaling=float(scaling))
+    """The update of two factors as matrices.
+
+    A convolution's A has a column for each channel and kernel position; with groups, B is block diagonal.
+    """
+    pairs = blocks(*factors)
+    A = np.concatenate([_numpy(A) for A, _ in pairs])
+    B = block_diag(*[_numpy(B) for _, B in pairs]) if len(pairs) > 1 else _numpy(pairs[0][1])
+    return LowRankUpdate(B=B, A=A, scaling=float(scaling))
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:

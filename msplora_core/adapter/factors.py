@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from msplora_core.adapter.sizes import Sizes
 from msplora_core.errors import ParameterError
 
 
@@ -16,16 +17,17 @@ class Factors(nn.Module):
     Layers share the module rather than its two parameters, because that survives operations that replace
     parameters: moves to another device or dtype, loading by assignment, deep copies.
 
+    For a convolution they are kernels, as in PEFT's LoRA: A (r × in × kernel) and B (out × r/groups × 1 × ...).
+
     Args:
         rank: r.
-        in_features: columns of A.
-        out_features: rows of B.
+        sizes: of the modules that it serves.
     """
 
-    def __init__(self, rank: int, in_features: int, out_features: int) -> None:
+    def __init__(self, rank: int, sizes: Sizes) -> None:
         super().__init__()
-        self.A = nn.Parameter(torch.empty(rank, in_features))
-        self.B = nn.Parameter(torch.empty(out_features, rank))
+        self.A = nn.Parameter(torch.empty(sizes.A_shape(rank)))
+        self.B = nn.Parameter(torch.empty(sizes.B_shape(rank)))
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the factors. Called as a module, so that hooks which fetch offloaded parameters run."""
@@ -54,14 +56,26 @@ class Factors(nn.Module):
 
     def _initialise_orthogonally(self) -> None:
         """Initialise A and B in orthogonal halves of the rank's space, so that B·A = 0 while neither is zero."""
-        rank = self.A.shape[0]
+        rank = self.B.shape[1]
         if rank % 2:
             raise ParameterError("ranks", expected="even ranks for init_lora_weights='orthogonal'", found=rank)
         if self.A.is_meta:
             return
-        basis = torch.linalg.qr(torch.randn(rank, rank)).Q
-        self.A.copy_((torch.randn(self.A.shape[1], rank // 2) @ basis[0::2]).T / 10)
-        self.B.copy_(torch.randn(self.B.shape[0], rank // 2) @ basis[1::2] / 10)
+        for A, B in blocks(self.A, self.B):
+            basis = torch.linalg.qr(torch.randn(rank, rank)).Q
+            A.copy_((torch.randn(A.shape[1], rank // 2) @ basis[0::2]).T / 10)
+            B.copy_(torch.randn(B.shape[0], rank // 2) @ basis[1::2] / 10)
 
     def extra_repr(self) -> str:
         return f"rank={self.A.shape[0]}, in={self.A.shape[1]}, out={self.B.shape[0]}"
+
+
+def blocks(A: torch.Tensor, B: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return views of the factors as matrices (r/groups × in·kernel) and (out/groups × r/groups), a pair per group.
+
+    Args:
+        A: (r, in), or (r, in, kernel) of a convolution.
+        B: (out, r), or (out, r/groups, 1, ...) of a convolution.
+    """
+    groups = len(A) // B.shape[1]
+    return list(zip(A.flatten(1).chunk(groups), B.flatten(1).chunk(groups), strict=True))

@@ -1,4 +1,4 @@
-"""The layers that replace adapted modules."""
+"""The layer that replaces an adapted module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features, check_adapters_to_merge
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -98,23 +97,35 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         scaling = self.scaling[adapter_name]
         pairs = [self.components(scale)[adapter_name]() for scale in scaling]
         device = pairs[0][0].device
+        groups = self.site[adapter_name].sizes.groups
         rows = [A.to(device) * scaling for (A, _), scaling in zip(pairs, scaling.values(), strict=True)]
         columns = [B.to(device) for _, B in pairs]
+        if groups > 1:  # the rows of one group follow each other
+            by_group = [A.reshape(groups, -1, *A.shape[1:]) for A in rows]
+            return torch.cat(by_group, dim=1).flatten(0, 1), torch.cat(columns, dim=1)
         missing = -sum(len(A) for A in rows) % RANK_MULTIPLE
         if missing:
-            rows.append(rows[0].new_zeros(missing, rows[0].shape[1]))
-            columns.append(columns[0].new_zeros(len(columns[0]), missing))
+            rows.append(rows[0].new_zeros(missing, *rows[0].shape[1:]))
+            columns.append(columns[0].new_zeros(len(columns[0]), missing, *columns[0].shape[2:]))
         return torch.cat(rows), torch.cat(columns, dim=1)
 
     def get_delta_weight(self, adapter_name: str) -> torch.Tensor:
         """Return the adapter's weight update in the layout of the base weight and the dtype of the factors."""
-        A, B = self.joined(adapter_name)
+        if self.site[adapter_name].sizes.groups > 1:
+            raise NotImplementedError(
+                "Merging is not supported for convolutions with groups: the update reads all channels, their weight "
+                "only those of a group"
+            )
+        A, B = (factor.flatten(1) for factor in self.joined(adapter_name))
         # In float32, since CPUs multiply half precision slowly; also, the result is rounded only once.
         update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
+        kernel = self.site[adapter_name].sizes.kernel
+        if kernel:
+            return update.reshape(len(update), -1, *kernel)
         return update.T if self.transposed else update
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add updates to the base weight.
+        """Add updates to the base weight. Not possible for convolutions with groups, as in PEFT's LoRA.
 
         Args:
             safe_merge: add to a copy, and take it only if it is finite.
@@ -122,6 +133,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
 
         Raises:
             ValueError: if `safe_merge` finds a value that is not finite.
+            NotImplementedError: for a convolution with groups.
         """
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.scaling:
@@ -159,7 +171,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         """Return the base module's result plus the active adapters' updates.
 
         Args:
-            x: (..., in), or token indices for an embedding.
+            x: (..., in), token indices for an embedding, or (batch, in, ...) for a convolution.
             adapter_names: an adapter for each item of the batch; `"__base__"` for none.
         """
         if adapter_names is not None:
@@ -226,43 +238,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         self.frozen_scales.pop(adapter_name, None)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        return True
+        return not self.site[adapter_name].sizes.kernel  # PEFT's conversion is for matrices
 
     def __repr__(self) -> str:
         return f"msplora.{super().__repr__()}"
-
-
-class Linear(MSPLoraLayer):
-    """An adapted `nn.Linear`, quantised or not, or `Conv1D` of transformers."""
-
-    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        A, B = self.joined(adapter_name)
-        x = self._cast_input_dtype(x, A.dtype)
-        hidden = F.linear(self.msplora_dropout[adapter_name](x), A.to(x.device))
-        B = B.to(x.device)
-        if hidden.dtype == result.dtype:  # one pass over the result instead of three
-            rows = torch.addmm(result.reshape(-1, B.shape[0]), hidden.reshape(-1, B.shape[1]), B.T)
-            return rows.view(result.shape)
-        return (result + F.linear(hidden, B)).to(result.dtype)
-
-
-class Embedding(MSPLoraLayer):
-    """An adapted `nn.Embedding`; its rows are the inputs, so A holds a column for each."""
-
-    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        A, B = self.joined(adapter_name)
-        base = self.get_base_layer()
-        hidden = F.embedding(
-            x,
-            A.T,
-            padding_idx=base.padding_idx,
-            max_norm=base.max_norm,
-            norm_type=base.norm_type,
-            scale_grad_by_freq=base.scale_grad_by_freq,
-            sparse=base.sparse,
-        )
-        update = F.linear(hidden, B)
-        scale = self._get_embed_scale()
-        if scale is not None:
-            update = update * scale.to(update)
-        return (result + update).to(result.dtype)

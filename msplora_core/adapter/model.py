@@ -16,10 +16,12 @@ from transformers.pytorch_utils import Conv1D
 from msplora_core.adapter.combining import Ranks, check_request, combined_config, combined_ranks, fill, parts_of
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.factors import Factors
-from msplora_core.adapter.layer import Embedding, Linear, MSPLoraLayer
+from msplora_core.adapter.kinds import Convolution, Embedding, Linear
+from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual, save_shared_once
 from msplora_core.adapter.sites import Site, plan_sites
+from msplora_core.adapter.sizes import ADAPTABLE, CONVOLUTIONS
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES
 
@@ -102,13 +104,15 @@ class MSPLoraModel(BaseTuner):
     @staticmethod
     def _new_layer(target: nn.Module, adapter_name: str) -> MSPLoraLayer:
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+        if isinstance(base, CONVOLUTIONS):
+            return Convolution(target, adapter_name)
         return (Embedding if isinstance(base, nn.Embedding) else Linear)(target, adapter_name)
 
     def _component(self, site: Site, scale: str, layer: MSPLoraLayer, config: MSPLoraConfig) -> Factors:
         """The component that serves a site at a scale, created for the first of its sites."""
         key = (scale, site.module, site.unit(scale))
         if key not in self._components:
-            factors = Factors(site.rank[scale], *site.shape)
+            factors = Factors(site.rank[scale], site.sizes)
             factors.initialise(config.init_lora_weights, zero_first=isinstance(layer, Embedding))
             self._components[key] = factors
         return self._components[key]
@@ -259,6 +263,5 @@ def _paths_of(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
 
 def _target_names(model: nn.Module) -> str:
     """The module names that `target_modules` can hold for a model."""
-    kinds = (nn.Linear, nn.Embedding, Conv1D)
-    names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, kinds)}
+    names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, ADAPTABLE)}
     return ", ".join(sorted(name for name in names if not name.isdecimal())) or "none can be adapted"

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import get_pattern_key
 from torch import nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
-from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter.config import MSPLoraConfig
-from msplora_core.adapter.quantised import quantization_backend
+from msplora_core.adapter.sizes import Sizes, sizes_of
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, place_modules
 from msplora_core.pyramid import SCALES, layer_groups, unit_of
@@ -30,7 +28,7 @@ class Site:
         module: name of the module type; modules of the same name share.
         layer: index in its stack, None outside any.
         group: its group at the mid scale, None where there is none.
-        shape: (in, out) of the module.
+        sizes: input and output of the module.
         ranks: ranks of (global, mid, layer), 0 for a scale that does not serve it.
         alpha: α of (global, mid, layer).
         use_rslora: whether the scaling is α/√r instead of α/r.
@@ -40,7 +38,7 @@ class Site:
     module: str
     layer: int | None
     group: int | None
-    shape: tuple[int, int]
+    sizes: Sizes
     ranks: tuple[int, int, int]
     alpha: tuple[float, float, float]
     use_rslora: bool
@@ -84,7 +82,7 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
         ParameterError: if a module's type is not supported, a stack has fewer layers than groups, or a rank pattern
             gives layers that share different ranks.
     """
-    shapes = {path: feature_sizes(path, model.get_submodule(path)) for path in paths}
+    sizes = {path: sizes_of(path, _base(model.get_submodule(path))) for path in paths}
     lists = layer_lists(model)
     placements = place_modules(paths, lists)
     by_type: dict[str, list[str]] = defaultdict(list)
@@ -93,20 +91,23 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
     sites: dict[str, Site] = {}
     for module, members in by_type.items():
         stack = max((_stack_length(path, lists) for path in members), default=0)
-        sites |= _plan_type(module, {path: placements[path] for path in members}, shapes, stack, config)
+        sites |= _plan_type(module, {path: placements[path] for path in members}, sizes, stack, config)
     split = sorted({placements[path].module for path in paths if sites[path].module != placements[path].module})
     if split:
         warnings.warn(
             f"{', '.join(split)}: shapes differ between layers, so only layers of the same shape share",
             stacklevel=2,
         )
+    grouped = sorted({placements[path].module for path in paths if sizes[path].groups > 1})
+    if grouped:
+        warnings.warn(f"{', '.join(grouped)}: adapters of convolutions with groups cannot be merged", stacklevel=2)
     return {path: replace(sites[path], embedding=_is_embedding(model.get_submodule(path))) for path in paths}
 
 
 def _plan_type(
     module: str,
     placements: dict[str, Placement],
-    shapes: dict[str, tuple[int, int]],
+    sizes: dict[str, Sizes],
     stack: int,
     config: MSPLoraConfig,
 ) -> dict[str, Site]:
@@ -122,19 +123,20 @@ def _plan_type(
     (rank,), (alpha,) = ranks, alphas
     layers = sorted({placement.layer for placement in placements.values() if placement.layer is not None})
     group_of = _group_of(module, layers, stack, config.groups) if layers and rank[SCALES.index("mid")] else {}
-    split = len({shapes[path] for path in paths}) > 1
+    split = len({sizes[path] for path in paths}) > 1
     sites = {}
     for path, placement in placements.items():
         site = Site(
-            module=f"{module}:{'x'.join(map(str, reversed(shapes[path])))}" if split else module,
+            module=f"{module}:{sizes[path]}" if split else module,
             layer=placement.layer,
             group=group_of.get(placement.layer) if placement.layer is not None else None,
-            shape=shapes[path],
+            sizes=sizes[path],
             ranks=rank,
             alpha=alpha if isinstance(alpha, tuple) else (alpha, alpha, alpha),
             use_rslora=config.use_rslora,
         )
         sites[path] = site if placement.layer is not None else _outside_layers(path, site)
+        _check_divisible(path, sites[path])
     return sites
 
 
@@ -149,6 +151,17 @@ def _outside_layers(path: str, site: Site) -> Site:
             hint="give it one in rank_pattern, or leave it out with exclude_modules",
         )
     return replace(site, ranks=(0, 0, own))
+
+
+def _check_divisible(path: str, site: Site) -> None:
+    """Every group of a convolution has the same number of ranks."""
+    if any(rank % site.sizes.groups for rank in site.ranks):
+        raise ParameterError(
+            "ranks",
+            expected=f"multiples of {site.sizes.groups}, the groups of {path}",
+            found=site.ranks,
+            hint="give it others in rank_pattern, or leave it out with exclude_modules",
+        )
 
 
 def _group_of(module: str, layers: list[int], stack: int, groups: int | tuple[int, ...] | None) -> dict[int, int]:
@@ -193,29 +206,3 @@ def _base(module: nn.Module) -> nn.Module:
 
 def _is_embedding(module: nn.Module) -> bool:
     return isinstance(_base(module), nn.Embedding)
-
-
-def feature_sizes(path: str, module: nn.Module) -> tuple[int, int]:
-    """Return the input and output size of a module to be adapted.
-
-    Raises:
-        ParameterError: if modules of its type are not supported.
-    """
-    base = _base(module)
-    if quantization_backend(base) is not None:
-        found: tuple[int, int] = _get_in_out_features(base)
-        return found
-    # The output projection of `nn.MultiheadAttention` is never called, so that an adapter on it would do nothing.
-    if isinstance(base, nn.Linear) and not isinstance(base, NonDynamicallyQuantizableLinear):
-        return base.in_features, base.out_features
-    if isinstance(base, Conv1D):
-        rows, columns = base.weight.shape
-        return rows, columns
-    if isinstance(base, nn.Embedding):
-        return base.num_embeddings, base.embedding_dim
-    raise ParameterError(
-        "target_modules",
-        expected="modules of type Linear, Embedding or Conv1D (of transformers)",
-        found=f"{path} of type {type(base).__name__}",
-        hint="leave it out with exclude_modules",
-    )

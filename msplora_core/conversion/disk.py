@@ -51,7 +51,7 @@ def convert_adapter(
 
     The scaling is folded into the factors, which are float32. A trained head and biases are taken over. An adapter
     of a diffusion pipeline with several models becomes one folder for each. The folder appears when all of it is
-    written.
+    written. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such an adapter after loading it.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
@@ -66,7 +66,8 @@ def convert_adapter(
 
     Raises:
         AdapterFileError: if the adapter cannot be read.
-        UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names.
+        UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names; for a
+            rank or an energy beside a convolution with groups.
         FileError: if there are several adapters, or the folder cannot be written or is not empty.
         ParameterError: for an invalid rank or energy.
     """
@@ -103,11 +104,20 @@ def _opened(place: Path, alpha: float | None) -> tuple[Adapter, list[str]]:
 
 def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: float | None) -> PlainModule:
     update = stored.load()
-    if not isinstance(update, LowRankUpdate) or stored.layout.groups > 1:
-        found = "a convolution with groups" if stored.layout.groups > 1 else f"those of {adapter.method}"
-        raise UnsupportedAdapterError(f"{adapter.path}: {stored.path}: expected low-rank factors, found {found}")
+    if not isinstance(update, LowRankUpdate):
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: {stored.path}: expected low-rank factors, found those of {adapter.method}"
+        )
     layout = stored.layout
-    return plain_module(stored.path, update, rank=rank, energy=energy, embedding=layout.embedding, kernel=layout.kernel)
+    return plain_module(
+        stored.path,
+        update,
+        rank=rank,
+        energy=energy,
+        embedding=layout.embedding,
+        kernel=layout.kernel,
+        groups=layout.groups,
+    )
 
 
 def _check_target(target: Path) -> None:

@@ -12,6 +12,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from msplora_core.adapter.extraction import adapted_layers, layer_updates
+from msplora_core.adapter.kinds import Convolution
+from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
 from msplora_core.conversion.plain import plain_configuration, plain_module
@@ -40,7 +42,8 @@ def convert_to_lora(
     Raises:
         ParameterError: if the model is no PeftModel, is merged, or has no such adapter; for an invalid rank or
             energy.
-        UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA.
+        UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA; for a rank or an energy beside a
+            convolution with groups; for a convolution with dilation or another padding than zeros.
     """
     peft_model = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
     if peft_model is None:
@@ -50,7 +53,7 @@ def convert_to_lora(
     for path, (layer, name) in layers.items():
         if layer.merged:
             raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
-        _check_plain(layer, name)
+        _check_plain(path, layer, name)
         update = joined(layer_updates(layer, name).values())
         modules[path] = plain_module(
             path,
@@ -59,6 +62,7 @@ def convert_to_lora(
             energy=energy,
             embedding=isinstance(layer.get_base_layer(), nn.Embedding),
             kernel=_kernel(layer, name),
+            groups=getattr(layer.get_base_layer(), "groups", 1),
         )
     config = _lora_config(plain_configuration(peft_model.peft_config[name].to_dict(), modules))
     state: dict[str, Any] = {
@@ -73,15 +77,23 @@ def convert_to_lora(
     return converted.train(peft_model.training)
 
 
-def _check_plain(layer: BaseTunerLayer, adapter_name: str) -> None:
-    """Raise an error for LoRA variants that add more than the product of their factors."""
+def _check_plain(path: str, layer: BaseTunerLayer, adapter_name: str) -> None:
+    """Raise an error for LoRA variants that add more than B·A, and for what plain LoRA cannot express."""
     for switch, what in (("use_dora", "DoRA's magnitudes"), ("lora_bias", "biases of the adapter (lora_bias)")):
         if getattr(layer, switch, {}).get(adapter_name):
             raise UnsupportedAdapterError(f"adapter {adapter_name}: expected low-rank updates alone, found {what}")
+    base = layer.get_base_layer()
+    if isinstance(layer, Convolution) and (set(base.dilation) != {1} or base.padding_mode != "zeros"):
+        raise UnsupportedAdapterError(
+            f"{path}: expected a convolution without dilation and padded with zeros, since PEFT's LoRA ignores both, "
+            f"found dilation {base.dilation}, padding mode {base.padding_mode}; merge_and_unload gives a plain model"
+        )
 
 
 def _kernel(layer: BaseTunerLayer, adapter_name: str) -> tuple[int, ...]:
     """Input channels and kernel of a convolution, the trailing shape of LoRA's A; empty otherwise."""
+    if isinstance(layer, MSPLoraLayer):
+        return layer.site[adapter_name].sizes.A_shape(1)[1:]
     first = getattr(layer, "lora_A", {})
     return tuple(first[adapter_name].weight.shape[1:]) if adapter_name in first else ()
 

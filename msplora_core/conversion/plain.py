@@ -29,7 +29,7 @@ class PlainModule:
 
     Args:
         path: of the module in the base model.
-        B: (out, r) float32, the scaling folded in; (out, r, 1, ...) for a convolution.
+        B: (out, r) float32, the scaling folded in; (out, r/groups, 1, ...) for a convolution.
         A: (r, in) float32; (r, in, height, ...) for a convolution.
         rank_before: rank of the original update.
         error: what was truncated, as a share of the update in the Frobenius norm; 0 where nothing was.
@@ -61,6 +61,7 @@ def plain_module(
     energy: float | None = None,
     embedding: bool = False,
     kernel: Sequence[int] = (),
+    groups: int = 1,
 ) -> PlainModule:
     """Return one module's update as LoRA stores it, at its rank or truncated.
 
@@ -71,20 +72,44 @@ def plain_module(
         energy: instead, the least share of Σσ² to keep.
         embedding: whether the module is an embedding.
         kernel: (in, height, ...) of a convolution, whose update is flattened to a matrix.
+        groups: of a convolution; B of the update is then block diagonal.
 
     Raises:
         ParameterError: for an invalid rank or energy.
-        UnsupportedAdapterError: if the factors exceed the range of float32.
+        UnsupportedAdapterError: if the factors exceed the range of float32; for a rank or an energy beside groups.
     """
     whole = rank is None and energy is None
+    if groups > 1 and not whole:
+        raise UnsupportedAdapterError(f"{path}: expected no rank or energy, found a convolution with groups")
     cut = Truncated(joined([update]), 0.0) if whole else truncate(update, rank=rank, energy=energy)
+    factors = _by_group(cut.update.B, cut.update.A, groups) if groups > 1 else (cut.update.B, cut.update.A)
     with np.errstate(over="ignore"):
-        B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in (cut.update.B, cut.update.A))
+        B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in factors)
     if not (np.isfinite(B).all() and np.isfinite(A).all()):
         raise UnsupportedAdapterError(f"{path}: expected factors in the range of float32, found larger ones")
     if len(kernel) > 1:
         B, A = B.reshape(*B.shape, *(1 for _ in kernel[1:])), A.reshape(len(A), *kernel)
     return PlainModule(path, B, A, update.rank, cut.error, embedding)
+
+
+def _by_group(B: NDArray[Any], A: NDArray[Any], groups: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The factors as LoRA keeps them for groups: each group of outputs has its own rows of A, as many in each group.
+
+    Args:
+        B: (out, r), zero where a column does not serve a group.
+        A: (r, in).
+        groups: number of groups, a divisor of out.
+
+    Returns:
+        B (out, k) and A (groups·k, in), where k is the highest rank of a group.
+    """
+    blocks = np.split(B, groups)
+    used = [np.flatnonzero(block.any(axis=0)) for block in blocks]
+    rank = max(1, *map(len, used))
+    left, right = np.zeros((groups, len(B) // groups, rank)), np.zeros((groups, rank, A.shape[1]))
+    for group, (block, columns) in enumerate(zip(blocks, used, strict=True)):
+        left[group, :, : len(columns)], right[group, : len(columns)] = block[:, columns], A[columns]
+    return left.reshape(len(B), rank), right.reshape(groups * rank, -1)
 
 
 def plain_configuration(original: Mapping[str, Any], modules: Mapping[str, PlainModule]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msplora_core.components import ComponentKey
 from msplora_core.formats.contents import Contents, Found
 from msplora_core.formats.notes import beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
-from msplora_core.formats.stored import Layout, StoredUpdate, grouped, low_rank, needed
+from msplora_core.formats.stored import StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update, joined
 from msplora_core.methods import pyramid_name
 from msplora_core.pyramid import SCALES, unit_of
@@ -39,7 +39,8 @@ def read(contents: Contents) -> Found:
                 A, B = needed(parts, f"{scale}.A", f"{scale}.B")
                 key = _key(scale, places[path])
                 update = low_rank(path, B, A, _scaling(config, path, places[path], scale), key)
-                own.setdefault(key, replace(update, layout=Layout(embedding=bool(places[path].get("embedding")))))
+                layout = replace(update.layout, embedding=bool(places[path].get("embedding")))
+                own.setdefault(key, replace(update, layout=layout))
     several = any(key.scale != "layer" for key in own)
     totals = [_total(config, path, place, own) for path, place in places.items()] if several else []
     updates = sorted(own.values(), key=lambda update: SCALES.index(str(update.key).partition("/")[0]))

@@ -15,6 +15,7 @@ from msplora_core.adapter import MSPLoraConfig, read_components
 from msplora_core.adapter.factors import Factors
 from msplora_core.conversion import convert_to_lora
 from msplora_core.conversion.disk import convert_adapter
+from msplora_core.errors import UnsupportedAdapterError
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -64,7 +65,44 @@ class ScaledEmbedding(nn.Embedding):
         return super().forward(x) * self.embed_scale
 
 
+class Convolved(nn.Module):
+    """Three layers of convolutions that share, and one of another shape behind them."""
+
+    dimensions = 2
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.dimensions - 1]
+        self.blocks = nn.ModuleList(nn.ModuleDict({"conv": kind(4, 4, 3, padding=1, **settings)}) for _ in range(3))
+        self.last = kind(4, 6, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.reshape(x.shape[0], 4, *(8,) * self.dimensions)
+        for block in self.blocks:
+            x = torch.relu(block["conv"](x))
+        return self.last(x).flatten(2).mean(-1)
+
+
+class Convolved1d(Convolved):
+    dimensions = 1
+
+
+class Convolved3d(Convolved):
+    dimensions = 3
+
+
+class Unlike(Convolved):
+    """Convolutions that share, though stride, dilation and padding differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks[0]["conv"] = nn.Conv2d(4, 4, 3, padding=2, dilation=2, padding_mode="reflect")
+        self.blocks[1]["conv"] = nn.Conv2d(4, 4, 3, stride=2)
+        self.blocks[2]["conv"] = nn.Conv2d(4, 4, 3, padding="same", padding_mode="circular", bias=False)
+
+
 FLOATS = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
+IMAGES = {n: torch.randn(5, 4 * 8**n, generator=torch.Generator().manual_seed(0)) for n in (1, 2, 3)}
 INDICES = torch.randint(0, 30, (4, 9), generator=torch.Generator().manual_seed(0))
 
 CASES = {
@@ -79,6 +117,11 @@ CASES = {
     "embedding": (Embedded, INDICES, {"target_modules": ["emb"]}),
     "embedding, Conv1D and linear": (Embedded, INDICES, {"target_modules": ["emb", "conv1d", "lin0"]}),
     "embedding with a scale": (Scaled, INDICES, {"target_modules": ["emb"]}),
+    "Conv1d": (Convolved1d, IMAGES[1], {"target_modules": ["conv"]}),
+    "Conv2d": (Convolved, IMAGES[2], {"target_modules": ["conv", "last"]}),
+    "Conv3d": (Convolved3d, IMAGES[3], {"target_modules": ["conv", "last"]}),
+    "Conv2d, dropout": (Convolved, IMAGES[2], {"target_modules": ["conv"], "lora_dropout": 0.1, "use_rslora": True}),
+    "Conv2d of several settings": (Unlike, IMAGES[2], {"target_modules": ["conv"], "lora_alpha": (4, 8, 16)}),
 }  # fmt: skip
 
 
@@ -160,15 +203,18 @@ def test_a_mixed_batch(case: tuple) -> None:
 
 def test_the_update_of_each_layer_is_what_its_components_say(case: tuple) -> None:
     model = attach(case)
-    totals = {c.key.module: c.update for c in read_components(model)}  # the total comes last, where there is one
-    for path, module in model.named_modules():
+    # The total comes last, where there is one.
+    totals = {(c.key.module, c.key.unit): c.update for c in read_components(model)}
+    for module in model.modules():
         if hasattr(module, "msplora_layer"):
-            update = module.get_delta_weight("default").detach().numpy()
-            total = totals[path.rpartition(".")[2]]
+            update = module.get_delta_weight("default").flatten(1).detach().numpy()
+            site = module.site["default"]
+            total = totals[site.module, site.layer or 0]
             dense = total.scaling * total.B @ total.A
             assert abs((dense.T if module.transposed else dense) - update).max() < 1e-5 * abs(update).max()
 
 
+@pytest.mark.parametrize("case", [name for name in CASES if name != "Conv2d of several settings"], indirect=True)
 def test_conversion_to_plain_lora(case: tuple, tmp_path: Path) -> None:
     make, x, _ = case
     model = attach(case)
@@ -179,10 +225,27 @@ def test_conversion_to_plain_lora(case: tuple, tmp_path: Path) -> None:
     assert torch.allclose(PeftModel.from_pretrained(make(), tmp_path / "lora")(x), wanted, **CLOSE)
 
 
-@pytest.mark.parametrize("kind", [Perceptron, Transposed, Embedded])
-def test_the_layer_scale_alone_is_lora(kind: type) -> None:
+def test_settings_of_convolutions_that_lora_ignores_are_refused() -> None:
+    model = get_peft_model(Unlike(), MSPLoraConfig(target_modules=["conv"]))
+    with pytest.raises(UnsupportedAdapterError, match=r"blocks.0.conv: .* dilation \(2, 2\), padding mode reflect"):
+        convert_to_lora(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "x"),
+    [
+        (Perceptron, FLOATS),
+        (Transposed, FLOATS),
+        (Embedded, INDICES),
+        (Convolved1d, IMAGES[1]),
+        (Convolved, IMAGES[2]),
+        (Convolved3d, IMAGES[3]),
+    ],
+)
+def test_the_layer_scale_alone_is_lora(kind: type, x: torch.Tensor) -> None:
     """With one scale, on the same factors, MSPLoRA and LoRA of PEFT give the same result."""
-    targets = [name for name, module in kind().named_modules() if name and not list(module.children())]
+    leaves = [name for name, module in kind().named_modules() if name and not list(module.children())]
+    targets = sorted({name.rpartition(".")[2] for name in leaves})
     torch.manual_seed(1)
     ours = get_peft_model(
         kind(), MSPLoraConfig(ranks=(0, 0, 4), lora_alpha=12, target_modules=targets, init_lora_weights=False)
@@ -196,7 +259,6 @@ def test_the_layer_scale_alone_is_lora(kind: type) -> None:
             A = module.lora_embedding_A["default"] if embedded else module.lora_A["default"].weight
             B = module.lora_embedding_B["default"] if embedded else module.lora_B["default"].weight
             factors.A.data, factors.B.data = A.data.clone(), B.data.clone()
-    x = INDICES if kind is Embedded else FLOATS
     theirs.base_model.model.load_state_dict(ours.base_model.model.state_dict(), strict=False)
     assert torch.allclose(ours(x), theirs(x), **CLOSE)
     assert (

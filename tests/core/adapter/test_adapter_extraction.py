@@ -124,10 +124,10 @@ def test_models_without_such_an_adapter(base_model: Callable) -> None:
             read_components(get_peft_model(base_model(), config))
 
 
-def test_a_grouped_convolution_is_refused() -> None:
+def test_a_convolution_with_groups_is_read_as_its_file_is(tmp_path: Path) -> None:
     model = nn.ModuleDict({"conv": nn.Conv2d(4, 8, 3, groups=2)})
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["conv"]))
-    with pytest.raises(
-        UnsupportedAdapterError, match="expected factors of one rank, found 2 and 4: those of a grouped"
-    ):
-        read_components(adapted)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=["conv"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path)
+    (live,), (stored,) = read_components(adapted), read_adapter(tmp_path).updates
+    assert live.update.shape == (8, 36)
+    assert np.allclose(live.update.singular_values(), stored.load().singular_values(), rtol=1e-12)

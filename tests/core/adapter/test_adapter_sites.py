@@ -141,7 +141,7 @@ def test_targets_that_match_nothing_are_refused_with_the_names_that_exist() -> N
     ("module", "kind"),
     [
         (nn.MultiheadAttention(8, 2), "attention of type MultiheadAttention"),
-        (nn.Conv2d(3, 3, 1), "attention of type Conv2d"),
+        (nn.ConvTranspose2d(3, 3, 1), "attention of type ConvTranspose2d"),
         (nn.LayerNorm(8), "attention of type LayerNorm"),
         (nn.LSTM(8, 8), "attention of type LSTM"),
     ],
@@ -149,7 +149,7 @@ def test_targets_that_match_nothing_are_refused_with_the_names_that_exist() -> N
 def test_what_cannot_be_adapted_is_refused_by_name(module: nn.Module, kind: str) -> None:
     model = Stack([8] * 3)
     model.attention = module
-    message = f"target_modules: expected modules of type Linear, Embedding or Conv1D .*found {kind}; leave it out"
+    message = f"target_modules: expected modules of type Linear, Embedding, Conv1d, .*found {kind}; leave it out"
     with pytest.raises(ParameterError, match=message):
         get_peft_model(model, MSPLoraConfig(target_modules=["up", "attention"]))
 
