@@ -16,7 +16,10 @@ from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate, Update
 
-_KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>\d+)")
+_KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>[0-9]{1,10})")
+
+LAST_UNIT = 2**31 - 1
+"""Tables hold units as 32-bit integers."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,13 +40,13 @@ class ComponentKey:
 
     @classmethod
     def parse(cls, text: str) -> ComponentKey:
-        """The key that `str` gave.
+        """Return the key that `str` gave.
 
         Raises:
-            ParameterError: if the text is no key.
+            ParameterError: if the text is no key, or its unit is above `LAST_UNIT`.
         """
         match = _KEY.fullmatch(text)
-        if match is None:
+        if match is None or int(match["unit"]) > LAST_UNIT:
             raise ParameterError("component key", expected="scale/module/unit, as in layer/query/11", found=text)
         return cls(match["scale"], match["module"], int(match["unit"]))
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from msplora_core.components import ComponentKey
+from msplora_core.components import LAST_UNIT, ComponentKey
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.placement import place_modules
@@ -17,9 +17,6 @@ _UNET = re.compile(
     r"(?P<block>(?:[^.]+\.)*?(?:(?:down|up|input|output)_blocks\.\d+|mid_block|middle_block))\.(?P<rest>.+)"
 )
 _UNET_LISTS = {"attentions", "transformer_blocks", "resnets", "downsamplers", "upsamplers", "motion_modules"}
-
-LAST_UNIT = 2**31 - 1
-"""Tables hold units as 32-bit integers."""
 
 Order = tuple[int | str, ...]
 

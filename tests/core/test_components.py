@@ -19,7 +19,10 @@ from msplora_core.errors import ParameterError
 from msplora_core.linalg.updates import LowRankUpdate, joined
 
 
-@pytest.mark.parametrize("text", ["layer/query", "deep/query/1", "layer//1", "layer/query/-1", "layer/query/1/2", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["layer/query", "deep/query/1", "layer//1", "layer/query/-1", "layer/query/1/2", "", "layer/query/2147483648"],
+)
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(ParameterError, match="component key: expected scale/module/unit, as in layer/query/11"):
         ComponentKey.parse(text)
