@@ -16,7 +16,7 @@ from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate, Update
 
-_KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>[0-9]{1,10})")
+_KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>0|[1-9][0-9]{0,9})")
 
 LAST_UNIT = 2**31 - 1
 """Tables hold units as 32-bit integers."""
@@ -43,10 +43,10 @@ class ComponentKey:
         """Return the key that `str` gave.
 
         Raises:
-            ParameterError: if the text is no key, or its unit is above `LAST_UNIT`.
+            ParameterError: if the text is no key, its unit is above `LAST_UNIT`, or it does not print.
         """
         match = _KEY.fullmatch(text)
-        if match is None or int(match["unit"]) > LAST_UNIT:
+        if match is None or int(match["unit"]) > LAST_UNIT or not text.isprintable():
             raise ParameterError("component key", expected="scale/module/unit, as in layer/query/11", found=text)
         return cls(match["scale"], match["module"], int(match["unit"]))
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import FileError
+from msplora_core.errors import FileError, RunDirectoryError
 from msplora_core.runs.record import RunRecord
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP, Snapshot, read_snapshot, write_snapshot
 from msplora_core.storage.folder import inside
-from msplora_core.storage.json_file import TornLineError, read_json_lines
-from msplora_core.storage.tensors import LONGEST_NAME
+from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_printable_name, read_json_lines
 
 TUNING = "tuning"
 """The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""
@@ -77,12 +76,12 @@ class RunDirectory:
         return (path / "run.json").is_file()
 
     def read_record(self) -> RunRecord:
-        """What the run was.
+        """Return what the run was.
 
         Raises:
-            RunDirectoryError: if run.json is missing or malformed.
+            FileError: if run.json is missing, malformed, or leads out of the run directory.
         """
-        return RunRecord.read(self.record_path)
+        return RunRecord.read(inside(self.path, self.record_path.name))
 
     def write_record(self, record: RunRecord) -> None:
         record.write(self.record_path)
@@ -96,18 +95,28 @@ class RunDirectory:
         write_snapshot(self.snapshot_path(snapshot.epoch, snapshot.step), snapshot)
 
     def snapshot_paths(self) -> list[Path]:
-        """Return the snapshot files in the order of training."""
-        return sorted((self.path / "snapshots").glob("epoch-*.safetensors"), key=_epoch_and_step)
+        """Return the snapshot files in the order of training, by their names.
+
+        Raises:
+            FileError: if the folder leads out of the run directory, or holds more snapshots than can be.
+        """
+        folder = inside(self.path, "snapshots")
+        paths = [path for path in folder.glob("epoch-*.safetensors") if _SNAPSHOT.fullmatch(path.name)]
+        if len(paths) > MOST_SNAPSHOTS:
+            raise RunDirectoryError(folder, expected=f"at most {MOST_SNAPSHOTS} snapshots", found=len(paths))
+        return sorted(paths, key=_epoch_and_step)
 
     def snapshots(self, errors: list[FileError] | None = None) -> Iterator[Snapshot]:
         """Return the snapshots in the order of training, one in memory at a time.
 
         Args:
-            errors: where given, receives the error of each file that cannot be read, and the rest is read;
+            errors: where given, receives the error of each file that cannot be read, and the others are read;
                 otherwise the first such error is raised.
         """
         for path in self.snapshot_paths():
             try:
+                if path.is_symlink():
+                    inside(self.path, f"{path.parent.name}/{path.name}")
                 yield read_snapshot(path)
             except FileError as error:
                 if errors is None:
@@ -149,6 +158,10 @@ class RunDirectory:
         return events
 
 
+MOST_SNAPSHOTS = 100_000
+_SNAPSHOT = re.compile(r"epoch-[0-9]{4,9}(\.step-[0-9]{8,16})?\.safetensors")
+
+
 def _epoch_and_step(path: Path) -> list[int]:
     """`epoch-0001` before `epoch-0001.step-00000120` before `epoch-0002`."""
     return [int(number) for number in re.findall(r"[0-9]+", path.stem)]
@@ -162,7 +175,7 @@ def holds_tuning(folder: Path) -> bool:
 def _check_event(path: Path, place: str, event: Mapping[str, Any]) -> None:
     """Refuse an event whose names would not print, or whose epoch or step is none."""
     for name in event:
-        if not name.isprintable() or len(name) > LONGEST_NAME:
+        if not is_printable_name(name):
             expected = f"printable names of at most {LONGEST_NAME} characters"
             raise FileError(path, key=place, expected=expected, found=repr(name)[:80])
     for name, expected, last in (("epoch", "a number", LAST_EPOCH), ("step", "a whole number", LAST_STEP)):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.components import ComponentKey
+from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.json_file import is_printable_name, plain_text, read_json_object
 from msplora_core.storage.plain import plain
 
 FORMAT = "msplora-run"
@@ -59,31 +62,74 @@ class RunRecord:
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
-        """Read run.json.
+        """Read run.json; of method, model and task what is printable.
 
         Raises:
-            RunDirectoryError: if it is missing, no JSON, of another format or a newer version, or a field is
-                missing or of the wrong type.
+            FileError: if it is missing, no JSON object, of another format or a newer version, or a field is
+                missing or holds something else than expected.
         """
-        try:
-            content = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunDirectoryError(path, expected="a run record in JSON", found=str(error)) from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
-            raise RunDirectoryError(path, key="format", expected=FORMAT, found=found)
+        content = read_json_object(path)
+        if content.get("format") != FORMAT:
+            raise RunDirectoryError(path, key="format", expected=FORMAT, found=content.get("format", "no format"))
         version = content.get("version")
-        if not isinstance(version, int) or version > VERSION:
+        if type(version) is not int or not 1 <= version <= VERSION:
             raise RunDirectoryError(
                 path, key="version", expected=f"at most {VERSION}", found=version, hint="update msplora"
             )
-        types = {"method": str, "model": str, "task": str, "seed": int | None, "layers": int, "modules": list,
-                 "components": list, "configuration": dict, "hyperparameters": dict,
-                 "metric": str, "constant_score": float | int | None}  # fmt: skip
-        for name, kind in types.items():
-            if name in content and not isinstance(content[name], kind):
-                raise RunDirectoryError(path, key=name, expected=f"{kind}", found=content[name])
-        for name in ("method", "model"):
-            if name not in content:
-                raise RunDirectoryError(path, key=name, expected="a name", found="none")
-        return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content})
+        known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+        known |= {name: plain_text(known[name]) for name in _NAMES if isinstance(known.get(name), str)}
+        for name, (expected, check) in _CHECKS.items():
+            required = name in ("method", "model")
+            if (required or name in known) and not check(known.get(name)):
+                found = known.get(name)
+                raise RunDirectoryError(path, key=name, expected=expected, found="none" if found is None else found)
+        return cls(**known)
+
+
+_NAMES = ("method", "model", "task")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_whole(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**31
+
+
+def _is_component(value: Any) -> bool:
+    """Whether an entry has a component's key and shape, and a printable stack if it names one."""
+    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
+        return False
+    try:
+        ComponentKey.parse(value["key"])
+    except ParameterError:
+        return False
+    shape, stack = value.get("shape"), value.get("stack", "")
+    shaped = isinstance(shape, list) and len(shape) == 2 and all(_is_whole(size, 1) for size in shape)
+    return shaped and isinstance(stack, str) and stack == plain_text(stack)
+
+
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "method": ("a name", lambda value: _is_text(value) and value != ""),
+    "model": ("a name", _is_text),
+    "task": ("a text", _is_text),
+    "seed": ("a whole number or null", lambda value: value is None or type(value) is int),
+    "layers": ("a whole number", _is_whole),
+    "modules": ("names", lambda value: isinstance(value, list) and all(map(is_printable_name, value))),
+    "components": (
+        "components, each with its key scale/module/unit and its shape [out, in]",
+        lambda value: isinstance(value, list) and all(map(_is_component, value)),
+    ),
+    "configuration": ("an object", _is_object),
+    "hyperparameters": ("an object", _is_object),
+    "metric": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
+    "constant_score": ("a number or null", lambda value: value is None or type(value) in (int, float)),
+    "versions": ("an object", _is_object),
+    "started": ("a text", _is_text),
+    "finished": ("a text or null", lambda value: value is None or _is_text(value)),
+}

@@ -11,26 +11,28 @@ The header holds format, version, epoch and step as text. Version 1 had the firs
 
 from __future__ import annotations
 
-import json
+import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from msplora_core.components import ComponentKey
-from msplora_core.errors import MSPLoraError, RunDirectoryError
+from msplora_core.errors import FileError, ParameterError, RunDirectoryError
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.safetensors_file import read_safetensors
+from msplora_core.storage.tensors import Tensor
 
 FORMAT = "msplora-snapshot"
 VERSION = 2
-
+LARGEST_FILE = 2**27
+"""Bytes. The spectra of 1,000 modules of rank 1,000, with their factors', take a fifth of it."""
+LONGEST_SPECTRUM = 2**16
 
 _Arrays = Mapping[str, NDArray[np.float64]]
 
@@ -82,21 +84,23 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        RunDirectoryError: if the file is truncated, of another format or a newer version, or holds something else.
+        FileError: if the file is truncated, too large, of another format or a newer version, or holds
+            something else.
     """
+    file = read_safetensors(path)
+    epoch, step = _read_header(path, file.metadata)
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise RunDirectoryError(path, expected=f"a snapshot of at most {LARGEST_FILE} bytes", found=size)
     found: dict[str, dict[str, NDArray[np.float64]]] = {kind: {} for kind in ("spectra", *_KINDS)}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            epoch, step = _read_header(path, header)
-            names = file.keys()  # an open file is no mapping: it cannot be iterated itself
-            for name in names:
-                kind, _, key = name.partition("/")
-                kind, key = (kind, key) if kind in _KINDS else ("spectra", name)
-                check = _check_inner if kind == "inner" else _check_spectrum
-                found[kind][key] = check(path, name, key, file.get_tensor(name))
-    except (SafetensorError, OSError, ValueError, struct.error, json.JSONDecodeError) as error:
-        raise RunDirectoryError(path, expected="a whole snapshot in safetensors format", found=str(error)) from error
+    for name, tensor in file.tensors.items():
+        kind, _, key = name.partition("/")
+        if kind == "inner":
+            found[kind][key] = _inner_products(tensor)
+        elif kind in _KINDS:
+            found[kind][key] = _spectrum(tensor, key)
+        else:
+            found["spectra"][name] = _spectrum(tensor, name)
     return Snapshot(epoch, step, **found)
 
 
@@ -112,32 +116,42 @@ def _read_header(path: Path, header: Mapping[str, str]) -> tuple[float, int]:
             path, key="version", expected=f"at most {VERSION}", found=header["version"], hint="update msplora"
         )
     epoch = header.get("epoch", "")
-    if not _NUMBER.fullmatch(epoch):
-        raise RunDirectoryError(path, key="epoch", expected="a number of at least 0", found=epoch or "none")
+    if not _NUMBER.fullmatch(epoch) or float(epoch) > LAST_EPOCH:
+        raise RunDirectoryError(path, key="epoch", expected=f"a number from 0 to {LAST_EPOCH}", found=epoch or "none")
     return float(epoch) if "." in epoch else int(epoch), int(header["step"])
 
 
 _NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
 
 
-def _check_spectrum(path: Path, name: str, key: str, sigma: NDArray[Any]) -> NDArray[np.float64]:
+def _spectrum(tensor: Tensor, key: str) -> NDArray[np.float64]:
+    if not _is_key(key):
+        raise tensor.error("a key scale/module/unit", key)
+    if tensor.dtype == "float64" and len(tensor.shape) == 1 and 0 < tensor.shape[0] <= LONGEST_SPECTRUM:
+        sigma = tensor.load()
+        # Where every value is at most the one before (NaN never is), the ends answer for all.
+        if np.isfinite(sigma[0]) and sigma[-1] >= 0 and (sigma[1:] <= sigma[:-1]).all():
+            return sigma
+    raise _described(tensor, f"finite float64 singular values in descending order, 1 to {LONGEST_SPECTRUM} of them")
+
+
+def _inner_products(tensor: Tensor) -> NDArray[np.float64]:
+    if tensor.dtype == "float64" and len(tensor.shape) == 2 and tensor.shape[0] == tensor.shape[1] > 0:
+        products = tensor.load()
+        if np.isfinite(products).all():
+            return products
+    raise _described(tensor, "a square matrix of finite float64 inner products")
+
+
+def _described(tensor: Tensor, expected: str) -> FileError:
+    return tensor.error(expected, tensor.load() if math.prod(tensor.shape) < 9 else tensor.shape)
+
+
+@lru_cache(maxsize=2**16)
+def _is_key(text: str) -> bool:
+    """Whether a text is a component's key; the same keys come again in every snapshot."""
     try:
-        ComponentKey.parse(key)
-    except MSPLoraError as error:
-        raise RunDirectoryError(path, key=name, expected="a key scale/module/unit", found=key) from error
-    whole = sigma.ndim == 1 and sigma.dtype == np.float64 and sigma.size
-    # Where every value is at most the one before (NaN never is), the ends answer for all.
-    if not (whole and np.isfinite(sigma[0]) and sigma[-1] >= 0 and (sigma[1:] <= sigma[:-1]).all()):
-        raise RunDirectoryError(
-            path, key=name, expected="finite float64 singular values in descending order", found=sigma
-        )
-    return sigma
-
-
-def _check_inner(path: Path, name: str, key: str, products: NDArray[Any]) -> NDArray[np.float64]:
-    square = products.ndim == 2 and len(products) == products.shape[1] > 0
-    if not (square and products.dtype == np.float64 and np.isfinite(products).all()):
-        raise RunDirectoryError(
-            path, key=name, expected="a square matrix of finite float64 inner products", found=products
-        )
-    return products
+        ComponentKey.parse(text)
+    except ParameterError:
+        return False
+    return True

@@ -15,6 +15,7 @@ LARGEST_FILE = 2**25
 """Bytes. A trainer's state of a long training has a few million."""
 LARGEST_LOG = 2**27
 """Bytes. Half a million lines of a Trainer's log."""
+LONGEST_NAME = 500
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -82,6 +83,11 @@ def plain_text(value: object) -> str:
     """Return a text from a file as one printable line of at most 200 characters; empty for any other value."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     return "".join(character for character in text if character.isprintable())[:200]
+
+
+def is_printable_name(value: object) -> bool:
+    """Whether a value from a file can be a name: a printable text of 1 to `LONGEST_NAME` characters."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
 
 
 def _parse(path: Path, place: str, text: bytes) -> dict[str, Any]:

@@ -6,10 +6,10 @@ safetensors' own numpy reader knows neither bfloat16 nor float8, and says less o
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from functools import cache, lru_cache, partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from msplora_core.errors import FileError
 from msplora_core.storage.folder import check_file, refuse_pointer
-from msplora_core.storage.json_file import RepeatedName, unique_names
-from msplora_core.storage.tensors import LONGEST_NAME, MOST_DIMENSIONS, Tensor, TensorFile
+from msplora_core.storage.json_file import LONGEST_NAME, RepeatedName, is_printable_name, unique_names
+from msplora_core.storage.tensors import MOST_DIMENSIONS, Tensor, TensorFile
 
 LARGEST_HEADER = 2**24
 """Bytes. Some 100,000 tensors; more is no adapter, and costs a reader many times its size in memory."""
@@ -32,7 +32,7 @@ _WORDS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat1
           "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "BOOL": "bool"}  # fmt: skip
 _STORED = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1", "BOOL": "?"}
 _BLOCK = 2**18
-_OPENINGS = count()
+_OPENINGS = itertools.count()
 
 _Span = tuple[str, tuple[int, ...], int, int]
 """Type code, shape, and where its data begin and end."""
@@ -63,9 +63,7 @@ def read_safetensors(path: Path) -> TensorFile:
     except OSError as error:
         raise FileError(path, expected="a safetensors file", found=error.strerror or str(error)) from error
     try:
-        # The files of a study often have one header; a long one is not kept.
-        check = _checked if length < 2**18 else _checked.__wrapped__
-        spans, metadata = check(text, size - 8 - length)
+        spans, metadata = _checked(text, size - 8 - length)
     except _HeaderError as error:
         raise FileError(path, key=error.key, expected=error.expected, found=error.found) from error
     tensors, opened = {}, next(_OPENINGS)
@@ -82,31 +80,51 @@ class _HeaderError(Exception):
         self.key, self.expected, self.found = key, expected, found
 
 
-@lru_cache(maxsize=4)
+_OPENING = '{"__metadata__":{'
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
+
+
 def _checked(text: bytes, size: int) -> tuple[dict[str, _Span], dict[str, str]]:
     """Spans and metadata of a header over so many bytes of data."""
-    header = _parsed(text)
-    metadata = header.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise _HeaderError("__metadata__", "texts by name", metadata)
-    for name in header:
-        if not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
-            raise _HeaderError("header", f"tensor names of 1 to {LONGEST_NAME} printable characters", repr(name)[:80])
-    spans = {name: _span(name, entry) for name, entry in header.items()}
-    _check_cover(spans, size)
-    return spans, metadata
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
+    apart: dict[str, str] | None = None
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique_names)
+        layout = text.decode("utf-8")
+        if layout.startswith(_OPENING):
+            # Parsed apart, since the files of a study often differ in nothing else; a long layout is not kept.
+            first, end = _DECODER.raw_decode(layout, len(_OPENING) - 1)
+            if layout.startswith(',"', end):
+                apart, layout = _texts(first), "{" + layout[end + 1 :]
+        spans, metadata = (_spans if len(layout) < 2**18 else _spans.__wrapped__)(layout, size)
     except RepeatedName as error:
         raise _HeaderError(error.name, "it once in the header", "it twice") from error
     except (ValueError, RecursionError) as error:
         raise _HeaderError("header", "JSON in UTF-8", str(error)) from error
+    if apart is not None and metadata is not None:
+        raise _HeaderError("__metadata__", "it once in the header", "it twice")
+    return spans, apart or metadata or {}
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _HeaderError("__metadata__", "texts by name", metadata)
+    return metadata
+
+
+@lru_cache(maxsize=4)
+def _spans(layout: str, size: int) -> tuple[dict[str, _Span], dict[str, str] | None]:
+    """Spans of a header as text, and metadata if it has some; also raises what the JSON decoder raises."""
+    header = json.loads(layout, object_pairs_hook=unique_names)
     if not isinstance(header, dict):
         raise _HeaderError("header", "a JSON object", type(header).__name__)
-    return header
+    metadata = _texts(header.pop("__metadata__")) if "__metadata__" in header else None
+    for name in header:
+        if not is_printable_name(name):
+            raise _HeaderError("header", f"tensor names of 1 to {LONGEST_NAME} printable characters", repr(name)[:80])
+    spans = {name: _span(name, entry) for name, entry in header.items()}
+    _check_cover(spans, size)
+    return spans, metadata
 
 
 def _span(name: str, entry: Any) -> _Span:
@@ -145,8 +163,8 @@ def _check_cover(spans: dict[str, _Span], size: int) -> None:
 
 
 def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-    stored = np.dtype(_STORED.get(code, f"<{code[0].lower()}{_BITS[code] // 8}"))
-    size = math.prod(shape) * stored.itemsize
+    stored, count = _stored(code), math.prod(shape)
+    size = count * stored.itemsize
     first, last = offset // _BLOCK, (offset + size - 1) // _BLOCK
     try:
         if first == last:  # small tensors lie together, and are read together
@@ -158,12 +176,17 @@ def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...],
     if len(data) - start < size:
         found = f"{max(0, len(data) - start)}: the file was changed"
         raise FileError(path, key=name, expected=f"{size} bytes", found=found)
-    values = np.frombuffer(data, stored, math.prod(shape), start)
+    values = np.frombuffer(data, stored, count, start)
     if code == "BF16":  # the upper half of a float32
         values = (values.astype("<u4") << 16).view("<f4")
     elif code in ("F8_E4M3", "F8_E5M2"):
         values = _float8_values(code)[values]
     return values.reshape(shape)
+
+
+@cache
+def _stored(code: str) -> np.dtype[Any]:
+    return np.dtype(_STORED.get(code, f"<{code[0].lower()}{_BITS[code] // 8}"))
 
 
 @lru_cache(maxsize=2)

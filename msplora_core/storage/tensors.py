@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import FileError
+from msplora_core.storage.json_file import LONGEST_NAME, is_printable_name
 
-LONGEST_NAME = 500
 MOST_DIMENSIONS = 8
 
 
@@ -89,12 +89,12 @@ class TensorFile:
 
 
 def check_name(path: Path, name: object) -> str:
-    """A tensor's name, if it can be one.
+    """Return a tensor's name, if it can be one.
 
     Raises:
         FileError: unless it is a printable text of at most `LONGEST_NAME` characters.
     """
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+    if not isinstance(name, str) or not is_printable_name(name):
         raise FileError(
             path, expected=f"tensor names of 1 to {LONGEST_NAME} printable characters", found=repr(name)[:80]
         )

@@ -48,6 +48,43 @@ def test_numbers_of_other_types(tmp_path):
         file.tensors["rank"].read()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": "},\\""}', '{"a": "b"}', "{}", "null", '{"a":"},"}', '{"a":"\\ud83d\\ude00"}'],
+)
+@pytest.mark.parametrize("layout", ['"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}', ""])
+@pytest.mark.parametrize("colon", [":", ": "])
+def test_metadata_is_what_safetensors_reads(tmp_path, text, layout, colon):
+    header = f'{{"__metadata__"{colon}{text}{"," if layout else ""}{layout}}}'.encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4 if layout else 0))
+    with safe_open(path, framework="numpy") as theirs:
+        assert read_tensor_file(path).metadata == (theirs.metadata() or {})
+
+
+@pytest.mark.parametrize(
+    "header",
+    ['{"__metadata__":{},"__metadata__":{}}', '{"__metadata__":{},}', '{"__metadata__":{"a":"b","a":"c"}}',
+     '{"__metadata__":{"a":1}}', '{"__metadata__":{"a":"b"', '{"__metadata__":{},"x"}', '{"__metadata__":{}}}',
+     '{"__metadata__":{},""'],
+)  # fmt: skip
+def test_damaged_metadata_is_refused(tmp_path, header):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(FileError):
+        read_tensor_file(path)
+
+
+@pytest.mark.parametrize("code", ["C64", "F8_E8M0", "F4", "F8_E4M3FNUZ", "F6_E2M3"])
+def test_a_number_of_a_type_without_values_here_is_refused(tmp_path, code):
+    bits = {"C64": 64, "F4": 4, "F6_E2M3": 6}.get(code, 8)
+    size = 8 // bits if bits < 8 and 8 % bits == 0 else 4 if bits == 6 else 1
+    data = bytes(size * bits // 8)
+    tensor = read_tensor_file(raw_file(tmp_path / "x.safetensors", code, [size], data)).tensors["x"]
+    with pytest.raises(FileError, match=r"x: expected (one number|a real number), found"):
+        tensor.number()
+
+
 SIZES = st.integers(-1, 9) | st.sampled_from([2**31, 2**63, 2**64])
 ENTRY = st.fixed_dictionaries(
     {
