@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from pandas import Series
+    from collections.abc import Iterator
+
+    from pandas import DataFrame, Series
     from rich.table import Table
 
     from msplora_analysis import Analysis
@@ -125,7 +127,7 @@ def _print(analysis: Analysis) -> None:
     console = data()
     width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
     if (analysis.final["rank"] > 1).any():
-        console.print(_measures_table(analysis), _MEASURES_KEY, "", width=width, sep="\n")
+        console.print(*_measures_tables(analysis), _MEASURES_KEY, "", width=width, sep="\n")
     if (analysis.final["rank"] == 1).any():
         console.print("Spectra of one singular value have no shape and are left out of the table.", "", sep="\n")
     if any(len(one.layers) > 1 for one in analysis.comparisons):
@@ -136,22 +138,32 @@ def _print(analysis: Analysis) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _measures_table(analysis: Analysis) -> Table:
+def _measures_tables(analysis: Analysis) -> Iterator[Table]:
+    """A table a model; what is the same in all rows stands in its title."""
+    final = analysis.final[analysis.final["rank"] > 1]
+    for model, rows in final.groupby("model", observed=True, sort=False):
+        about = [str(model)] if final["model"].nunique() > 1 else []
+        if rows["runs"].nunique() == 1:
+            count = rows["runs"].iloc[0]
+            about.append(f"{count} run{'s' if count > 1 else ''}" + (" each" if rows["method"].nunique() > 1 else ""))
+        yield _measures_table(rows, ": ".join(["How concentrated each scale is", ", ".join(about)] if about else []))
+
+
+def _measures_table(final: DataFrame, title: str) -> Table:
     from rich.text import Text
 
-    final = analysis.final[analysis.final["rank"] > 1]
     ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
-    words = [*(["model"] if final["model"].nunique() > 1 else []), "method"]
-    words += ["stack"] if final["stack"].nunique() > 1 else []
-    headers = [*words, "scale", "rank", "runs", *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios)]
-    table = _table("How concentrated each scale is", [*headers, "entropy", "stable"], left=len(words) + 1)
+    words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
+    counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
+    headers = [*words, *counts, *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios)]
+    table = _table(title, [*headers, "entropy", "stable"], left=len(words))
     before: list[str] = [""] * len(words)
-    for _, rows in final.groupby(["model", "method", "stack"], observed=True, sort=False):
+    for _, rows in final.groupby(["method", "stack"], observed=True, sort=False):
         shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
         for _, row in shown.iterrows():
             names = [str(row[name]) for name in words]
             new = [Text(name if names[: place + 1] != before[: place + 1] else "") for place, name in enumerate(names)]
-            numbers = [str(row[name]) for name in ("scale", "rank", "runs")]
+            numbers = [str(row[name]) for name in counts]
             table.add_row(*new, *numbers, *_numbers(row, ratios, 3), *_numbers(row, ["entropy_rank", "stable_rank"], 2))
             before = names
         if len(shown) > 1:
@@ -202,13 +214,14 @@ def _scores_table(analysis: Analysis) -> Table:
 
 
 def _table(title: str, headers: list[str], *, left: int) -> Table:
-    """A table with so many columns of words, which break where it is narrow; the rest numbers, which do not."""
+    """A table with so many columns of words; where it is narrow, the second word is cut short and nothing else."""
     from rich.table import Table
 
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+    table = Table(
+        title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", min_width=len(title)
+    )
     for place, header in enumerate(headers):
-        words = place < left
-        table.add_column(header, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        table.add_column(header, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis")
     return table
 
 

@@ -63,11 +63,12 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     code, out, err = svd(study, "--no-figures")
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ["method", "scale", "rank", "runs", "M_eff-1", "M_eff-2", "entropy", "stable"] in rows
+    assert ["method", "scale", "rank", "M_eff-1", "M_eff-2", "entropy", "stable"] in rows
+    assert "How concentrated each scale is: 1 run each" in out
     sigma = np.exp(-0.05 * np.arange(4))
     expected = [f"{sigma[0] / sigma.sum():.3f}", f"{sigma[:2].sum() / sigma.sum():.3f}"]
-    row = next(row for row in rows if row[:4] == ["msplora-4-0-4", "global", "4", "1"])
-    assert row[4:6] == expected
+    row = next(row for row in rows if row[:3] == ["msplora-4-0-4", "global", "4"])
+    assert row[3:5] == expected
     claims = [line for line in out.splitlines() if line.startswith("Claim")]
     assert [line.split(" (")[0] for line in claims] == [
         "Claim 1, the global scale is the most complex, the layers' own the least: "
