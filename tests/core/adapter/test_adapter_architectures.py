@@ -165,7 +165,7 @@ def test_converts_to_plain_lora_live_and_on_the_disk(
         assert torch.allclose(output(converted, architecture), wanted, atol=1e-4, rtol=1e-4)
         assert torch.equal(output(model, architecture), wanted)
         model.save_pretrained(tmp_path / "msplora")
-        modules = convert_adapter(tmp_path / "msplora", tmp_path / "lora")
+        modules = convert_adapter(tmp_path / "msplora", tmp_path / "lora").modules
         assert {module.rank for module in modules} == {9}
         loaded = PeftModel.from_pretrained(architecture.make(), tmp_path / "lora")
         assert isinstance(loaded.peft_config["default"], LoraConfig)
