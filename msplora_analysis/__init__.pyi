@@ -26,6 +26,7 @@ from .kernels import stable_rank as stable_rank
 from .kernels import subspace_similarity as subspace_similarity
 from .kernels import update_cosines as update_cosines
 from .kernels import update_inner_products as update_inner_products
+from .loading.runs import load_runs as load_runs
 from .loading.scores import load_scores as load_scores
 from .loading.table import SkippedWarning as SkippedWarning
 from .loading.table import load_spectra as load_spectra

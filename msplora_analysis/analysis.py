@@ -15,6 +15,7 @@ from msplora_analysis.comparison.layers import LayerDivergence, layer_divergence
 from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.courses import COURSE, courses
+from msplora_analysis.loading.runs import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
@@ -41,6 +42,7 @@ class Analysis:
         layers: KL between the layers of each method, at their own length, for both `layer` and `total`.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
         scores: evaluation metrics by run and epoch (see `load_scores`).
+        runs: whether each run was finished and learned anything (see `load_runs`).
         claims: the paper's two, for every method that they concern.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
@@ -58,6 +60,7 @@ class Analysis:
     layers: list[LayerDivergence]
     comparisons: list[Comparison]
     scores: DataFrame
+    runs: DataFrame
     claims: list[Claim]
     notes: list[str]
     skipped: list[str]
@@ -154,6 +157,8 @@ def analyse(
     comparisons = [
         one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}
     ]
+    scores = load_scores(path)
+    runs = load_runs(path, scores)
     timed = courses(table)
     claims = complexity_claims(final, average)
     claims += [
@@ -172,11 +177,12 @@ def analyse(
             one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)
         ],
         comparisons=comparisons,
-        scores=load_scores(path),
+        scores=scores,
+        runs=runs,
         claims=claims,
-        notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *notes, *found,
+        notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs), *notes, *found,
                                   *time_notes(timed), *pooling_notes(comparisons)])),
-        skipped=[message for one in tables for message in one.attrs["skipped"]],
+        skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],
         failed=[run for one in tables for run in one.attrs["failed"]],
         average=average,
         scale=scale,

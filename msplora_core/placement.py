@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
     }
 
 
+@lru_cache(maxsize=10_000)  # the adapters of one folder have the same paths
 def stack_name(path: str, shape: tuple[int, int]) -> str:
     """Return the name of the stack that a module stands in: its list of layers, by its path, with the module's shape.
 

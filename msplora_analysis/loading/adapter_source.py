@@ -63,7 +63,7 @@ def adapter_source(
         adapter.model if model is None else model,
         named_task if task is None else task,
         named_seed if seed is None else seed,
-        list(dict.fromkeys(line.module for line in adapter.modules())),
+        list(dict.fromkeys(key.module for key in adapter.keys)),
         moments,
         [*adapter.notes, *run.notes],
         adapter.stacks(),

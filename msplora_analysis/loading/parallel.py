@@ -1,4 +1,4 @@
-"""Work shared among processes, where Python's own share of it would keep threads waiting for each other."""
+"""Work shared among processes, where threads would wait for Python's global lock."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+
+from msplora_core.errors import ParameterError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,16 +18,16 @@ _handed_over: tuple[Callable[[Any], Any], Sequence[Any]]
 def in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], n_jobs: int, *, chunk: int = 1, least: int = 1
 ) -> Iterator[Result]:
-    """`map(function, items)`, in order, by several processes on Linux and by this one elsewhere.
+    """Yield `function(item)` for each item, in order, computed by several processes where that serves.
 
-    They are forked, so that items may be what cannot be sent to another process; results must be what can.
+    They are forked, so items need not be picklable; results must be.
 
     Args:
         function: what to do with an item.
         items: all of them.
-        n_jobs: how many processes, as in scikit-learn: -1 for one a core.
+        n_jobs: how many processes, as in scikit-learn: -1 for one a core that this process may use, -2 for one less.
         chunk: how many items a process takes at a time.
-        least: fewer items than this are not worth a process.
+        least: the number of items from which on another process pays.
 
     Example:
         >>> list(in_processes(lambda number: number**2, range(4), n_jobs=2))
@@ -44,9 +46,20 @@ def in_processes(
 
 
 def process_count(items: int, n_jobs: int, least: int = 1) -> int:
-    """How many processes so many items are worth."""
-    wanted = (os.cpu_count() or 1) if n_jobs < 0 else n_jobs
-    return max(1, min(wanted, items // least)) if sys.platform == "linux" else 1
+    """Return how many processes so many items are worth.
+
+    One where nothing should be forked: on other systems than Linux, and once torch runs in this process, whose
+    threads a fork would leave behind.
+
+    Raises:
+        ParameterError: if `n_jobs` is 0.
+    """
+    if n_jobs == 0:
+        raise ParameterError("n_jobs", expected="at least 1, or from -1 down", found=n_jobs)
+    if sys.platform != "linux" or "torch" in sys.modules:
+        return 1
+    wanted = max(1, len(os.sched_getaffinity(0)) + 1 + n_jobs) if n_jobs < 0 else n_jobs
+    return max(1, min(wanted, items // least))
 
 
 def _hand_over(function: Callable[[Any], Any], items: Sequence[Any]) -> None:

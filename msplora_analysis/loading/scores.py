@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.loading.sources import run_directories
-from msplora_core.errors import MSPLoraError
+from msplora_analysis.loading.table import SkippedWarning
+from msplora_core.errors import FileError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,12 +22,16 @@ _NOT_A_SCORE = ("runtime", "samples_per_second", "steps_per_second", "model_prep
 def load_scores(path: str | os.PathLike[str]) -> DataFrame:
     """Read the evaluation metrics of a run or a study.
 
+    Damaged lines are left out with a `SkippedWarning` that names the file and the line.
+
     Args:
         path: a run directory, or a folder of such. Adapters alone have no metrics; nor do damaged runs, of
             which `load_spectra` tells.
 
     Returns:
-        One row a metric and epoch: run, method, model, task, seed, epoch, metric (`accuracy`, `loss`), value.
+        One row a metric and epoch: run, method, model, task, seed, epoch, metric (`accuracy`, `loss`), value, which is
+        NaN where the metric is not defined (a correlation with constant predictions). `attrs["skipped"]` lists what
+        was left out, a message each.
 
     Example:
         >>> import tempfile
@@ -40,19 +46,31 @@ def load_scores(path: str | os.PathLike[str]) -> DataFrame:
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
+    errors: list[FileError] = []
     for name, run in run_directories(path):
         try:
-            record, events = run.read_record(), run.read_metrics()
-        except MSPLoraError:
+            record = run.read_record()
+        except FileError:
+            continue
+        try:
+            events = run.read_metrics(errors)
+        except FileError as error:
+            errors.append(error)
             continue
         who = (name, record.method, record.model, record.task, record.seed)
         for event in events:
             for key, value in event.items():
                 metric = key.removeprefix(_EVALUATION)
-                if key != metric and metric not in _NOT_A_SCORE and isinstance(value, int | float):
-                    rows.append((*who, event.get("epoch", math.nan), metric, float(value)))
+                if key != metric and metric not in _NOT_A_SCORE and isinstance(value, int | float | None):
+                    value = math.nan if value is None else float(value)
+                    rows.append((*who, event.get("epoch", math.nan), metric, value))
+    skipped = [str(error) for error in errors]
+    for message in skipped:
+        warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    return table.astype({"seed": "Int64", "epoch": "float64", "value": "float64"})
+    table = table.astype({"seed": "Int64", "epoch": "float64", "value": "float64"})
+    table.attrs["skipped"] = skipped
+    return table
 
 
 def last_scores(scores: DataFrame) -> DataFrame:

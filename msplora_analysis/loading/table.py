@@ -55,9 +55,9 @@ def load_spectra(
         model: of adapters: the base model; as each of them says where not given.
         task: of adapters: what they were trained on; as the names below `path` say where not given.
         seed: of adapters: that of the training; likewise, as `seed` with a number.
-        n_jobs: how many processes read, as in scikit-learn: -1 for one a core. It pays from some hundred
-            adapters on, and fewer are started for few. Processes are forked, so on other systems than Linux
-            it is always one.
+        n_jobs: how many processes read, as in scikit-learn: -1 for one a core, -2 for one less. It pays from some
+            hundred adapters on, and fewer are started for few. Processes are forked, so it is always one on other
+            systems than Linux and once torch has been imported.
         progress: called after each run with the number of runs read and of all.
 
     Returns:
@@ -86,6 +86,7 @@ def load_spectra(
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
+        ParameterError: for a parameter with a wrong value.
 
     Example:
         >>> import tempfile, numpy as np

@@ -40,9 +40,13 @@ def name_unknown_bases(
         The sources and a note, if there is something to note.
     """
     sources, named = [], dict[str, list[str]]()
+    known: dict[object, str] = {}
     for (name, source), components in zip(runs, keys, strict=True):
         if not source.model:
-            source = replace(source, model=base_name(components, source.stacks))
+            alike = tuple(components), tuple(source.stacks.items())
+            if alike not in known:
+                known[alike] = base_name(components, source.stacks)
+            source = replace(source, model=known[alike])
             named.setdefault(source.model, []).append(name)
         sources.append(source)
     if not named:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from msplora_analysis import analyse, load_scores, write_analysis
+from msplora_analysis import SkippedWarning, analyse, load_scores, write_analysis
 from msplora_analysis.loading.scores import last_scores
 from msplora_core.runs import RunDirectory, RunRecord
 
@@ -41,8 +43,6 @@ def test_runs_without_metrics_and_folders_without_runs_have_no_scores(tmp_path: 
     assert load_scores(tmp_path).empty
     assert load_scores(tmp_path / "missing").empty
     run = make_run(tmp_path / "a", "lora-r2", 0, [0.5])
-    run.metrics_path.write_text("nonsense\n{}\n")
-    assert load_scores(tmp_path).empty
     run.metrics_path.unlink()
     assert load_scores(run.path).empty
 
@@ -51,3 +51,29 @@ def test_scores_are_written_beside_the_spectra(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "lora-r2", 0, [0.5])
     written = {path.name for path in write_analysis(analyse(run.path))}
     assert "scores.csv" in written
+
+
+@pytest.mark.parametrize(
+    "line", ["5", '{"epoch": "x", "eval_accuracy": 1}', '{"eval_accuracy": NaN}', '{"torn": ', "[1]", ""]
+)
+def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path, line: str) -> None:
+    run = make_run(tmp_path / "a", "lora-r2", 0, [0.5, 0.75])
+    lines = run.metrics_path.read_text().splitlines()
+    run.metrics_path.write_text("\n".join([*lines[:2], line, *lines[2:], ""]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scores = load_scores(tmp_path)
+    assert scores[scores["metric"] == "accuracy"]["value"].tolist() == [0.5, 0.75]
+    if line:
+        [message] = scores.attrs["skipped"]
+        assert "metrics.jsonl: line 3" in message
+        assert message in str(caught[0].message)
+        with pytest.warns(SkippedWarning):
+            assert message in analyse(tmp_path).skipped
+
+
+def test_a_score_that_is_not_defined_is_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", "lora-r2", 0, [0.5])
+    run.append_metrics({"epoch": 2.0, "eval_pearson": None})
+    scores = load_scores(tmp_path)
+    assert scores[scores["metric"] == "pearson"]["value"].isna().tolist() == [True]

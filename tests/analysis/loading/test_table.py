@@ -9,7 +9,7 @@ import pytest
 
 from msplora_analysis import SkippedWarning, load_spectra
 from msplora_analysis.loading.parallel import process_count
-from msplora_core.errors import FileError, MSPLoraError, RunDirectoryError
+from msplora_core.errors import FileError, MSPLoraError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 
 COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "step", "scale", "stack", "module", "unit", "rank", "k",
@@ -224,6 +224,25 @@ def test_several_processes_read_the_same_table_and_report_the_same_damage(tmp_pa
     assert len(two.attrs["skipped"]) == 2
 
 
-@pytest.mark.parametrize(("sources", "n_jobs", "expected"), [(1000, 1, 1), (1000, 3, 3), (20, 8, 1), (130, 8, 2)])
-def test_few_sources_take_few_processes(sources: int, n_jobs: int, expected: int) -> None:
-    assert process_count(sources, n_jobs, least=64) == (expected if sys.platform == "linux" else 1)
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize(
+    ("sources", "n_jobs", "expected"),
+    [(1000, 1, 1), (1000, 3, 3), (20, 8, 1), (130, 8, 2), (1000, -1, 4), (1000, -2, 3), (1000, -4, 1), (1000, -9, 1)],
+)
+def test_the_number_of_processes_is_that_of_scikit_learn_but_few_sources_take_few(
+    monkeypatch, sources, n_jobs, expected
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 2, 3, 7})
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert process_count(sources, n_jobs, least=64) == expected
+
+
+def test_nothing_forks_once_torch_is_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    assert process_count(1000, 4) == 1
+
+
+def test_no_processes_at_all_are_refused(make_run):
+    with pytest.raises(ParameterError, match="n_jobs: expected at least 1, or from -1 down, found 0"):
+        load_spectra(make_run(epochs=0).path, n_jobs=0)

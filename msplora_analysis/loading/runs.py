@@ -1,0 +1,110 @@
+"""What became of each run: whether it was finished, and whether its score says that it learned anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.loading.scores import load_scores
+from msplora_analysis.loading.sources import run_directories
+from msplora_core.errors import FileError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_COLUMNS = ["run", "finished", "planned", "epoch", "metric", "score", "constant_score", "constant"]
+_CORRELATIONS = ("matthews", "matthews_correlation", "pearson", "pearsonr", "spearman", "spearmanr")
+_MARGIN = 1e-9
+
+
+def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> DataFrame:
+    """Read what became of the runs of a study.
+
+    Args:
+        path: a run directory, or a folder of such. Adapters alone say nothing of this and have no row.
+        scores: as `load_scores` gives them for this path; read where not given.
+
+    Returns:
+        A row a run, with columns
+
+        | column | type | |
+        |---|---|---|
+        | run | str | as in `load_spectra` |
+        | finished | bool | False for a run that was killed or still trains |
+        | planned | float64 | epochs that the training was to have; NaN if unknown |
+        | epoch | float64 | of the last evaluation; NaN if there is none |
+        | metric, score | str, float64 | the task's metric and its last value; empty and NaN if unknown |
+        | constant_score | float64 | that of a constant answer, which ignores the input; NaN if unknown |
+        | constant | boolean | whether the last score is no better than that; missing if unknown |
+
+    Example:
+        >>> import tempfile
+        >>> from msplora_core.runs import RunDirectory, RunRecord
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="cola", seed=0))
+        >>> run.append_metrics({"epoch": 1.0, "eval_matthews": 0.0})
+        >>> load_runs(run.path)[["finished", "epoch", "metric", "score", "constant"]]
+           finished  epoch    metric  score  constant
+        0     False    1.0  matthews    0.0      True
+    """
+    import pandas as pd
+
+    scores = load_scores(path) if scores is None else scores
+    by_run = dict(tuple(scores[scores["metric"] != "loss"].groupby("run", sort=False)))
+    rows = []
+    for name, run in run_directories(path):
+        try:
+            record = run.read_record()
+        except FileError:  # `load_spectra` tells of it
+            continue
+        own = by_run.get(name)
+        metric = record.metric or ("" if own is None else str(own["metric"].iloc[0]))
+        own = None if own is None or metric not in set(own["metric"]) else own[own["metric"] == metric]
+        epoch, score = (float("nan"),) * 2 if own is None else own[["epoch", "value"]].iloc[-1]
+        constant = record.constant_score
+        constant = 0.0 if constant is None and metric in _CORRELATIONS else constant
+        like = None if own is None or constant is None else not score > constant + _MARGIN  # NaN is no score either
+        planned = record.hyperparameters.get("epochs")
+        planned = planned if isinstance(planned, int | float) else None
+        rows.append((name, record.finished is not None, planned, epoch, metric, score, constant, like))
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    numbers = dict.fromkeys(["planned", "epoch", "score", "constant_score"], "float64")
+    return table.astype({"finished": "bool", "constant": "boolean", **numbers})
+
+
+def run_notes(runs: DataFrame) -> list[str]:
+    """Return sentences on the runs that were not finished or learned nothing.
+
+    Args:
+        runs: as `load_runs` gives them.
+    """
+    return [*_unfinished(runs), *_constant(runs)]
+
+
+def _unfinished(runs: DataFrame) -> Iterator[str]:
+    rows = runs[~runs["finished"]]
+    if len(rows):
+        yield f"Not finished, so killed or still training: {_listed(rows, _progress)}."
+
+
+def _constant(runs: DataFrame) -> Iterator[str]:
+    rows = runs[runs["constant"].fillna(False).astype(bool)]
+    if len(rows):
+        yield f"No better than a constant answer, so its spectra show no task learned: {_listed(rows, _score)}."
+
+
+def _progress(row: Any) -> str:
+    reached = "no evaluation yet" if row.epoch != row.epoch else f"epoch {row.epoch:g}"
+    return reached if row.planned != row.planned else f"{reached} of {row.planned:g}"
+
+
+def _score(row: Any) -> str:
+    if row.score != row.score:
+        return f"{row.metric} not defined: all predictions are equal"
+    return f"{row.metric} {row.score:.3f}, constant {row.constant_score:.3f}"
+
+
+def _listed(rows: DataFrame, describe: Any) -> str:
+    shown = [f"{row.run} ({describe(row)})" for row in rows.head(3).itertuples()]
+    return ", ".join(shown) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")

@@ -1,0 +1,61 @@
+"""What became of each run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from msplora_analysis import analyse, load_runs
+from msplora_analysis.loading.runs import run_notes
+from msplora_core.runs import RunDirectory, RunRecord
+
+
+def make_run(path: Path, events: list[dict[str, Any]], **record: Any) -> None:
+    run = RunDirectory(path)
+    record = {"hyperparameters": {"epochs": 3}, "finished": "2026-01-01T00:00:00Z"} | record
+    run.write_record(RunRecord("lora-r2", "minilm", path.name, 0, **record))
+    run.write_epoch(1, step=1, spectra={"layer/query/0": np.array([2.0, 1.0])})
+    for event in events:
+        run.append_metrics(event)
+
+
+def matthews(*values: float | None) -> list[dict[str, Any]]:
+    return [{"epoch": float(epoch), "eval_loss": 0.5, "eval_matthews": value} for epoch, value in enumerate(values, 1)]
+
+
+def test_a_killed_run_and_a_constant_answer_are_told(tmp_path: Path) -> None:
+    make_run(tmp_path / "good", matthews(0.0, 0.3, 0.5))
+    make_run(tmp_path / "killed", matthews(0.4), finished=None)
+    make_run(tmp_path / "constant", matthews(0.4, 0.2, 0.0))
+    make_run(tmp_path / "undefined", [{"epoch": 3.0, "eval_pearson": None}])
+    make_run(tmp_path / "silent", [])
+    runs = load_runs(tmp_path).set_index("run")
+    assert runs["finished"].to_dict() == {
+        "constant": True, "good": True, "killed": False, "silent": True, "undefined": True}  # fmt: skip
+    assert runs["constant"].fillna(False).to_dict() == {
+        "constant": True, "good": False, "killed": False, "silent": False, "undefined": True}  # fmt: skip
+    assert runs.loc["silent", "constant"] is pd.NA
+    assert runs.loc["good", ["epoch", "metric", "score", "planned"]].tolist() == [3.0, "matthews", 0.5, 3.0]
+    assert run_notes(load_runs(tmp_path)) == [
+        "Not finished, so killed or still training: killed (epoch 1 of 3).",
+        "No better than a constant answer, so its spectra show no task learned: constant (matthews 0.000, constant "
+        "0.000), undefined (pearson not defined: all predictions are equal).",
+    ]
+    notes = analyse(tmp_path).notes
+    assert all(note in notes for note in run_notes(load_runs(tmp_path)))
+
+
+def test_accuracy_is_compared_with_the_recorded_score_of_a_constant_answer(tmp_path: Path) -> None:
+    events = [{"epoch": 1.0, "eval_accuracy": 0.68}]
+    make_run(tmp_path / "a", events)
+    make_run(tmp_path / "b", events, metric="accuracy", constant_score=0.684)
+    make_run(tmp_path / "c", events, metric="accuracy", constant_score=0.5)
+    assert load_runs(tmp_path)["constant"].tolist() == [pd.NA, True, False]  # nothing is recorded in the first
+
+
+def test_adapters_alone_have_no_rows(tmp_path: Path) -> None:
+    assert load_runs(tmp_path).empty
+    assert run_notes(load_runs(tmp_path)) == []
