@@ -59,7 +59,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "path": str(analysis.path),
             "reading": READING,
             "averaging": AVERAGING[analysis.average],
-            "runs": _runs(analysis.table),
+            "runs": _runs(analysis.table, analysis.runs),
             "measures": _records(analysis.final),
             "measures_by_run": _records(analysis.by_run),
             "layers": [_layers(divergence) for divergence in analysis.layers],
@@ -79,10 +79,12 @@ def to_json(analysis: Analysis) -> str:
     return json.dumps(summarise(analysis), indent=2, allow_nan=False) + "\n"
 
 
-def _runs(table: DataFrame) -> list[dict[str, Any]]:
+def _runs(table: DataFrame, runs: DataFrame) -> list[dict[str, Any]]:
     columns = ["run", "method", "model", "task", "seed"]
+    outcome = runs[["run", "finished", "metric", "score", "constant"]]
     epochs = table[[*columns, "epoch"]].drop_duplicates().groupby(columns, observed=True, dropna=False)["epoch"]
-    return _records(epochs.agg(epochs="size", last_epoch="max").reset_index())
+    recorded = epochs.agg(epochs="size", last_epoch="max").reset_index()
+    return _records(recorded.astype({"run": object}).merge(outcome, on="run", how="left"))
 
 
 def _records(frame: DataFrame) -> list[dict[str, Any]]:

@@ -52,7 +52,8 @@ def write_run(
     spectra: Callable[[int], Spectra] | None = None,
 ) -> RunDirectory:
     run = RunDirectory(path)
-    run.write_record(RunRecord(method=method, model=model, task=task, seed=seed, layers=layers, modules=list(modules)))
+    run.write_record(RunRecord(method=method, model=model, task=task, seed=seed, layers=layers, modules=list(modules),
+                              finished="2026-01-01T00:00:00Z"))  # fmt: skip
     known = (seed or 0) + len(task)
     spectra = spectra or (lambda epoch: spectra_of(method, layers=layers, modules=modules, epoch=epoch, seed=known))
     for epoch in range(epochs + 1):

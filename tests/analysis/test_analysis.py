@@ -127,7 +127,7 @@ def test_summary_is_strict_json_with_all_of_it(study, analysis):
     assert len(content["runs"]) == 12
     assert content["runs"][0] == {
         "run": "mrpc/lora-r8/seed-0", "method": "lora-r8", "model": "minilm", "task": "mrpc", "seed": 0,
-        "epochs": 4, "last_epoch": 3}  # fmt: skip
+        "epochs": 4, "last_epoch": 3, "finished": True, "metric": "", "score": None, "constant": None}  # fmt: skip
     layer = next(m for m in content["measures"] if m["method"] == "msplora-8-4-2" and m["scale"] == "layer")
     assert layer["m_eff_2"] is None
     assert layer["m_eff_1"] == pytest.approx(

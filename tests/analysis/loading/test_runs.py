@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from msplora_analysis import analyse, load_runs
+from msplora_analysis import analyse, load_runs, summarise
 from msplora_analysis.loading.runs import run_notes
 from msplora_core.runs import RunDirectory, RunRecord
 
@@ -44,8 +44,12 @@ def test_a_killed_run_and_a_constant_answer_are_told(tmp_path: Path) -> None:
         "No better than a constant answer, so its spectra show no task learned: constant (matthews 0.000, constant "
         "0.000), undefined (pearson not defined: all predictions are equal).",
     ]
-    notes = analyse(tmp_path).notes
-    assert all(note in notes for note in run_notes(load_runs(tmp_path)))
+    found = analyse(tmp_path)
+    assert all(note in found.notes for note in run_notes(found.runs))
+    told = {run["run"]: (run["finished"], run["constant"]) for run in summarise(found)["runs"]}
+    assert told["killed"] == (False, False)
+    assert told["constant"] == (True, True)
+    assert told["silent"] == (True, None)
 
 
 def test_accuracy_is_compared_with_the_recorded_score_of_a_constant_answer(tmp_path: Path) -> None:
