@@ -14,7 +14,7 @@ from msplora_cli.params import params
 from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
-from msplora_core.errors import MSPLoraError, one_line, training_needs
+from msplora_core.errors import MSPLoraError, training_needs
 
 app = typer.Typer(
     name="msplora-analyze",
@@ -52,7 +52,7 @@ def main() -> None:
     try:
         app()
     except MSPLoraError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         print(f"error: {training_needs(error, 'this command')}", file=sys.stderr)

@@ -24,7 +24,14 @@ from typing import Any
 
 
 class MSPLoraError(Exception):
-    """Base of every error that this toolkit raises on purpose."""
+    """Base of every error that this toolkit raises on purpose.
+
+    Args:
+        message: shown as one printable line, whatever it quotes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors come back from other processes as they were, whatever their constructor takes."""
@@ -78,7 +85,7 @@ class FileError(MSPLoraError):
         self, path: str | PathLike[str], *, expected: str, found: object, key: str = "", hint: str = ""
     ) -> None:
         where = f"{path}: {_shown(key)}" if key else f"{path}"
-        super().__init__(f"{one_line(where)}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
+        super().__init__(f"{where}: expected {expected}, found {_shown(found)}{_hinted(hint)}")
         self.path, self.key, self.expected, self.found, self.hint = path, key, expected, found, hint
 
 
@@ -100,9 +107,6 @@ class AdapterFileError(FileError):
 
 class UnsupportedAdapterError(MSPLoraError):
     """The update depends on the input, or is no weight update, so it has no spectrum."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class ComparisonError(MSPLoraError):

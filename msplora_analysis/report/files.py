@@ -73,9 +73,9 @@ def write_analysis(
         for name, data in _files(analysis, figures, n_jobs):
             write_atomically(folder / name, data)
             written.append(folder / name)
-    except OSError as error:
+    except FileError as error:
         expected = "a folder that can be written to"
-        raise FileError(folder, expected=expected, found=str(error), hint="choose another with --out") from error
+        raise FileError(folder, expected=expected, found=error.found, hint="choose another with --out") from error
     return written
 
 

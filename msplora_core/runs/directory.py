@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from msplora_core.errors import FileError, RunDirectoryError
 from msplora_core.runs.record import RunRecord
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP, Snapshot, read_snapshot, write_snapshot
+from msplora_core.storage.atomic import append_line
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_printable_name, read_json_lines
+from msplora_core.storage.plain import plain
 
 TUNING = "tuning"
 """The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""
@@ -124,12 +126,8 @@ class RunDirectory:
                 errors.append(error)
 
     def append_metrics(self, event: Mapping[str, Any]) -> None:
-        """Add one event to metrics.jsonl, on the disk when this returns."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add one event to metrics.jsonl, on the disk when this returns; null for a number that is not finite."""
+        append_line(self.metrics_path, json.dumps(plain(event), allow_nan=False))
 
     def read_metrics(self, errors: list[FileError] | None = None) -> list[dict[str, Any]]:
         """Return the events of metrics.jsonl in order; none if there is no such file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def _is_whole(value: Any, least: int = 0) -> bool:
     return type(value) is int and least <= value < 2**31
 
 
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
+
+
 def _is_component(value: Any) -> bool:
     """Whether an entry has a component's key and shape, and a printable stack if it names one."""
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
@@ -130,6 +138,6 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metric": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
     "constant_score": ("a number or null", lambda value: value is None or type(value) in (int, float)),
     "versions": ("an object", _is_object),
-    "started": ("a text", _is_text),
-    "finished": ("a text or null", lambda value: value is None or _is_text(value)),
+    "started": ("a time with time zone in ISO 8601", lambda value: value == "" or _is_time(value)),
+    "finished": ("a time with time zone in ISO 8601, or null", lambda value: value is None or _is_time(value)),
 }

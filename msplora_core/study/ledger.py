@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,10 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import FileError
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.lock import is_locked
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.json_file import read_json_object
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.tasks import TASKS
 
@@ -61,11 +61,12 @@ def look(config: RunConfig) -> Entry:
     if RunDirectory.is_run(run.path):
         try:
             record = run.read_record()
-        except RunDirectoryError as error:
+        except FileError as error:
             failure = Failure(str(error))
         epochs = max(0, len(run.snapshot_paths()) - 1)
     if record is not None and record.finished and record.hyperparameters.get("epochs") == config.epochs:
-        seconds = (datetime.fromisoformat(record.finished) - datetime.fromisoformat(record.started)).total_seconds()
+        started = datetime.fromisoformat(record.started or record.finished)
+        seconds = (datetime.fromisoformat(record.finished) - started).total_seconds()
         return Entry(config, "done", epochs, seconds)
     if is_locked(run.path):
         return Entry(config, "running", epochs)
@@ -78,7 +79,7 @@ def last_score(config: RunConfig) -> float | None:
     """The dev metric of a run at its last epoch; None where it is not defined."""
     name = f"eval_{TASKS[config.task].metric}"
     scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
-    return scores[-1] if scores and scores[-1] is not None and math.isfinite(scores[-1]) else None
+    return float(scores[-1]) if scores and isinstance(scores[-1], int | float) else None
 
 
 def time_left(entries: Sequence[Entry], jobs: int) -> float | None:
@@ -121,10 +122,8 @@ def clear_failure(config: RunConfig) -> None:
 def failure_of(config: RunConfig) -> Failure | None:
     """Why a run failed when it was last tried; None if it did not."""
     try:
-        return Failure(**json.loads(_failure_path(config).read_bytes()))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
+        return Failure(**read_json_object(_failure_path(config))) if _failure_path(config).exists() else None
+    except (FileError, TypeError) as error:
         return Failure(f"{_failure_path(config)}: {error}")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from msplora_core.errors import FileError
 from msplora_core.study.launcher import Event, Watch
 from msplora_core.study.ledger import Failure, log_path, look, note_failure
 from msplora_core.study.worker import to_line
@@ -123,7 +124,7 @@ async def _follow(worker: Process, config: RunConfig, watch: Watch) -> bool:
             return True
     code = await worker.wait()
     error = f"its process {_ended(code)}; {log_path(config)} and workers.log beside it may say more"
-    with suppress(OSError):
+    with suppress(FileError):
         note_failure(config, Failure(error))
     watch(Event(config, "failed", error=error))
     return False

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from msplora_core.errors import StudyFileError
+from msplora_core.errors import FileError, StudyFileError
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.json_file import read_json_object
 from msplora_core.study.ledger import failure_of, last_score, look
 from msplora_core.study.study import Study
 from msplora_core.training.run_config import RunConfig
@@ -91,11 +92,11 @@ def _read(study: Study) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json_object(path)
         if content["format"] != FORMAT or content["version"] > VERSION:
             raise ValueError(f"{content['format']} version {content['version']}")
         return dict(content["tuning"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileError, ValueError, KeyError, TypeError) as error:
         raise StudyFileError(
             path,
             expected=f"a study's record, {FORMAT} of at most version {VERSION}",

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from msplora_core.errors import DivergenceError, MSPLoraError
+from msplora_core.errors import DivergenceError, FileError, MSPLoraError
 from msplora_core.study.fields import TYPES, convert
 from msplora_core.study.ledger import Failure, clear_failure, log_path, note_failure
 from msplora_core.training.run_config import RunConfig
@@ -53,7 +53,7 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
     except Exception as error:
         reason = str(error) if isinstance(error, MSPLoraError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
-        with suppress(OSError):  # of a disk that is full: the message still goes out
+        with suppress(FileError):  # of a disk that is full: the message still goes out
             note_failure(config, Failure(reason, isinstance(error, DivergenceError)))
         return reason
     return ""

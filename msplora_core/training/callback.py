@@ -17,7 +17,6 @@ from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryErr
 from msplora_core.methods import configured_name
 from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
-from msplora_core.storage.plain import plain
 from msplora_core.training.models import model_label
 from msplora_core.training.resuming import continue_at, forget_after
 
@@ -115,7 +114,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and logs:
             event = {"step": state.global_step, **logs}
-            self.run.append_metrics(plain(event))
+            self.run.append_metrics(event)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

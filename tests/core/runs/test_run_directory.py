@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -77,10 +78,10 @@ def test_a_write_leaves_nothing_beside_it(run: RunDirectory) -> None:
 
 def test_a_failed_write_leaves_the_old_file(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", failing)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(FileError, match=r"epoch-0002\.safetensors: .* that can be written, found No space"):
         run.write_epoch(2, step=99, spectra=SPECTRA)
     assert read_snapshot(run.snapshot_path(2)).step == 20
     assert len(list((run.path / "snapshots").iterdir())) == 3
@@ -166,6 +167,24 @@ def test_a_last_line_of_metrics_cut_short_is_left_out_and_said(run: RunDirectory
     assert run.read_metrics(errors) == [{"epoch": 1, "loss": 0.5}]
     [error] = errors
     assert str(error) == f"{run.metrics_path}: line 2: expected a whole line, found one that was cut short"
+
+
+def test_what_follows_a_line_cut_short_is_read(run: RunDirectory) -> None:
+    run.metrics_path.write_text('{"epoch": 1}\n{"epoch": 2, "lo')
+    run.append_metrics({"epoch": 3})
+    run.append_metrics({"epoch": 4})
+    errors: list[FileError] = []
+    assert run.read_metrics(errors) == [{"epoch": 1}, {"epoch": 3}, {"epoch": 4}]
+    assert [error.key for error in errors] == ["line 2"]
+
+
+def test_metrics_that_cannot_be_written_are_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = RunDirectory(tmp_path / "file")
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file that can be written, found "):
+        run.append_metrics({"epoch": 1})
+    with pytest.raises(FileError, match=r"run\.json: expected a file that can be written, found "):
+        run.write_record(RunRecord("lora-r2", "m"))
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_damaged_record_is_a_failure(study: Study) -> None:
     (config.path / "run.json").write_text("{")
     entry = look(config)
     assert entry.state == "failed"
-    assert "run.json: expected a run record in JSON" in entry.error
+    assert "run.json: expected JSON in UTF-8" in entry.error
 
 
 def test_time_left() -> None:
