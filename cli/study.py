@@ -126,12 +126,18 @@ def train_study(study: Study, launcher: Launcher, watch: Watch = lambda event: N
             progress.watch(event)
             watch(event)
 
-        left = run_study(study, launcher, shown, progress.announce)
+        try:
+            left = run_study(study, launcher, shown, progress.announce)
+        except KeyboardInterrupt:
+            messages().print("ended by a signal: what was recorded stays, the same command goes on with it")
+            raise
     if tuning:
         for method, rate in chosen_rates(study).items():
-            messages().print(f"learning rate of {method}: {rate:g}, all scores in {study.record_path}", soft_wrap=True)
+            text = f"learning rate of {method}: {rate:g}, all scores in {study.record_path}"
+            messages().print(text, markup=False, soft_wrap=True)
     for entry in left:
-        messages().print(f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}", soft_wrap=True)
+        text = f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}"
+        messages().print(text, markup=False, soft_wrap=True)
     if left:
         raise typer.Exit(1)
 

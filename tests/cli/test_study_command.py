@@ -126,6 +126,20 @@ def test_a_task_without_data(command, tiny_model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_end_by_a_signal_says_what_becomes_of_the_study(
+    command, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
+) -> None:
+    import msplora_core.study as study
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_study", interrupted)
+    code, out, err = command("study", "run", write_study(tmp_path, tiny_model))
+    assert (code, out) == (130, "")
+    assert err.splitlines()[0] == "ended by a signal: what was recorded stays, the same command goes on with it"
+
+
 OTHER = {
     "task": "rte", "method": "msplora", "ranks": (4, 2, 1), "groups": (2, 4), "alpha": (16, 8.5, 4), "rslora": True,
     "rank_pattern": {"value": (2, 1, 1)}, "init": "gaussian", "dropout": 0.1, "target_modules": ("query", "value"),
