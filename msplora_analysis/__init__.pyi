@@ -35,6 +35,7 @@ from .measures import last_epochs as last_epochs
 from .measures import measure as measure
 from .plots import plot_effective_rank as plot_effective_rank
 from .plots import plot_kl_difference as plot_kl_difference
+from .plots import plot_layer_spectra as plot_layer_spectra
 from .plots import plot_pairwise_kl as plot_pairwise_kl
 from .plots import plot_svd_heatmaps as plot_svd_heatmaps
 from .report.files import write_analysis as write_analysis

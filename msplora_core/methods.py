@@ -63,3 +63,33 @@ def is_lora(method: str) -> bool:
         (True, False, False)
     """
     return method == "lora" or (method.startswith("lora-") and not method.endswith(RANDOM_LABELS))
+
+
+_KINDS = {
+    "lora": "LoRA", "msplora": "MSPLoRA", "dora": "DoRA", "adalora": "AdaLoRA", "vera": "VeRA", "loha": "LoHa",
+    "lokr": "LoKr", "vblora": "VB-LoRA", "randlora": "RandLoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",
+    "full": "full fine-tuning",
+}  # fmt: skip
+
+
+def title(method: str) -> str:
+    """Return a method's name as it is written in titles.
+
+    Args:
+        method: the name; what stands after it is kept.
+
+    Example:
+        >>> title("msplora-8-4-2"), title("lora-r8"), title("dora-r4-16"), title("lora-r8-random-labels (a)")
+        ('MSPLoRA 8/4/2', 'LoRA r=8', 'DoRA r=4 to 16', 'LoRA r=8, random labels (a)')
+    """
+    name, bracket, variant = method.partition(" (")
+    stem = name.removesuffix(f"-{RANDOM_LABELS}")
+    labels = ", random labels" if stem != name else ""
+    kind, *ranks = stem.split("-")
+    numbers = [rank.removeprefix("r") for rank in ranks]
+    if kind not in _KINDS or not all(number.isdecimal() for number in numbers):
+        return method
+    shown = ""
+    if numbers:
+        shown = f" r={' to '.join(numbers)}" if ranks[0].startswith("r") else f" {'/'.join(numbers)}"
+    return f"{_KINDS[kind]}{shown}{labels}{bracket}{variant}"

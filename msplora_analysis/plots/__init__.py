@@ -1,8 +1,15 @@
-"""Pictures of what was computed: data and `ax=None` in, the axes out. Nothing computes, saves or shows."""
+"""Pictures of computed data: data and `ax=None` in, the axes out. Nothing computes, saves or shows."""
 
 from msplora_analysis.plots.effective_rank import plot_effective_rank
 from msplora_analysis.plots.kl_difference import plot_kl_difference
+from msplora_analysis.plots.layer_spectra import plot_layer_spectra
 from msplora_analysis.plots.pairwise_kl import plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 
-__all__ = ["plot_effective_rank", "plot_kl_difference", "plot_pairwise_kl", "plot_svd_heatmaps"]
+__all__ = [
+    "plot_effective_rank",
+    "plot_kl_difference",
+    "plot_layer_spectra",
+    "plot_pairwise_kl",
+    "plot_svd_heatmaps",
+]

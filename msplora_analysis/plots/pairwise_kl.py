@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from msplora_analysis.plots.layer_matrix import draw_layer_matrix
+from msplora_analysis.comparison.layers import LayerDivergence
+from msplora_analysis.plots.canvas import colour_norm
+from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
+from msplora_analysis.plots.words import divergence_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def plot_pairwise_kl(
-    kl: ArrayLike, *, layers: ArrayLike | None = None, title: str = "", ax: Axes | None = None
+    kl: LayerDivergence | ArrayLike,
+    *,
+    layers: ArrayLike | None = None,
+    title: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the divergence of every layer's spectrum from every other's, layers × layers.
 
     Args:
-        kl: (L, L) nats, row i, column j holding D(Σᵢ ‖ Σⱼ), as `pairwise_spectral_kl` gives it. What is not
-            finite is shown as missing.
+        kl: a `LayerDivergence`, which brings its layers and title; or (L, L) nats, row i, column j holding
+            D(Σᵢ ‖ Σⱼ), as `pairwise_spectral_kl` gives it. Values that are not finite are shown as missing.
         layers: (L,) names of the layers; 0 to L-1 where not given.
         title: written above.
+        vmin, vmax: ends of the colour scale, in nats; 0 and the highest value where not given.
         ax: an Axes to draw on; a new figure of one column's width where not given.
 
     Returns:
@@ -31,8 +40,17 @@ def plot_pairwise_kl(
     Raises:
         ParameterError: if `kl` is no square matrix, or `layers` has another length.
     """
-    kl = np.asarray(kl, dtype=np.float64)
-    highest = kl[np.isfinite(kl)].max(initial=0.0) or 1.0
+    if isinstance(kl, LayerDivergence):
+        layers = kl.layers if layers is None else layers
+        title = default_title(divergence_title(kl), ax) if title is None else title
+        kl = kl.kl
+    matrix = as_matrix(kl, "kl", "LayerDivergence")
     return draw_layer_matrix(
-        kl, "kl", layers, ax, title=title, label="D(row || column) (nats)", cmap="cividis", vmin=0, vmax=highest
+        matrix,
+        layers,
+        ax,
+        title=title or "",
+        label="D(row || column) (nats)",
+        cmap="cividis",
+        norm=colour_norm(matrix, vmin, vmax, log=False),
     )

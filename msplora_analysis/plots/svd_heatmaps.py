@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.plots.canvas import (
+    M_EFF,
     Frame,
     add_colour_bar,
+    colour_norm,
     draw_heatmap,
-    label_missing,
-    moved,
     paper_style,
-    sparse_ticks,
+    tick_rows,
     time_axis,
+    write_around,
 )
 from msplora_core.errors import ParameterError
 
@@ -24,26 +25,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_FRAME = Frame(height=2.5, left=0.42, right=0.5, bottom=0.98, top=0.34, bar=0.08)
-_LINE = 8.0
-"""Points from one line of the table beneath to the next."""
-_TABLE_TOP = 25.0
+_FRAME = Frame(height=1.2, left=0.36, right=0.5, bar=0.08)
+_SCALES = ("global", "mid", "layer", "total")
 
 
 def plot_svd_heatmaps(
-    spectra: DataFrame, *, ks: Sequence[int] = (1, 2, 4, 8), title: str = "", ax: Sequence[Axes] | None = None
+    spectra: DataFrame,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    log: bool = False,
+    title: str = "",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw one panel a scale: epochs across, singular value index down, colour the average magnitude (Fig. 3).
+    """Draw one panel a scale: training across, singular value index down, colour the average magnitude (Fig. 3).
 
-    One colour scale for all panels. Beneath each panel stands M_eff-k at its last epoch; higher means more
-    concentrated, and a dash that the rank is at most k.
+    One colour scale for all panels. Columns stand at their true epochs, steps or shares of training; whole epochs
+    that were not recorded are left open. Zero spectra before the first step are left out. M_eff-k at the last
+    column is written below each panel; higher means more concentrated.
 
     Args:
-        spectra: averaged spectra of one method (see `average_spectra`): columns scale, epoch (or clock and
-            time, see `courses`), k, sigma, m_eff.
-            `total` is left out where there are other scales.
-        ks: for which k to write M_eff-k.
+        spectra: averaged spectra of one method (see `average_spectra`): columns scale, epoch (or clock and time,
+            see `courses`), k, sigma, m_eff. `total` is left out where there are other scales.
+        ks: for which k to write M_eff-k; those of at least the rank of all scales are left out.
+        log: whether colours are logarithmic, to tell small values apart.
         title: written above all panels.
+        vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
         ax: an Axes for each scale; a new figure of one column's width where not given.
 
     Returns:
@@ -55,69 +63,89 @@ def plot_svd_heatmaps(
     time, clock = time_axis(spectra)
     if spectra.duplicated(["scale", time, "k"]).any():
         raise ParameterError("spectra", expected="one method on one model, each rank once", found="several")
-    scales = [scale for scale in ("global", "mid", "layer", "total") if (spectra["scale"] == scale).any()]
+    scales = [scale for scale in _SCALES if (spectra["scale"] == scale).any()]
     if len(scales) > 1 and "total" in scales:
         scales.remove("total")
     if ax is not None and len(ax) != len(scales):
         raise ParameterError("ax", expected=f"{len(scales)} axes, for {', '.join(scales)}", found=len(ax))
-    shown = spectra[spectra["scale"].isin(scales)]
+    shown = _trained(spectra[spectra["scale"].isin(scales)], time)
     times = _columns(shown[time].to_numpy(np.float64), every=clock == "epoch")
-    indexes = int(shown["k"].max())
+    values = {scale: _matrix(shown[shown["scale"] == scale], time, times, int(shown["k"].max())) for scale in scales}
+    norm = colour_norm(shown["sigma"].to_numpy(), vmin, vmax, log)
+    ratios = {scale: _last_ratios(shown[shown["scale"] == scale], time, ks) for scale in scales}
+    lines = [k for k in ks if any(not np.isnan(each.get(k, np.nan)) for each in ratios.values())]
+    foot = _foot(list(values.values()), f"{M_EFF} at {clock} {times[-1]:g}" if lines and times[-1] == times[-1] else "")
     with paper_style(ax is None):
-        incomplete = gaps = False
-        axes, bar = (list(ax), None) if ax is not None else _FRAME.panels(len(scales))
+        if ax is None:
+            axes, bar = _FRAME.panels(len(scales), title=title, foot=foot, lines=1 + len(lines))
+        else:
+            axes, bar = list(ax), None
         for panel, scale in zip(axes, scales, strict=True):
-            rows = shown[shown["scale"] == scale]
-            values = np.full((indexes, len(times)), np.nan)
-            values[rows["k"] - 1, np.searchsorted(times, rows[time])] = rows["sigma"]
-            image = draw_heatmap(panel, values, cmap="viridis", vmin=0, vmax=shown["sigma"].max() or 1.0)
-            panel.set_title(f"{scale} (rank {rows['k'].max()})" if len(scales) < 3 else scale)
-            panel.set_xlabel(clock)
-            _tick(panel, times, indexes, first=panel is axes[0])
-            _write_ratios(panel, rows, ks, time, clock, first=panel is axes[0])
-            gaps |= bool(np.isnan(values).all(axis=0).any())
-            incomplete |= bool(np.isnan(values).any())
-        if incomplete:
-            label_missing(
-                axes[-1], "no value" if gaps else "beyond the rank", down=_TABLE_TOP + 1 + _LINE * len(ks), right=34
-            )
-        axes[0].text(0, 1, title, va="bottom", transform=moved(axes[0], down=-13))
+            image = draw_heatmap(panel, values[scale], _edges(times), cmap="viridis", norm=norm)
+            panel.set_title(f"{scale} (rank {shown.loc[shown['scale'] == scale, 'k'].max()})")
+            written = [f"{M_EFF}-{k}: {_number(ratios[scale].get(k, np.nan))}" for k in lines]
+            panel.set_xlabel("\n".join([clock, *written]))
+            _tick(panel, times, first=panel is axes[0])
         axes[0].set_ylabel("singular value index")
+        if ax is not None:
+            write_around(axes[0], title, foot)
         add_colour_bar(image, axes, bar, "average magnitude")
     return axes
 
 
+def _trained(rows: DataFrame, time: str) -> DataFrame:
+    """Return the rows from the first update that is not zero on, or all where every one is."""
+    start = rows.loc[rows["sigma"] > 0, time].min()
+    return rows if np.isnan(start) else rows[rows[time] >= start]
+
+
 def _columns(times: NDArray[np.float64], *, every: bool) -> NDArray[np.float64]:
-    """The times that have a column each: every whole epoch up to the last, or those recorded."""
+    """Return the times that have a column each: every whole epoch up to the last, or those recorded."""
     if every and np.equal(np.mod(times, 1), 0).all():
         return np.arange(times.min(), times.max() + 1)
     return np.unique(times)
 
 
-def _tick(panel: Axes, times: NDArray[np.float64], indexes: int, *, first: bool) -> None:
-    places = sparse_ticks(len(times), 4)
-    panel.set_xticks(places, ["" if np.isnan(times[place]) else f"{times[place]:g}" for place in places])
-    steps = sparse_ticks(indexes + 1, 9)
-    rows = sorted({max(int(step), 1) - 1 for step in steps})
-    panel.set_yticks(rows, [str(row + 1) for row in rows] if first else [])
+def _edges(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the edges between columns, halfway between their times."""
+    if len(times) == 1:
+        return np.array([float(np.nan_to_num(times[0])) + side for side in (-0.5, 0.5)])
+    between = (times[1:] + times[:-1]) / 2
+    edges: NDArray[np.float64] = np.concatenate([[2 * times[0] - between[0]], between, [2 * times[-1] - between[-1]]])
+    return edges
 
 
-def _write_ratios(panel: Axes, rows: DataFrame, ks: Sequence[int], time: str, clock: str, *, first: bool) -> None:
-    """M_eff-k at the last of the times, a line for each k, centred beneath the panel."""
-    end = rows[time].max()
-    last = rows[rows[time].isna() if np.isnan(end) else rows[time] == end].set_index("k")["m_eff"]
+def _matrix(rows: DataFrame, time: str, times: NDArray[np.float64], indexes: int) -> NDArray[np.float64]:
+    values = np.full((indexes, len(times)), np.nan)
+    values[rows["k"] - 1, np.searchsorted(times, rows[time])] = rows["sigma"]
+    return values
 
-    tick_size = panel.xaxis.get_ticklabels()[0].get_fontsize()
 
-    def write(line: int, text: str, x: float, align: str, right: float = 0.0) -> None:
-        where = moved(panel, down=_TABLE_TOP + _LINE * line, right=right)
-        panel.text(x, 0, text, ha=align, va="top", fontsize=tick_size, transform=where)
+def _last_ratios(rows: DataFrame, time: str, ks: Sequence[int]) -> dict[int, float]:
+    """Return M_eff-k at the last of the times."""
+    last = rows[(rows[time] == rows[time].max()) | rows[time].isna()].set_index("k")["m_eff"]
+    return {k: float(last.get(k, np.nan)) for k in ks}
 
-    for line, k in enumerate(ks):
-        ratio = last.get(k, np.nan)
-        write(line, "-" if np.isnan(ratio) else f"{ratio:.2f}", 0.5, "center")
-        if first:
-            write(line, f"M_eff-{k}", 0.0, "right", right=-4)
-    if first:
-        when = "" if np.isnan(end) else f"at {clock} {end:g}; "
-        write(len(ks), f"{when}higher = more concentrated", 0.0, "left")
+
+def _foot(values: list[NDArray[np.float64]], ratios: str) -> str:
+    parts = [f"{ratios}: higher = more concentrated"] if ratios else []
+    if any(np.isnan(each).all(axis=0).any() for each in values):
+        parts.append("hatched: no value")
+    elif any(np.isnan(each).any() for each in values):
+        parts.append("hatched: beyond the rank")
+    return "; ".join(parts)
+
+
+def _number(ratio: float) -> str:
+    return "-" if np.isnan(ratio) else f"{ratio:.2f}"
+
+
+def _tick(panel: Axes, times: NDArray[np.float64], *, first: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    whole = bool(np.equal(np.mod(times, 1), 0).all())
+    panel.xaxis.set_major_locator(MaxNLocator(3, integer=whole, steps=[1, 2, 5, 10]))
+    if np.isnan(times).all():
+        panel.set_xticks([])
+    indexes = round(panel.get_ylim()[0] + 0.5)
+    tick_rows(panel, [str(row + 1) for row in range(indexes)] if first else [""] * indexes, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,10 @@ def write_analysis(
     | file | holds |
     |---|---|
     | fig3-METHOD.png, .pdf | singular values by scale over epochs |
+    | spectra-METHOD.png, .pdf | the same by layer, for adapters whose training was not recorded |
     | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
     | kl-METHOD-SCALE.png, .pdf | KL between layers |
-    | m-eff.png, .pdf | M_eff-k over epochs |
+    | m-eff.png, .pdf | M_eff-k over training |
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
@@ -144,16 +146,32 @@ def _picture(named: tuple[str, Figure, str]) -> tuple[str, bytes]:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """A picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType."""
+    """Return a picture as bytes, the same for the same data: no date in it. Text in a PDF stays text, in TrueType.
+
+    The figure stays as it was.
+    """
     import matplotlib
-    from matplotlib.text import Text
 
     buffer = BytesIO()
-    # Embedding the font is the slowest part of a PDF, and what is beyond Latin-1 takes a second copy of it: so a
-    # hyphen stands for a minus, and the letters of M_eff for their ligature (which matplotlib sets from 3.11 on).
-    for text in figure.findobj(Text):
-        if hasattr(text, "set_fontfeatures"):
-            text.set_fontfeatures(["-liga"])
-    with matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
+    with _one_font(figure), matplotlib.rc_context({"pdf.fonttype": 42, "axes.unicode_minus": False}):
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()
+
+
+@contextmanager
+def _one_font(figure: Figure) -> Iterator[None]:
+    """Keep text to Latin-1: a hyphen for a minus, and letters for their ligatures (set from matplotlib 3.11 on).
+
+    Embedding a font is the slowest part of a PDF, and other characters take a second copy of it.
+    """
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if hasattr(text, "set_fontfeatures")]
+    before = [text.get_fontfeatures() for text in texts]
+    for text in texts:
+        text.set_fontfeatures(["-liga"])
+    try:
+        yield
+    finally:
+        for text, features in zip(texts, before, strict=True):
+            text.set_fontfeatures(features)

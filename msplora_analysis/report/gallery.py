@@ -7,22 +7,32 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msplora_analysis.courses import COURSE, courses
+from msplora_analysis.measures import average_spectra, last_epochs, measure
 from msplora_analysis.plots.canvas import offscreen
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
 from msplora_analysis.plots.kl_difference import plot_kl_difference
+from msplora_analysis.plots.layer_spectra import plot_layer_spectra
 from msplora_analysis.plots.pairwise_kl import plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
+from msplora_analysis.plots.words import comparison_title, counted, divergence_title, heading
+from msplora_core.methods import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
     from msplora_analysis.comparison.difference import Comparison
     from msplora_analysis.comparison.layers import LayerDivergence
 
+_Named = Iterator[tuple[str, "Figure"]]
+_LEAST_LAYERS = 3
+"""A matrix of two layers is two numbers, which the tables hold."""
 
-def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
+
+def draw_figures(analysis: Analysis) -> _Named:
     """Draw all pictures of an analysis, one at a time, for `write_analysis` to save. Made without pyplot.
 
     Args:
@@ -31,11 +41,37 @@ def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
     Yields:
         A name without ending, as `write_analysis` lists them, and the figure.
     """
-    stacks = Counter((one.model, one.method) for one in analysis.layers if one.scale == analysis.scale)
+    with offscreen():
+        yield from _spectra(analysis)
+        yield from _matrices(analysis)
+        yield from _courses(analysis)
 
-    def name(kind: str, model: str, *words: str, modules: Sequence[str] = ()) -> str:
-        front = [model] if analysis.spectra["model"].nunique() > 1 else []
-        return file_name(kind, *front, *words, *modules)
+
+def _spectra(analysis: Analysis) -> _Named:
+    """Spectra over training (Fig. 3), or by layer where only one moment is known: a picture a stack and rank."""
+    keys = ["model", "method", "stack"]
+    for names, spectra in analysis.spectra.groupby(keys, observed=True, sort=False):
+        model, method, stack = (str(part) for part in names)
+        table = _rows(analysis.table, model, method)
+        several = table["stack"].nunique() > 1
+        table = table[table["stack"] == stack]
+        mixed = spectra.groupby("scale", observed=True)["rank"].nunique().max() > 1
+        course = spectra.loc[spectra["sigma"] > 0, "time"].nunique() > 1
+        for rank, part in spectra.groupby("rank") if mixed else [("", spectra)]:
+            words = [f"rank {rank}" if mixed else "", stack if several else ""]
+            above = _heading(table, ", ".join(filter(None, [title(method), *words])), model)
+            if course:
+                kind, ax = "fig3", plot_svd_heatmaps(part, title=above)[0]
+            else:
+                of_rank = table[table["rank"] == rank] if mixed else table
+                by_unit = average_spectra(last_epochs(of_rank), ["scale", "unit"])
+                kind, ax = "spectra", plot_layer_spectra(by_unit, title=above)
+            yield _name(analysis, kind, model, method, *words), _figure_of(ax)
+
+
+def _matrices(analysis: Analysis) -> _Named:
+    """KL between layers, and minus the baseline's (Fig. 4)."""
+    stacks = Counter((one.model, one.method) for one in analysis.layers if one.scale == analysis.scale)
 
     def stack(one: LayerDivergence | Comparison) -> list[str]:
         """What tells this stack of layers from the method's others: its first module type."""
@@ -43,53 +79,57 @@ def draw_figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
             return []
         return [one.modules[0], f"and-{len(one.modules) - 1}-more" if len(one.modules) > 1 else ""]
 
-    with offscreen():
-        for names, spectra in analysis.spectra.groupby(["model", "method", "stack"], observed=True, sort=False):
-            model, method, place = (str(part) for part in names)
-            mixed = spectra.groupby("scale", observed=True)["rank"].nunique().max() > 1
-            several = analysis.spectra.query("model == @model and method == @method")["stack"].nunique() > 1
-            for one_rank, part in spectra.groupby("rank") if mixed else [("", spectra)]:  # a picture for each rank
-                words = [f"rank {one_rank}" if mixed else "", place if several else ""]
-                title = " ".join(filter(None, [method, *words]))
-                yield name("fig3", model, method, *words), _figure_of(plot_svd_heatmaps(part, title=title)[0])
-        for one in analysis.layers:
-            if one.scale == analysis.scale and len(one.layers) > 1 and one.length > 1:  # else all are alike
-                rule = f"leading {one.length} singular values, {_counted(one.runs, 'run')}"
-                ax = plot_pairwise_kl(
-                    one.kl, layers=one.layers, title=_title(f"{one.method}: {one.scale}", one.modules, rule)
-                )
-                yield name("kl", one.model, one.method, one.scale, modules=stack(one)), _figure_of(ax)
-        for pair in analysis.comparisons:
-            if pair.scale == analysis.scale and len(pair.layers) > 1:
-                rule = f"{pair.rule}, {_counted(len(pair.pairs), 'pair')} of runs"
-                ax = plot_kl_difference(
-                    pair.difference,
-                    layers=pair.layers,
-                    adjacent=pair.adjacent["difference"],
-                    title=_title(f"{pair.method} minus {pair.baseline}: {pair.scale}", pair.modules, rule),
-                )
-                words = [pair.method, "vs", pair.baseline, pair.scale]
-                yield name("fig4", pair.model, *words, modules=stack(pair)), _figure_of(ax)
-        courses = analysis.trajectory[analysis.trajectory["entropy_rank"].notna() & (analysis.trajectory["rank"] > 1)]
-        for names, measured in courses.groupby(["model", "stack", "clock"], observed=True, sort=False):
-            model, place, clock = (str(part) for part in names)
-            of_model = courses[courses["model"] == model]
-            if measured["time"].nunique() > 1:  # else there is nothing to follow
-                words = [
-                    text for text, column in ((place, "stack"), (clock, "clock")) if of_model[column].nunique() > 1
-                ]
-                many = measured["method"].nunique() > MOST_METHODS
-                for one_method, part in measured.groupby("method", observed=True) if many else [("", measured)]:
-                    yield name("m-eff", model, str(one_method), *words), _figure_of(plot_effective_rank(part)[0])
+    for one in analysis.layers:
+        if one.scale == analysis.scale and len(one.layers) >= _LEAST_LAYERS and one.length > 1:
+            tasks = _tasks(_rows(analysis.table, one.model, one.method))
+            ax = plot_pairwise_kl(one, title=divergence_title(one, tasks))
+            yield _name(analysis, "kl", one.model, one.method, one.scale, *stack(one)), _figure_of(ax)
+    for pair in analysis.comparisons:
+        if pair.scale == analysis.scale and len(pair.layers) >= _LEAST_LAYERS:
+            tasks = [str(task) for task in pair.pairs["task"].unique()]
+            ax = plot_kl_difference(pair, title=comparison_title(pair, tasks))
+            words = [pair.method, "vs", pair.baseline, pair.scale]
+            yield _name(analysis, "fig4", pair.model, *words, *stack(pair)), _figure_of(ax)
 
 
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+def _courses(analysis: Analysis) -> _Named:
+    """M_eff-k over training: a picture a stack, and a method where there are many."""
+    known = analysis.trajectory["entropy_rank"].notna() & (analysis.trajectory["rank"] > 1)
+    if analysis.trajectory[known].groupby(["model", "stack", "clock"], observed=True)["time"].nunique().max() < 2:
+        return  # nothing to follow
+    measured = measure(courses(analysis.table), [*COURSE, "run"], average=analysis.average)
+    measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
+    for names, part in measured.groupby(["model", "stack", "clock"], observed=True, sort=False):
+        model, stack, clock = (str(name) for name in names)
+        if part["time"].nunique() < 2:
+            continue
+        of_model = measured[measured["model"] == model]
+        words = [text for text, column in ((stack, "stack"), (clock, "clock")) if of_model[column].nunique() > 1]
+        many = part["method"].nunique() > MOST_METHODS
+        for method, rows in part.groupby("method", observed=True) if many else [("", part)]:
+            table = analysis.table[analysis.table["run"].isin(rows["run"])]
+            what = ", ".join(["Concentration of spectra", *([stack] if stack in words else [])])
+            axes = plot_effective_rank(rows, title=_heading(table, what, model, runs=False))
+            yield _name(analysis, "m-eff", model, str(method), *words), _figure_of(axes[0])
 
 
-def _title(words: str, modules: Sequence[str], rule: str) -> str:
-    shown = ", ".join(modules[:2]) + (f" and {len(modules) - 2} more" if len(modules) > 2 else "")
-    return f"{words} ({shown})\n{rule}"
+def _rows(table: DataFrame, model: str, method: str) -> DataFrame:
+    return table[(table["model"] == model) & (table["method"] == method)]
+
+
+def _heading(table: DataFrame, what: str, model: str, *, runs: bool = True) -> str:
+    modules = [str(module) for module in table["module"].unique()]
+    return heading(
+        what, model, modules, tasks=_tasks(table), runs=counted(table["run"].nunique(), "run") if runs else ""
+    )
+
+
+def _tasks(table: DataFrame) -> Sequence[str]:
+    return [str(task) for task in table["task"].unique()]
+
+
+def _name(analysis: Analysis, kind: str, model: str, *words: str) -> str:
+    return file_name(kind, *([model] if analysis.spectra["model"].nunique() > 1 else []), *words)
 
 
 def _figure_of(ax: Axes) -> Figure:
@@ -99,7 +139,7 @@ def _figure_of(ax: Axes) -> Figure:
 
 
 def file_name(*words: str) -> str:
-    """Words as a file name that every system takes.
+    """Return words as a file name that every system takes.
 
     Example:
         >>> file_name("fig3", "org/model name", "lora-r8")
