@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from msplora_core.storage.plain import plain
+from msplora_core.storage.strict_json import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

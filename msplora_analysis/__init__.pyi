@@ -26,7 +26,7 @@ from .kernels import stable_rank as stable_rank
 from .kernels import subspace_similarity as subspace_similarity
 from .kernels import update_cosines as update_cosines
 from .kernels import update_inner_products as update_inner_products
-from .loading.runs import load_runs as load_runs
+from .loading.run_states import load_runs as load_runs
 from .loading.scores import load_scores as load_scores
 from .loading.table import SkippedWarning as SkippedWarning
 from .loading.table import load_spectra as load_spectra
@@ -38,14 +38,14 @@ from .plots import plot_kl_difference as plot_kl_difference
 from .plots import plot_layer_spectra as plot_layer_spectra
 from .plots import plot_pairwise_kl as plot_pairwise_kl
 from .plots import plot_svd_heatmaps as plot_svd_heatmaps
-from .report.files import write_analysis as write_analysis
 from .report.gallery import draw_figures as draw_figures
 from .report.summary import summarise as summarise
+from .report.writing import write_analysis as write_analysis
 from .statistics.differences import sign_flip_test as sign_flip_test
 from .statistics.differences import task_mean_test as task_mean_test
 from .statistics.family import correct_family as correct_family
-from .statistics.layers import mantel_test as mantel_test
-from .statistics.layers import thirds_test as thirds_test
+from .statistics.layer_tests import mantel_test as mantel_test
+from .statistics.layer_tests import thirds_test as thirds_test
 from .statistics.outcome import Outcome as Outcome
 from .statistics.power import least_pairs as least_pairs
 from .statistics.power import pairs_needed as pairs_needed

@@ -15,11 +15,11 @@ from msplora_analysis.comparison.layers import LayerDivergence, layer_divergence
 from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.courses import COURSE, courses
-from msplora_analysis.loading.runs import load_runs, run_notes
+from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
-from msplora_analysis.notes import pooling_notes, time_notes
+from msplora_analysis.remarks import pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
 from msplora_core.errors import ParameterError
 

@@ -134,6 +134,15 @@ def test_public_names_are_those_that_exist(package: str) -> None:
         _ = module.nonsense
 
 
+def test_no_two_modules_of_one_name() -> None:
+    """A name says where a thing is. Commands are called as what they run, so the command line does not count."""
+    homes: dict[str, list[str]] = {}
+    for name in modules():
+        if not inside(name, "msplora_cli"):
+            homes.setdefault(name.rpartition(".")[2], []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 def test_files_stay_small() -> None:
     long = {name: lines for name, path in modules().items() if (lines := len(path.read_text().splitlines())) > 300}
     assert long == {}

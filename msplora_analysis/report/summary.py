@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
 from msplora_analysis.loading.scores import last_scores
-from msplora_core.storage.plain import plain
+from msplora_core.storage.strict_json import plain
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -19,8 +19,8 @@ from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
 from msplora_core.errors import FileError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
-from msplora_core.formats.files import CONFIG, PEFT_WEIGHTS
 from msplora_core.formats.stored import StoredUpdate
+from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS
 from msplora_core.linalg.truncation import check_limit
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.placement import natural_order

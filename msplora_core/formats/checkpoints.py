@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msplora_core.errors import AdapterFileError, FileError
-from msplora_core.formats.files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS, may_hold_adapter
 from msplora_core.formats.other.model_folder import is_model_folder
+from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS, may_hold_adapter
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP
 from msplora_core.storage.folder import inside

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from msplora_core.errors import AdapterFileError, MissingDependencyError
-from msplora_core.formats.files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
+from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 
 PREFIX = "hf://"
 

@@ -12,7 +12,6 @@ from msplora_core.components import ComponentKey
 from msplora_core.errors import AdapterFileError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats.adapter_file import Adapter
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights
 from msplora_core.formats.hub import is_hub_id, local_path
 from msplora_core.formats.keys import component_keys
 from msplora_core.formats.notes import alpha_notes, rank_notes
@@ -21,6 +20,7 @@ from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.peft import adalora, lora, lycoris, msplora, vera
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
+from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import TensorFile

@@ -18,7 +18,7 @@ from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP, Snapshot, read_sna
 from msplora_core.storage.atomic import append_line
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_printable_name, read_json_lines
-from msplora_core.storage.plain import plain
+from msplora_core.storage.strict_json import plain
 
 TUNING = "tuning"
 """The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""

@@ -13,7 +13,7 @@ from msplora_core.components import ComponentKey
 from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.json_file import is_printable_name, plain_text, read_json_object
-from msplora_core.storage.plain import plain
+from msplora_core.storage.strict_json import plain
 
 FORMAT = "msplora-run"
 VERSION = 1

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import ParameterError, StudyFileError
+from msplora_core.study.definition import Study, Tune
 from msplora_core.study.fields import TYPES, alternatives, convert, described
-from msplora_core.study.study import Study, Tune
 
 _TOP: dict[str, Any] = {"out": str, "tasks": list[str], "seeds": list[int], "data_dir": str}
 _TABLES = ("settings", "methods", "tune")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msplora_core.storage.plain import plain
+from msplora_core.storage.strict_json import plain
 
 
 class Kind(StrEnum):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from msplora_analysis import analyse, load_runs, summarise
-from msplora_analysis.loading.runs import run_notes
+from msplora_analysis.loading.run_states import run_notes
 from msplora_core.runs import RunDirectory, RunRecord
 
 
