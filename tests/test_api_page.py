@@ -20,7 +20,9 @@ def page() -> str:
     for package in ("msplora_analysis", "msplora_core"):
         module = import_module(package)
         rows = [f"| `{name}` | {_line(getattr(module, name))} |" for name in module.__all__]
-        parts.append("\n".join([f"## {package}", "", f"{_line(module)}", "", "| name | what |", "|---|---|", *rows, ""]))
+        parts.append(
+            "\n".join([f"## {package}", "", f"{_line(module)}", "", "| name | what |", "|---|---|", *rows, ""])
+        )
     return "\n".join(parts)
 
 
