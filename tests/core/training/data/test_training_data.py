@@ -14,7 +14,7 @@ from msplora_core.training.data.glue import read_tsv
 from msplora_core.training.data.task_data import read_task
 from msplora_core.training.tasks import TASKS, task_named
 
-GLUE = Path(__file__).resolve().parents[4] / "shared" / "glue"
+GLUE = Path(__file__).resolve().parents[5] / "shared" / "glue"
 CELL = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\t\n\r\ufeff"), max_size=30)
 
 
