@@ -60,11 +60,12 @@ def compare_with(
     """Compare every method but the baseline's own, or if there is no other, these; sides of one name get their path."""
     others = final[~final["method"].isin(baseline["method"].unique())]
     if others.empty:
+        both = set(final["method"]) & set(baseline["method"])
         names = Path(path).name, Path(baseline_path).name
         if names[0] == names[1]:
             names = str(path), str(baseline_path)
         others, baseline = (
-            side.assign(method=side["method"].astype(str) + f" in {name}")
+            side.assign(method=[f"{method} in {name}" if method in both else method for method in side["method"]])
             for side, name in zip((final, baseline), names, strict=True)
         )
     return [one for scale in SCALES for one in compare(others, baseline, scale=scale, **options)]

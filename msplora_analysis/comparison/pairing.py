@@ -128,5 +128,5 @@ def _no_counterpart(runs: DataFrame, others: DataFrame) -> str:
 
 
 def _listed(names: Iterable[object]) -> str:
-    texts = sorted(map(str, names))
+    texts = [str(name) for name in (sorted(names, key=str) if isinstance(names, set) else names)]
     return ", ".join(text or "(unknown)" for text in texts[:6]) + (", ..." if len(texts) > 6 else "") or "none"
