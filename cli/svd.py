@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from pandas import DataFrame, Series
     from rich.table import Table
+    from rich.text import Text
 
     from msplora_analysis import Analysis
 
@@ -127,7 +128,7 @@ def _print(analysis: Analysis) -> None:
     console = data()
     width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
     if (analysis.final["rank"] > 1).any():
-        console.print(*_measures_tables(analysis), _MEASURES_KEY, "", width=width, sep="\n")
+        console.print(*_measures_tables(analysis), _MEASURES_KEY, *_doubts(analysis), "", width=width, sep="\n")
     if (analysis.final["rank"] == 1).any():
         console.print("Spectra of one singular value have no shape and are left out of the table.", "", sep="\n")
     if any(len(one.layers) > 1 for one in analysis.comparisons):
@@ -139,14 +140,28 @@ def _print(analysis: Analysis) -> None:
 
 
 def _measures_tables(analysis: Analysis) -> Iterator[Table]:
-    """A table a model; what is the same in all rows stands in its title."""
+    """A table a model; what is the same in all rows stands in its title. Methods with doubtful runs have a mark."""
     final = analysis.final[analysis.final["rank"] > 1]
+    marked = [
+        f"{name}*" if (model, name) in analysis.doubts else name
+        for model, name in final[["model", "method"]].to_numpy()
+    ]
+    final = final.assign(method=marked)
     for model, rows in final.groupby("model", observed=True, sort=False):
         about = [str(model)] if final["model"].nunique() > 1 else []
         if rows["runs"].nunique() == 1:
             count = rows["runs"].iloc[0]
             about.append(f"{count} run{'s' if count > 1 else ''}" + (" each" if rows["method"].nunique() > 1 else ""))
         yield _measures_table(rows, ": ".join(["How concentrated each scale is", ", ".join(about)] if about else []))
+
+
+def _doubts(analysis: Analysis) -> Iterator[Text]:
+    """What the mark in the table means, a line for each method that has it."""
+    from rich.text import Text
+
+    several = analysis.table["model"].nunique() > 1
+    for (model, method), words in analysis.doubts.items():
+        yield Text(f"* {method}{f' on {model}' if several else ''}: {words}")
 
 
 def _measures_table(final: DataFrame, title: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
-from msplora_analysis.remarks import pooling_notes, time_notes
+from msplora_analysis.remarks import doubts, pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
 from msplora_core.errors import ParameterError
 
@@ -67,6 +67,11 @@ class Analysis:
     failed: list[str]
     average: Average
     scale: str
+
+    @cached_property
+    def doubts(self) -> dict[tuple[str, str], str]:
+        """By model and method, which of its runs were not finished or learned nothing (see `remarks.doubts`)."""
+        return doubts(self.table, self.runs)
 
     def __repr__(self) -> str:
         def counted(count: int, word: str) -> str:

@@ -40,3 +40,34 @@ def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
         for one in comparisons
         if one.adjacent["difference"] * one.pooled_difference < 0
     ]
+
+
+def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:
+    """Say of each model and method how many of its runs were not finished, or score no better than a constant answer.
+
+    Args:
+        table: a spectra table.
+        runs: as `load_runs` gives them.
+
+    Returns:
+        By model and method a few words for a table or a title; methods whose runs are sound are not in it.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"run": ["a", "b"], "model": "minilm", "method": "lora-r8"})
+        >>> runs = pd.DataFrame({"run": ["a", "b"], "finished": [True, False], "constant": [pd.NA, False]})
+        >>> doubts(table, runs)
+        {('minilm', 'lora-r8'): '1 of 2 runs not finished'}
+    """
+    found = dict[tuple[str, str], str]()
+    members = table[["run", "model", "method"]].astype(str).drop_duplicates()
+    known = members.merge(runs[["run", "finished", "constant"]], on="run", how="left")
+    for (model, method), rows in known.groupby(["model", "method"], sort=False):
+        counts = {
+            "not finished": int(rows["finished"].eq(False).sum()),
+            "like a constant answer": int(rows["constant"].eq(True).sum()),
+        }
+        words = [f"{count} of {len(rows)} runs {what}" for what, count in counts.items() if count]
+        if words:
+            found[str(model), str(method)] = ", ".join(words)
+    return found

@@ -60,6 +60,7 @@ def _spectra(analysis: Analysis) -> _Named:
         for rank, part in spectra.groupby("rank") if mixed else [("", spectra)]:
             words = [f"rank {rank}" if mixed else "", stack if several else ""]
             above = _heading(table, ", ".join(filter(None, [title(method), *words])), model)
+            above = _marked(analysis, above, model, method)
             if course:
                 kind, ax = "fig3", plot_svd_heatmaps(part, title=above)[0]
             else:
@@ -82,12 +83,13 @@ def _matrices(analysis: Analysis) -> _Named:
     for one in analysis.layers:
         if one.scale == analysis.scale and len(one.layers) >= _LEAST_LAYERS and one.length > 1:
             tasks = _tasks(_rows(analysis.table, one.model, one.method))
-            ax = plot_pairwise_kl(one, title=divergence_title(one, tasks))
+            ax = plot_pairwise_kl(one, title=_marked(analysis, divergence_title(one, tasks), one.model, one.method))
             yield _name(analysis, "kl", one.model, one.method, one.scale, *stack(one)), _figure_of(ax)
     for pair in analysis.comparisons:
         if pair.scale == analysis.scale and len(pair.layers) >= _LEAST_LAYERS:
             tasks = [str(task) for task in pair.pairs["task"].unique()]
-            ax = plot_kl_difference(pair, title=comparison_title(pair, tasks))
+            above = _marked(analysis, comparison_title(pair, tasks), pair.model, pair.method, pair.baseline)
+            ax = plot_kl_difference(pair, title=above)
             words = [pair.method, "vs", pair.baseline, pair.scale]
             yield _name(analysis, "fig4", pair.model, *words, *stack(pair)), _figure_of(ax)
 
@@ -109,7 +111,9 @@ def _courses(analysis: Analysis) -> _Named:
         for method, rows in part.groupby("method", observed=True) if many else [("", part)]:
             table = analysis.table[analysis.table["run"].isin(rows["run"])]
             what = ", ".join(["Concentration of spectra", *([stack] if stack in words else [])])
-            axes = plot_effective_rank(rows, title=_heading(table, what, model, runs=False))
+            above = _heading(table, what, model, runs=False)
+            above = _marked(analysis, above, model, *map(str, rows["method"].unique()))
+            axes = plot_effective_rank(rows, title=above)
             yield _name(analysis, "m-eff", model, str(method), *words), _figure_of(axes[0])
 
 
@@ -122,6 +126,13 @@ def _heading(table: DataFrame, what: str, model: str, *, runs: bool = True) -> s
     return heading(
         what, model, modules, tasks=_tasks(table), runs=counted(table["run"].nunique(), "run") if runs else ""
     )
+
+
+def _marked(analysis: Analysis, above: str, model: str, *methods: str) -> str:
+    """A title, and beneath it which of the runs were not finished or learned nothing."""
+    found = {method: analysis.doubts[model, method] for method in methods if (model, method) in analysis.doubts}
+    lines = [f"{title(method)}: {words}" if len(methods) > 1 else words for method, words in found.items()]
+    return "\n".join([above, *lines])
 
 
 def _tasks(table: DataFrame) -> Sequence[str]:

@@ -17,7 +17,9 @@ def write_run(
     path: Path, method: str, *, fall: float = 0.5, model: str = "minilm", task: str = "mrpc", layers: int = 4
 ) -> RunDirectory:
     run = RunDirectory(path)
-    run.write_record(RunRecord(method=method, model=model, task=task, seed=0, layers=layers, modules=["query"]))
+    run.write_record(
+        RunRecord(method=method, model=model, task=task, seed=0, layers=layers, modules=["query"], finished="x")
+    )
     scales = {"layer": layers} if method.startswith("lora") else {"global": 1, "layer": layers, "total": layers}
     for epoch in (0, 1, 2):
         spectra = {
@@ -211,3 +213,14 @@ def test_spectra_of_one_value_are_left_out_of_the_table(svd: Svd, tmp_path: Path
     assert code == 0
     assert "Spectra of one singular value have no shape" in out
     assert "lora-r1" not in out
+
+
+def test_a_run_that_was_not_finished_is_marked_in_the_table(svd: Svd, study: Path) -> None:
+    run = RunDirectory(study / "lora")
+    record = run.read_record()
+    record.finished = None
+    run.write_record(record)
+    _, out, _ = svd(study, "--no-figures")
+    assert "lora-r4*" in out.split()
+    assert "msplora-4-0-4*" not in out.split()
+    assert "* lora-r4: 1 of 1 runs not finished" in out
