@@ -67,7 +67,9 @@ def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:
             "not finished": int(rows["finished"].eq(False).sum()),
             "like a constant answer": int(rows["constant"].eq(True).sum()),
         }
-        words = [f"{count} of {len(rows)} runs {what}" for what, count in counts.items() if count]
+        words = [(count, what) for what, count in counts.items() if count]
         if words:
-            found[str(model), str(method)] = ", ".join(words)
+            (first, what), *more = words
+            shown = [f"{first} of {len(rows)} runs {what}", *(f"{count} {what}" for count, what in more)]
+            found[str(model), str(method)] = ", ".join(shown)
     return found

@@ -18,7 +18,15 @@ def write_run(
 ) -> RunDirectory:
     run = RunDirectory(path)
     run.write_record(
-        RunRecord(method=method, model=model, task=task, seed=0, layers=layers, modules=["query"], finished="x")
+        RunRecord(
+            method=method,
+            model=model,
+            task=task,
+            seed=0,
+            layers=layers,
+            modules=["query"],
+            finished="2026-01-01T00:00:00+00:00",
+        )
     )
     scales = {"layer": layers} if method.startswith("lora") else {"global": 1, "layer": layers, "total": layers}
     for epoch in (0, 1, 2):
