@@ -1,1 +1,1 @@
-"""How fast it is, held against what people use today. `python -m benchmarks` measures all of it, in one table."""
+"""Speed beside what people use today. `python -m benchmarks` measures all of it, in one table."""

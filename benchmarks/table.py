@@ -13,7 +13,7 @@ import pyperf
 
 from benchmarks.target import Line
 
-_HEADERS = ("work", "ours", "held against", "its", "ratio", "target", "met")
+_HEADERS = ("work", "ours", "compared with", "its", "ratio", "target", "met")
 _PACKAGES = ("msplora", "numpy", "pandas", "matplotlib", "torch", "transformers", "peft", "weightwatcher", "typer")
 _WIDTH = 220
 

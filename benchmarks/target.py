@@ -35,7 +35,7 @@ class Target:
         return f"at least {self.limit:,g} × faster" if self.kind == "faster" else f"at most {self.limit:g} ×"
 
     def ratio(self, ours: float, peers: float) -> float:
-        """What is held against the limit."""
+        """What is compared with the limit."""
         if self.kind == "over":
             return ours - peers
         return ours / peers if self.kind == "at most" else peers / ours
@@ -61,7 +61,7 @@ class Line:
 
     Args:
         work: what is done.
-        peer: what it is held against; with how it was measured, where that is not obvious.
+        peer: what it is compared with; with how it was measured, where that is not obvious.
         ours: median, in the target's unit; None if it failed.
         peers: the same of the peer; None if there is none.
         target: where ours should be.
@@ -77,7 +77,7 @@ class Line:
 
     @property
     def ratio(self) -> float | None:
-        """What is held against the target; None without both numbers."""
+        """What is compared with the target; None without both numbers."""
         return None if self.ours is None or self.peers is None else self.target.ratio(self.ours, self.peers)
 
     @property

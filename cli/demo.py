@@ -27,7 +27,7 @@ def demo(
 
     Nine runs of MiniLM-L6: LoRA (r=8), MSPLoRA (8/4/2) and MSPLoRA (8/8/8) on acceptability, paraphrase and
     similarity of sentences from a small grammar. No network, no data; some minutes on two cores. The first task is
-    analysed while the others train. The same command goes on with a demo that was cut off.
+    analysed while the others train. The same command resumes a demo that was cut off.
 
     Example: msplora-analyze demo --out demo
     """

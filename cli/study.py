@@ -41,9 +41,9 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Train what is not finished yet; what was cut off goes on from its last finished epoch.
+    """Train what is not finished yet; what was cut off resumes from its last finished epoch.
 
-    Every run is checked before the first trains. A run that fails is told and does not stop the others; then the
+    Every run is checked before the first trains. A run that fails is reported and does not stop the others; then the
     exit code is 1.
 
     Example: msplora-analyze study run study.toml --jobs 2
@@ -129,7 +129,7 @@ def train_study(study: Study, launcher: Launcher, watch: Watch = lambda event: N
         try:
             left = run_study(study, launcher, shown, progress.announce)
         except KeyboardInterrupt:
-            messages().print("ended by a signal: what was recorded stays, the same command goes on with it")
+            messages().print("ended by a signal: what was recorded stays, the same command resumes it")
             raise
     if tuning:
         for method, rate in chosen_rates(study).items():

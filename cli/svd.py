@@ -73,7 +73,7 @@ def svd(
     import gc
     import warnings
 
-    gc.set_threshold(200_000)  # loading and drawing make many objects that live long: looking through them is in vain
+    gc.set_threshold(200_000)  # loading and drawing make many objects that live long: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
     from msplora_analysis.report.summary import to_json

@@ -46,7 +46,7 @@ def train(
         typer.Option(
             "--resume",
             help="Go on from the last finished epoch. Finished runs are left as they are, unless --epochs is now "
-            "higher: then they go on to these, with the learning rate that a run of so many epochs has there, "
+            "higher: then they continue to these, with the learning rate that a run of so many epochs has there, "
             "which is higher than the one they ended with.",
             rich_help_panel=_WHAT,
         ),
@@ -226,9 +226,9 @@ def train(
 
 _STATES = {
     "free": "",
-    "unfinished": ": goes on",
+    "unfinished": ": continues",
     "finished": ": finished already, left as it is",
-    "extended": ": goes on to more epochs",
+    "extended": ": continues to more epochs",
 }
 
 

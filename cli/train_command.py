@@ -13,7 +13,7 @@ _RANKS = {"lora": "rank", "msplora": "ranks"}
 
 
 def train_command(config: RunConfig) -> list[str]:
-    """Return the words of the command, which goes on with a run that was cut off.
+    """Return the words of the command, which resumes a run that was cut off.
 
     Example:
         >>> from msplora_core.training import RunConfig

@@ -93,7 +93,7 @@ def factor_spectra(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Return the singular values of the factors A and of the factors B of every low-rank component.
 
-    The factors are taken as they are stored: a scaling that stands beside them is not included.
+    The factors are taken as they are stored: a separate scaling is not included.
 
     Args:
         components: any number, in any order.

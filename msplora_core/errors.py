@@ -8,8 +8,8 @@
     │   ├── StudyFileError      a study file, or a study's record
     │   └── AdapterFileError    an adapter that already exists
     ├── UnsupportedAdapterError an adapter whose update has no spectrum of its own, named and refused
-    ├── ComparisonError         two things that cannot be held against each other
-    ├── TrainingError           a run that cannot go on
+    ├── ComparisonError         two things that cannot be compared
+    ├── TrainingError           a run that cannot continue
     │   └── DivergenceError     its loss or its weights are not finite
     └── MissingDependencyError  an optional package is needed here (also an ImportError)
 
@@ -110,11 +110,11 @@ class UnsupportedAdapterError(MSPLoraError):
 
 
 class ComparisonError(MSPLoraError):
-    """Two runs cannot be held against each other."""
+    """Two runs cannot be compared."""
 
 
 class TrainingError(MSPLoraError):
-    """A training run cannot go on; what it recorded stays."""
+    """A training run cannot continue; what it recorded stays."""
 
 
 class DivergenceError(TrainingError):

@@ -136,7 +136,7 @@ def _read(found: Found) -> _Read:
         moments = list(source.moments(errors))
     except MSPLoraError as error:
         return name, None, [], [*errors, error]
-    return name, replace(source, moments=_none_left), moments, errors  # read; what it held is let go
+    return name, replace(source, moments=_none_left), moments, errors  # read; what it held is released
 
 
 def _none_left(errors: list[MSPLoraError]) -> Iterator[Moment]:
@@ -206,7 +206,7 @@ class _Builder:
         return [*of_bases, *of_tasks]
 
     def _numbers(self, key: str) -> tuple[int, int, int]:
-        """Scale, module and unit of a key as numbers; the same keys come again every epoch and run."""
+        """Scale, module and unit of a key as numbers; the same keys occur in every epoch and run."""
         if key not in self.keys:
             parsed = ComponentKey.parse(key)
             self.keys[key] = SCALES.index(parsed.scale), self._module(parsed.module), parsed.unit

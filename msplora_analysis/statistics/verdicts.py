@@ -25,7 +25,7 @@ class Verdict:
 
     Args:
         verdict: the answer. `not decided`: the data leave it open. `cannot tell`: they do not test it.
-        question: what the answer speaks about: these tasks, tasks like these, these layers.
+        question: what the answer is about: these tasks, tasks like these, these layers.
         n: number of independent observations, with their name in `of`.
         of: what they are.
         effect: positive where it agrees with the claim.

@@ -149,7 +149,7 @@ def _described(tensor: Tensor, expected: str) -> FileError:
 
 @lru_cache(maxsize=2**16)
 def _is_key(text: str) -> bool:
-    """Whether a text is a component's key; the same keys come again in every snapshot."""
+    """Whether a text is a component's key; the same keys occur in every snapshot."""
     try:
         ComponentKey.parse(text)
     except ParameterError:

@@ -121,7 +121,7 @@ def _check_archive(path: Path) -> None:
 def _tensor(path: Path, name: str, value: torch.Tensor, size: int) -> Tensor:
     dtype = str(value.dtype).removeprefix("torch.")
     shape = tuple(value.shape)
-    if value.numel() * value.element_size() > size:  # strides of zero repeat few bytes without end
+    if value.numel() * value.element_size() > size:  # strides of zero repeat a few bytes any number of times
         raise FileError(
             path, key=name, expected=f"at most the file's {size} bytes", found=f"{dtype} of shape {list(shape)}"
         )

@@ -1,4 +1,4 @@
-"""Running a study: what is finished is left, what was cut off goes on, what fails does not stop the others."""
+"""Running a study: what is finished is left, what was cut off resumes, what fails does not stop the others."""
 
 from __future__ import annotations
 

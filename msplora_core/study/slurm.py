@@ -29,7 +29,7 @@ _POLL = 5.0  # seconds
 class SlurmLauncher:
     """Trains runs as a Slurm job array and waits for them.
 
-    A run that is preempted, meets its time limit or loses its node is queued again and goes on from its last
+    A run that is preempted, meets its time limit or loses its node is queued again and resumes from its last
     finished epoch. Jobs outlive this launcher: started again on the same study, it waits for those still queued.
 
     Args:

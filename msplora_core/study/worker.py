@@ -1,4 +1,4 @@
-"""A worker: trains runs one after the other and tells how each goes on. `python -m msplora_core.study.worker`.
+"""A worker: trains runs one after the other and reports the progress of each. `python -m msplora_core.study.worker`.
 
 It reads a run a line from standard input and writes a message a line to standard output, both in JSON. When its
 input ends it stops at once, so that no worker outlives its launcher, however that ends.
@@ -31,7 +31,7 @@ Tell = Callable[[dict[str, Any]], object]
 
 
 def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
-    """Train a run of a study, or go on with it, and log to its file in `logs/`.
+    """Train or resume a run of a study, and log to its file in `logs/`.
 
     Args:
         config: the run.

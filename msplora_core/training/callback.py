@@ -34,7 +34,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     and with sharded parameters. Writes the run directory that `msplora-analyze svd` and `load_spectra` read:
     run.json unless there is one, a snapshot an epoch, and the Trainer's log as metrics.jsonl. Only the main process
     writes. An epoch that training ends before its last step counts as a whole one: 2.5 epochs give the snapshots
-    0, 1, 2 and 3. A training that is resumed from a checkpoint goes on in the same folder.
+    0, 1, 2 and 3. A training that is resumed from a checkpoint continues in the same folder.
 
     Args:
         run_dir: the run directory; made where missing.

@@ -47,7 +47,7 @@ def ended_early(path: Path) -> TrainingError:
     """
     several = ", or because another process of the run ended" if started_processes() > 1 else ""
     return TrainingError(
-        f"{path}: ended by a signal to terminate{several}; what was recorded stays, and --resume goes on from there"
+        f"{path}: ended by a signal to terminate{several}; what was recorded stays, and --resume continues from there"
     )
 
 

@@ -59,8 +59,8 @@ def train_run(
 
     Args:
         config: what to train.
-        resume: go on from the last finished epoch of a run that is already there. A finished run is left as it is,
-            unless `config` has more epochs: then it goes on to these, at the learning rate that a run of so many
+        resume: continue from the last finished epoch of a run that is already there. A finished run is left as it is,
+            unless `config` has more epochs: then it continues to these, at the learning rate that a run of so many
             epochs has there.
         data: examples to train on and to evaluate on, instead of those that `config` names.
         callbacks: more callbacks of the Trainer, such as a display of progress.
@@ -144,7 +144,7 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
 
     Raises:
         RunDirectoryError: if something else is there, a run while `resume` is not set, or a finished run without
-            the checkpoint that it would go on from.
+            the checkpoint that it would resume from.
         ParameterError: if the run to resume had other settings.
     """
     run = RunDirectory(config.path)
@@ -157,7 +157,7 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             run.path,
             expected="no such folder yet",
             found="a run",
-            hint="--resume goes on with it, another --out keeps both",
+            hint="--resume continues it, another --out keeps both",
         )
     record = run.read_record()
     found = {"model": record.model, **record.hyperparameters}
@@ -170,7 +170,7 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             raise ParameterError(name, expected=there, found=value)
     if record.finished and extended and last_checkpoint(run) is None:
         raise RunDirectoryError(
-            run.checkpoints_path, expected="the checkpoint that more epochs go on from", found="none that is complete"
+            run.checkpoints_path, expected="the checkpoint to continue from", found="none that is complete"
         )
     return "extended" if extended else "finished" if record.finished else "unfinished"
 

@@ -74,7 +74,7 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert err == (
         f"error: {paths[0]}: expected no such folder yet, found a run; "
-        "--resume goes on with it, another --out keeps both\n"
+        "--resume continues it, another --out keeps both\n"
     )
     code, out, err = run_train(*common, "--method", "lora", "--resume")
     assert (code, out) == (0, f"{paths[0]}\n")
@@ -167,7 +167,7 @@ def test_termination_is_told(glue: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     assert said.splitlines()[-1] == (
         f"error: {tmp_path}/mrpc-msplora-8-4-2-seed0: ended by a signal to terminate; "
-        "what was recorded stays, and --resume goes on from there"
+        "what was recorded stays, and --resume continues from there"
     )
 
 

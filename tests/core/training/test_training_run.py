@@ -152,7 +152,7 @@ def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(RunDirectoryError) as caught:
         train_run(config, data=few)
     assert str(caught.value) == (
-        f"{run.path}: expected no such folder yet, found a run; --resume goes on with it, another --out keeps both"
+        f"{run.path}: expected no such folder yet, found a run; --resume continues it, another --out keeps both"
     )
     written = run.record_path.read_bytes()
     assert train_run(config, data=few, resume=True).path == run.path
@@ -187,7 +187,7 @@ def test_a_finished_run_without_checkpoints_is_not_extended(config: RunConfig, f
     with pytest.raises(RunDirectoryError) as caught:
         train_run(replace(config, epochs=3), data=few, resume=True)
     assert str(caught.value) == (
-        f"{run.checkpoints_path}: expected the checkpoint that more epochs go on from, found none that is complete"
+        f"{run.checkpoints_path}: expected the checkpoint to continue from, found none that is complete"
     )
     assert [snapshot.epoch for snapshot in run.snapshots()] == [0, 1, 2]
 
