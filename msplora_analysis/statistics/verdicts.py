@@ -98,7 +98,7 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
         >>> from msplora_analysis import sign_flip_test
         >>> print(verdict(sign_flip_test([0.3, 0.1, 0.2]), unit="nats"))
         not decided about these tasks: effect +0.2 nats, p 0.25, least p 0.25; n = 3 pairs of runs;
-        exact sign-flip test, 8 arrangements; next: 3 pairs of runs cannot reach p 0.05: train 6 or more
+        exact sign-flip test, 8 arrangements; next: n = 3 cannot reach p 0.05: train 6 pairs of runs or more
     """
     p = outcome.decisive_p
     family = f"p corrected over {outcome.family}" if outcome.family else ""
@@ -131,7 +131,7 @@ def _next_step(outcome: Outcome, level: float) -> str:
         return "the number of layers is fixed: compare runs, or test a deeper model"
     if outcome.least_p > level:
         needed = max(outcome.needed or 0, least_pairs(level), outcome.n + 1)
-        return f"{outcome.n} {outcome.of} cannot reach p {level:g}: train {needed} or more"
+        return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {outcome.of} or more"
     if outcome.needed is None:
         return f"the effect is so near zero that more {outcome.of} will hardly decide it"
     needed = max(outcome.needed, outcome.n + 1)

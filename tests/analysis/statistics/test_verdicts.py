@@ -27,7 +27,7 @@ def test_an_open_question_says_how_many_pairs_would_decide():
 def test_too_few_pairs_are_not_decided_however_clear():
     found = verdict(sign_flip_test([1.0, 1.1, 0.9]))
     assert (found.verdict, found.least_p) == ("not decided", 0.25)
-    assert found.next_step == "3 pairs of runs cannot reach p 0.05: train 6 or more"
+    assert found.next_step == "n = 3 cannot reach p 0.05: train 6 pairs of runs or more"
 
 
 def test_no_effect_needs_no_more_runs():
