@@ -1,6 +1,6 @@
 # make figures   set up, train the demo study offline, draw the paper's two figures into demo/
 # make test      set up, then ruff, mypy and pytest
-# make fuzz      200,000 mutated adapter files, where the tests take 12,000; MSPLORA_FUZZ_SEED for others
+# make fuzz      200,000 mutated adapters and run directories, where the tests take 12,000; MSPLORA_FUZZ_SEED for others
 # make calibration  how often the statistical tests reject in 4,000 simulated studies without an effect
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,7 @@ test: $(VENV)/ready lint
 	$(BIN)/python -m pytest -q
 
 fuzz: $(VENV)/ready
-	MSPLORA_FUZZ=200000 $(BIN)/python -m pytest -q tests/core/formats/test_fuzzed_files.py
+	MSPLORA_FUZZ=200000 $(BIN)/python -m pytest -q tests/fuzz
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
