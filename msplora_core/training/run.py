@@ -207,7 +207,8 @@ def _arguments(config: RunConfig, run: RunDirectory, examples: int) -> TrainingA
         warmup_steps=math.ceil(config.warmup * steps),
         weight_decay=config.weight_decay,
         bf16=config.bf16,
-        use_cpu=started_processes() > 1 and not torch.cuda.is_available(),  # else the processes would not connect
+        # Without a GPU, bf16 is refused and processes do not connect unless the CPU is named.
+        use_cpu=(config.bf16 or started_processes() > 1) and not torch.cuda.is_available(),
         ddp_find_unused_parameters=bool(config.schedule),
         seed=config.seed,
         eval_strategy="epoch",

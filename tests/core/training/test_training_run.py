@@ -354,3 +354,11 @@ def test_initialisation_by_name(config: RunConfig, few: TaskData) -> None:
         replace(config, init="noise")
     with pytest.raises(ParameterError, match="rank_pattern: expected one rank a module type for LoRA, three for"):
         replace(config, method="lora", rank_pattern={"value": (4, 2, 1)})
+
+
+def test_bf16_trains_without_a_gpu(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, epochs=1, bf16=True), data=few)
+    exact = train_run(replace(config, epochs=1, out=Path(config.out) / "float32"), data=few)
+    assert run.read_record().hyperparameters["bf16"]
+    assert losses(run) == pytest.approx(losses(exact), rel=0.02)
+    assert losses(run) != losses(exact)
