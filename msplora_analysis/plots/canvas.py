@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH = 3.3
 """Inches: one column of a two-column paper. At this width no text is below 6 points."""
-SCALE_COLOURS = {"global": "#0072B2", "mid": "#E69F00", "layer": "#009E73", "total": "#CC79A7"}  # Okabe and Ito
 M_EFF = r"$\mathrm{M}_\mathrm{eff}$"
 
 _STYLE: dict[Any, Any] = {

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from msplora_analysis.courses import SHARE
 from msplora_analysis.plots.canvas import (
     M_EFF,
-    SCALE_COLOURS,
     Frame,
     paper_style,
     time_axis,
     write_around,
 )
+from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.words import counted
 from msplora_core.errors import ParameterError
 from msplora_core.methods import title as method_title

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.plots.canvas import paper_style
+from msplora_analysis.plots.colours import DIFFERENCE
 from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
 from msplora_analysis.plots.words import comparison_title
 
@@ -63,7 +64,7 @@ def plot_kl_difference(
         ax,
         title=title or "",
         label="KL minus the baseline's (nats)",
-        cmap="RdBu_r",
+        cmap=DIFFERENCE,
         norm=_around_zero(matrix, vmin, vmax),
         foot=foot,
     )

@@ -17,6 +17,7 @@ from msplora_analysis.plots.canvas import (
     whole_ticks,
     write_around,
 )
+from msplora_analysis.plots.colours import MAGNITUDE
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def plot_layer_spectra(
             frame = Frame(height=height, left=0.58, right=0.5, bar=0.08)
             (ax,), bar = frame.panels(1, title=title, foot=foot, titled=False)
         norm = colour_norm(values, vmin, vmax, log)
-        image = draw_heatmap(ax, values, cmap="viridis", norm=norm)
+        image = draw_heatmap(ax, values, cmap=MAGNITUDE, norm=norm)
         tick_rows(ax, [f"{unit}" if scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index],
                   32 if own else 12)  # fmt: skip
         places = whole_ticks(indexes + 1, 8)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from msplora_analysis.comparison.layers import LayerDivergence
 from msplora_analysis.plots.canvas import colour_norm
+from msplora_analysis.plots.colours import DIVERGENCE
 from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
 from msplora_analysis.plots.words import divergence_title
 
@@ -51,6 +52,6 @@ def plot_pairwise_kl(
         ax,
         title=title or "",
         label="D(row || column) (nats)",
-        cmap="cividis",
+        cmap=DIVERGENCE,
         norm=colour_norm(matrix, vmin, vmax, log=False),
     )

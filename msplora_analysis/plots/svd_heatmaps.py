@@ -19,6 +19,7 @@ from msplora_analysis.plots.canvas import (
     time_axis,
     write_around,
 )
+from msplora_analysis.plots.colours import MAGNITUDE
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def plot_svd_heatmaps(
         else:
             axes, bar = list(ax), None
         for panel, scale in zip(axes, scales, strict=True):
-            image = draw_heatmap(panel, values[scale], _edges(times), cmap="viridis", norm=norm)
+            image = draw_heatmap(panel, values[scale], _edges(times), cmap=MAGNITUDE, norm=norm)
             panel.set_title(f"{scale} (rank {shown.loc[shown['scale'] == scale, 'k'].max()})")
             written = [f"{M_EFF}-{k}: {_number(ratios[scale].get(k, np.nan))}" for k in lines]
             panel.set_xlabel("\n".join([clock, *written]))

@@ -25,7 +25,8 @@ from msplora_analysis import (
 )
 from msplora_analysis.courses import COURSE, SHARE, courses
 from msplora_analysis.measures import BY
-from msplora_analysis.plots.canvas import M_EFF, SCALE_COLOURS, WIDTH, offscreen
+from msplora_analysis.plots.canvas import M_EFF, WIDTH, offscreen
+from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.report.writing import saved
 from msplora_core.errors import ParameterError
 
