@@ -73,7 +73,11 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Local folder or hub id.", show_default="all-MiniLM-L6-v2, packaged", rich_help_panel=_DATA),
+        typer.Option(
+            help="Local folder or hub id, or smollm2: SmolLM2-135M-Instruct, packaged.",
+            show_default="all-MiniLM-L6-v2, packaged",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     max_length: Annotated[
         int | None,

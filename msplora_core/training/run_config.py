@@ -36,7 +36,8 @@ class RunConfig:
         init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
         dropout: probability with which an input of the adapter is dropped.
         target_modules: module types to adapt; the model's query and value where not given.
-        model: local folder or hub id; the packaged MiniLM-L6 where not given.
+        model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; the packaged MiniLM-L6
+            where not given.
         data_dir: folder with the official GLUE layout; the Hugging Face hub where not given.
         out: the folder that receives the run directory.
         seed: of initialisation, dropout and the order of the examples.
