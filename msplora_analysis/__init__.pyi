@@ -1,9 +1,11 @@
 from .analysis import Analysis as Analysis
 from .analysis import analyse as analyse
+from .comparison.cells import cell_tests as cell_tests
 from .comparison.difference import Comparison as Comparison
 from .comparison.difference import compare as compare
 from .comparison.layers import adjacent_kl as adjacent_kl
 from .comparison.layers import layer_divergences as layer_divergences
+from .comparison.spread import replicate_spread as replicate_spread
 from .courses import courses as courses
 from .kernels import CommonSubspace as CommonSubspace
 from .kernels import InfiniteDivergenceWarning as InfiniteDivergenceWarning
@@ -46,6 +48,7 @@ from .statistics.differences import task_mean_test as task_mean_test
 from .statistics.family import correct_family as correct_family
 from .statistics.layer_tests import mantel_test as mantel_test
 from .statistics.layer_tests import thirds_test as thirds_test
+from .statistics.null_measures import null_measures as null_measures
 from .statistics.outcome import Outcome as Outcome
 from .statistics.power import least_pairs as least_pairs
 from .statistics.power import pairs_needed as pairs_needed

@@ -13,6 +13,7 @@ from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, 
 from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.comparison.pairing import Pair
+from msplora_analysis.comparison.spread import replicate_spread
 from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.courses import COURSE, courses
 from msplora_analysis.loading.run_states import load_runs, run_notes
@@ -21,6 +22,7 @@ from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
 from msplora_analysis.remarks import doubts, pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
+from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ class Analysis:
         by_run: the same for each run.
         layers: KL between the layers of each method, at their own length, for both `layer` and `total`.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
+        spread: KL between the same layer's spectra of two seeds, by model, method, stack, scale and task (see
+            `replicate_spread`): what a KL between layers is measured against.
+        nulls: what a null model gives for each number of `final`: model, method, stack, scale, rank, measure, value,
+            null_mean, null_low, null_high, place, draws, null, seed (see `null_measures`); empty without draws.
         scores: evaluation metrics by run and epoch (see `load_scores`).
         runs: whether each run was finished and learned anything (see `load_runs`).
         claims: the paper's two, for every method that they concern.
@@ -59,6 +65,8 @@ class Analysis:
     by_run: DataFrame
     layers: list[LayerDivergence]
     comparisons: list[Comparison]
+    spread: DataFrame
+    nulls: DataFrame
     scores: DataFrame
     runs: DataFrame
     claims: list[Claim]
@@ -111,6 +119,8 @@ def analyse(
     model: str | None = None,
     task: str | None = None,
     seed: int | None = None,
+    draws: int | None = None,
+    null_seed: int = 0,
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Analysis:
@@ -128,6 +138,8 @@ def analyse(
         epoch: which epoch to compare and to tabulate; each run's last where not given.
         average: singular values first (`spectra`) or measures first (see `measure` and `compare`).
         alpha, base, module, model, task, seed: how adapters are read, also those of the baseline (see `load_spectra`).
+        draws: of the null models; 200 where not given, or as many as take about half a second, at least 20; 0 for none.
+        null_seed: of these draws.
         n_jobs: how many processes read (see `load_spectra`).
         progress: called after each run read, with the number read and of all.
 
@@ -141,13 +153,15 @@ def analyse(
     """
     if scale not in SCALES:
         raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
+    if draws is not None and draws < 0:
+        raise ParameterError("draws", expected="at least 0", found=draws)
     if pair != "task-seed" and baseline is None:
         raise ParameterError("pair", expected="'task-seed' unless a baseline is given (--baseline)", found=pair)
     options = Options(lengths=lengths, floor=floor, average=average, pair=pair)
     load = partial(
         load_spectra, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, n_jobs=n_jobs
     )
-    loaded = load(path, progress=progress)
+    loaded = load(path, factors=draws != 0, progress=progress)
     table, notes = separate_variants(loaded)
     tables = [loaded]
     final = _at(table, epoch)
@@ -165,6 +179,9 @@ def analyse(
     scores = load_scores(path)
     runs = load_runs(path, scores)
     timed = courses(table)
+    by = ["model", "method", "stack", "scale"]
+    measured = measure(final, by, average=average)
+    drawn = DrawnSpectra.of(final if draws != 0 else final.iloc[:0], draws or None, null_seed)
     claims = complexity_claims(final, average)
     claims += [
         distance_claim(one)
@@ -176,12 +193,14 @@ def analyse(
         table=table,
         spectra=average_spectra(timed, COURSE),
         trajectory=measure(timed, COURSE, average=average),
-        final=measure(final, ["model", "method", "stack", "scale"], average=average),
+        final=measured,
         by_run=measure(final, ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"], average=average),
         layers=[
             one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)
         ],
         comparisons=comparisons,
+        spread=replicate_spread(final, floor=floor, average=average),
+        nulls=drawn.beside(measured, by, average),
         scores=scores,
         runs=runs,
         claims=claims,

@@ -22,7 +22,7 @@ Average = Literal["spectra", "measures"]
 BY = ("model", "method", "stack", "epoch", "scale")
 KS = (1, 2, 4, 8)
 SCALES = ("global", "mid", "layer", "total")
-_COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
+COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
 def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
@@ -58,7 +58,7 @@ def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
     mean = grouped.agg(runs=("run", "nunique"), components=("sigma", "size"), sigma=("sigma", "mean")).reset_index()
     mean = ordered(mean, keys)
     shares, ratios = np.empty(len(mean)), np.empty(len(mean))
-    for rank, rows in _whole_spectra(mean):
+    for rank, rows in whole_spectra(mean):
         p = kernels.spectral_distribution(mean["sigma"].to_numpy()[rows])
         shares[rows], ratios[rows] = p, np.cumsum(p, axis=-1)
         ratios[rows[:, rank - 1]] = np.nan
@@ -106,7 +106,7 @@ def measure(
         return _measured(average_spectra(table, by), [*by, "rank", "runs", "components"], ks, energy)
     if average != "measures":
         raise ParameterError("average", expected="'spectra' or 'measures'", found=average)
-    keys = list(dict.fromkeys([*by, "rank", *_COMPONENT]))
+    keys = list(dict.fromkeys([*by, "rank", *COMPONENT]))
     _check(table, [*keys, "k", "sigma"])
     each = _measured(table.sort_values([*keys, "k"]), keys, ks, energy)
     measures = [column for column in each.columns if column not in keys]
@@ -144,21 +144,42 @@ def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: fl
 
     sigma = spectra["sigma"].to_numpy()
     parts = []
-    for rank, rows in _whole_spectra(spectra):
+    for _, rows in whole_spectra(spectra):
         values = sigma[rows]
         part = spectra.iloc[rows[:, 0]][keys].reset_index(drop=True)
-        for k in ks:
-            part[f"m_eff_{k}"] = kernels.effective_rank_ratio(values, k) if k < rank else np.nan
-        part["entropy_rank"] = kernels.entropy_rank(values)
-        part["stable_rank"] = kernels.stable_rank(values)
-        part["participation_ratio"] = kernels.participation_ratio(values)
-        part[f"energy_rank_{100 * energy:g}"] = kernels.energy_rank(values, energy)
-        parts.append(part)
+        parts.append(part.assign(**measures_of(values, ks, energy)))
     return pd.concat(parts, ignore_index=True).sort_values(keys, ignore_index=True)
 
 
-def _whole_spectra(frame: DataFrame) -> list[tuple[int, NDArray[np.intp]]]:
-    """For each rank the row numbers of its spectra, (n, rank), in a frame ordered by spectrum and k."""
+def measures_of(
+    spectra: NDArray[np.float64], ks: Sequence[int] = KS, energy: float = 0.9
+) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of `measure` for spectra of one rank.
+
+    Args:
+        spectra: (..., r) singular values.
+        ks: for which k to give M_eff-k.
+        energy: the share of the squared singular values for the energy rank.
+
+    Returns:
+        (...) float64 by column; M_eff-k is NaN where r is at most k, where it is 1 by definition.
+    """
+    rank, undefined = spectra.shape[-1], np.full(spectra.shape[:-1], np.nan)
+    found = {f"m_eff_{k}": kernels.effective_rank_ratio(spectra, k) if k < rank else undefined for k in ks}
+    return found | {
+        "entropy_rank": kernels.entropy_rank(spectra),
+        "stable_rank": kernels.stable_rank(spectra),
+        "participation_ratio": kernels.participation_ratio(spectra),
+        f"energy_rank_{100 * energy:g}": kernels.energy_rank(spectra, energy),
+    }
+
+
+def whole_spectra(frame: DataFrame) -> list[tuple[int, NDArray[np.intp]]]:
+    """Return for each rank the row numbers of its spectra, (n, rank), in a frame ordered by spectrum and k.
+
+    Raises:
+        ParameterError: if a spectrum lacks a k or has it twice.
+    """
     ranks, ks = frame["rank"].to_numpy(), frame["k"].to_numpy()
     spectra = []
     for rank in np.unique(ranks):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.inner_products import update_inner_products
-from msplora_core.linalg.singular_values import low_rank_singular_values
+from msplora_core.linalg.singular_values import factored_singular_values, low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate, Update
 
 _KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>0|[1-9][0-9]{0,9})")
@@ -64,6 +63,21 @@ class Component:
     update: Update
 
 
+@dataclass(frozen=True, eq=False)
+class ComponentSpectra:
+    """Singular values by component key, float64, descending.
+
+    Args:
+        spectra: of the weight updates, in the order in which the components were given.
+        factor_A: of the factors A of low-rank updates, as they are stored: a separate scaling is not included.
+        factor_B: of the factors B, likewise.
+    """
+
+    spectra: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    factor_A: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    factor_B: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
 def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
     """The spectrum of every component, with low-rank updates of equal shape computed as one batch.
 
@@ -75,52 +89,35 @@ def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.f
     Returns:
         Singular values by key (`scale/module/unit`), float64, descending, in the order given.
     """
-    spectra: dict[str, NDArray[np.float64]] = {}
-    waiting = _Batches(spectra)
-    for component in components:
-        key, update = str(component.key), component.update
-        spectra[key] = _PENDING  # holds the place, so that the order is that of the components
-        if isinstance(update, LowRankUpdate):
-            waiting.add(key, update)
-        else:
-            spectra[key] = update.singular_values()
-    waiting.compute()
-    return spectra
+    return _measured(components, factors=False).spectra
 
 
-def factor_spectra(
-    components: Iterable[Component],
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Return the singular values of the factors A and of the factors B of every low-rank component.
-
-    The factors are taken as they are stored: a separate scaling is not included.
+def factored_spectra(components: Iterable[Component]) -> ComponentSpectra:
+    """The spectrum of every component and those of its two factors, in one pass (see `component_spectra`).
 
     Args:
-        components: any number, in any order.
+        components: any number, in any order; may be a generator.
 
     Returns:
-        Those of A and those of B, by key, float64, descending, as many as the rank.
+        The spectra; updates that are no low-rank product have no factors.
     """
-    updates = {
-        str(component.key): component.update for component in components if isinstance(component.update, LowRankUpdate)
-    }
-    return (
-        _spectra_of_factors({key: update.A.T for key, update in updates.items()}),
-        _spectra_of_factors({key: update.B for key, update in updates.items()}),
-    )
+    return _measured(components, factors=True)
 
 
-def _spectra_of_factors(factors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Factors (n, r) of one shape at a time, each as the product of itself and the identity."""
-    by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for key, factor in factors.items():
-        by_shape[factor.shape].append(key)
-    found: dict[str, NDArray[np.float64]] = {}
-    for (_, rank), keys in by_shape.items():
-        identities = np.broadcast_to(np.eye(rank), (len(keys), rank, rank))
-        sigma = low_rank_singular_values(np.stack([factors[key] for key in keys]), identities)
-        found.update(zip(keys, sigma, strict=True))
-    return {key: found[key] for key in factors}
+def _measured(components: Iterable[Component], *, factors: bool) -> ComponentSpectra:
+    found = ComponentSpectra()
+    waiting = _Batches(found, factors=factors)
+    for component in components:
+        key, update = str(component.key), component.update
+        found.spectra[key] = _PENDING  # holds the place, so that the order is that of the components
+        if isinstance(update, LowRankUpdate):
+            if factors:
+                found.factor_A[key] = found.factor_B[key] = _PENDING
+            waiting.add(key, update)
+        else:
+            found.spectra[key] = update.singular_values()
+    waiting.compute()
+    return found
 
 
 def layer_inner_products(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
@@ -155,8 +152,9 @@ class _Batches:
 
     MOST_ELEMENTS = 2**22
 
-    def __init__(self, spectra: dict[str, NDArray[np.float64]]) -> None:
-        self.spectra = spectra
+    def __init__(self, found: ComponentSpectra, *, factors: bool) -> None:
+        self.found = found
+        self.factors = factors
         self.by_shape: dict[tuple[tuple[int, int], int], list[tuple[str, LowRankUpdate]]] = defaultdict(list)
         self.elements = 0
 
@@ -171,7 +169,13 @@ class _Batches:
             scaling = np.array([update.scaling for _, update in batch])
             B = np.stack([update.B for _, update in batch])
             A = np.stack([update.A for _, update in batch])
-            for (key, _), sigma in zip(batch, low_rank_singular_values(B, A, scaling), strict=True):
-                self.spectra[key] = sigma
+            keys = [key for key, _ in batch]
+            if self.factors:
+                sigma, of_B, of_A = factored_singular_values(B, A, scaling)
+                self.found.factor_B.update(zip(keys, of_B, strict=True))
+                self.found.factor_A.update(zip(keys, of_A, strict=True))
+            else:
+                sigma = low_rank_singular_values(B, A, scaling)
+            self.found.spectra.update(zip(keys, sigma, strict=True))
         self.by_shape.clear()
         self.elements = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.comparison.cells import cell_tests
 from msplora_analysis.comparison.layers import adjacent_kl, layer_rows, layer_spectra
 from msplora_analysis.comparison.pairing import Pair, common_stacks, counterparts
 from msplora_analysis.comparison.variants import separate_variants
@@ -43,6 +44,8 @@ class Comparison:
         kl_baseline: (L, L) the same of the baseline.
         pairs: a row for each pair of runs: run, run_baseline, task, seed, epoch, epoch_baseline, adjacent_kl,
             adjacent_kl_baseline, difference, share_positive.
+        cells: a row for each ordered pair of layers: row, column, difference, low, high, p, p_corrected, decided
+            (see `cell_tests`): about these tasks, corrected over the cells of this matrix.
         pooled_difference: mean over adjacent layers where singular values are averaged over all pairs before the KL,
             as in the paper. It can have another sign than every pair, and no statement rests on it.
     """
@@ -61,6 +64,7 @@ class Comparison:
     kl: NDArray[np.float64]
     kl_baseline: NDArray[np.float64]
     pairs: DataFrame
+    cells: DataFrame
     pooled_difference: float
 
     @property
@@ -128,6 +132,9 @@ def compare(
             kl_baseline, pooled_baseline = _kl_of_runs(sides[1], modules, cut[1], pairs["run_baseline"], average, floor)
             epochs = {"epoch": _epochs(mine, pairs["run"]), "epoch_baseline": _epochs(its, pairs["run_baseline"])}
             each = pairs[["run", "run_baseline", "task", "seed"]].assign(**epochs, **_adjacent(kl, kl_baseline))
+            layers = np.unique(sides[0]["unit"].to_numpy()).astype(np.int64)
+            with np.errstate(invalid="ignore"):
+                differences = kl - kl_baseline
             comparisons.append(
                 Comparison(
                     model=model,
@@ -140,10 +147,11 @@ def compare(
                     ranks=ranks,
                     lengths=cut,
                     average=average,
-                    layers=np.unique(sides[0]["unit"].to_numpy()).astype(np.int64),
+                    layers=layers,
                     kl=kl.mean(axis=0),
                     kl_baseline=kl_baseline.mean(axis=0),
                     pairs=each.reset_index(drop=True),
+                    cells=cell_tests(differences, layers),
                     pooled_difference=float(_adjacent(pooled[None], pooled_baseline[None])["difference"][0]),
                 )
             )

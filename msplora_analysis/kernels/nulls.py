@@ -20,6 +20,9 @@ from msplora_core.errors import ParameterError
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate
 
+_ELEMENTS = 2**18
+"""Of rotations drawn at a time: 2 MB."""
+
 
 def gaussian_null(out: int, in_: int, rank: int, draws: int = 200, seed: int = 0) -> NDArray[np.float64]:
     """Return spectra of B·A with independent standard normal entries in both factors: what a shape alone gives.
@@ -96,18 +99,18 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
             raise ParameterError(name, expected="singular values: finite, at least 0", found=float(wrong[0]))
     _check_counts(draws=draws)
     rank = left.shape[-1]
-    spectra = np.full((left.size // rank, draws, rank), np.nan)
+    B, A = left.reshape(-1, rank), right.reshape(-1, rank)
+    known = np.flatnonzero(~(np.isnan(B) | np.isnan(A)).any(axis=1))
+    spectra = np.full((len(B), draws, rank), np.nan)
+    parts = np.array_split(known, max(1, len(known) * draws * rank**2 // _ELEMENTS))
 
-    def fill(component: int, random: np.random.Generator) -> None:
-        B, A = left.reshape(-1, rank)[component], right.reshape(-1, rank)[component]
-        if np.isnan(B).any() or np.isnan(A).any():
-            return
+    def fill(part: NDArray[np.intp], random: np.random.Generator) -> None:
         # The signs of R's diagonal, which the Haar measure fixes, do not change the singular values.
-        Q = np.linalg.qr(random.standard_normal((draws, rank, rank))).Q
-        spectra[component] = np.linalg.svd(B[:, None] * Q * A, compute_uv=False)
+        Q = np.linalg.qr(random.standard_normal((len(part), draws, rank, rank))).Q
+        spectra[part] = np.linalg.svd(B[part, None, :, None] * Q * A[part, None, None, :], compute_uv=False)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's linear algebra leaves Python's lock
-        list(pool.map(fill, range(len(spectra)), np.random.default_rng(seed).spawn(len(spectra))))
+        list(pool.map(fill, parts, np.random.default_rng(seed).spawn(len(parts))))
     return spectra.reshape(*left.shape[:-1], draws, rank)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msplora_analysis.loading.source import Moment, Source
-from msplora_core.components import component_spectra
+from msplora_core.components import component_spectra, factored_spectra
 from msplora_core.errors import MSPLoraError
 from msplora_core.formats import Adapter, AdapterRun
 
@@ -31,6 +31,7 @@ def adapter_source(
     model: str | None = None,
     task: str | None = None,
     seed: int | None = None,
+    factors: bool = False,
 ) -> Source:
     """Open an adapter or a training's checkpoints.
 
@@ -41,6 +42,7 @@ def adapter_source(
         model: the base model; as the adapter says where not given.
         task: what it was trained on; as the name says where not given.
         seed: of the training; likewise.
+        factors: whether its moments hold the spectra of both factors, too.
 
     Raises:
         MSPLoraError: if none of the checkpoints can be opened; that of the last.
@@ -51,7 +53,11 @@ def adapter_source(
         for epoch, step, path in run.checkpoints:
             try:
                 one = adapter if path == adapter.path else read(path)
-                yield Moment(epoch, step, component_spectra(one.components()))
+                if factors:
+                    found = factored_spectra(one.components())
+                    yield Moment(epoch, step, found.spectra, found.factor_A, found.factor_B)
+                else:
+                    yield Moment(epoch, step, component_spectra(one.components()))
             except MSPLoraError as error:
                 errors.append(error)
 
@@ -68,6 +74,7 @@ def adapter_source(
         [*adapter.notes, *run.notes],
         adapter.stacks(),
         ", ".join(guessed),
+        {str(key): update.scaling for key, update in zip(adapter.keys, adapter.updates, strict=True)},
     )
 
 

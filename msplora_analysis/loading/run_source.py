@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from msplora_core.placement import joint_stack
 from msplora_core.runs import RunDirectory, RunRecord
 
 
-def run_source(path: Path) -> Source:
+def run_source(path: Path, *, factors: bool = False) -> Source:
     """Open a run directory.
+
+    Args:
+        path: of it.
+        factors: whether its moments hold the spectra of both factors, too.
 
     Raises:
         FileError: if its record cannot be read, or it has no snapshots.
@@ -32,12 +37,25 @@ def run_source(path: Path) -> Source:
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         failed: list[FileError] = []
         for snapshot in run.snapshots(failed):
-            yield Moment(snapshot.epoch, snapshot.step, snapshot.spectra)
+            of_factors = (snapshot.factor_A, snapshot.factor_B) if factors else ()
+            yield Moment(snapshot.epoch, snapshot.step, snapshot.spectra, *of_factors)
         errors.extend(failed)
 
     return Source(
-        record.method, record.model, record.task, record.seed, record.modules, moments, stacks=_stacks_of(record)
-    )
+        record.method, record.model, record.task, record.seed, record.modules, moments, stacks=_stacks_of(record),
+        scalings=_scalings_of(record),
+    )  # fmt: skip
+
+
+def _scalings_of(record: RunRecord) -> dict[str, float]:
+    """Scaling by component key; older records lack it."""
+    known = dict[str, float]()
+    for component in record.components:
+        scaling = component.get("scaling")
+        with contextlib.suppress(OverflowError):  # an untrusted record
+            if isinstance(scaling, int | float) and math.isfinite(scaling):
+                known[component["key"]] = float(scaling)
+    return known
 
 
 def _stacks_of(record: RunRecord) -> dict[str, str]:

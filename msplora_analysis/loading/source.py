@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from msplora_core.errors import MSPLoraError
 
+_Arrays = Mapping[str, NDArray[np.float64]]
+
 
 class Moment(NamedTuple):
     """The spectra at one moment of a training.
@@ -19,11 +21,15 @@ class Moment(NamedTuple):
         epoch: 0 before the first step, a fraction within an epoch; NaN if unknown.
         step: optimiser steps so far; None if unknown.
         spectra: singular values by component key.
+        factor_A: those of the factors A, without the scaling, as far as known and asked for.
+        factor_B: those of the factors B, likewise.
     """
 
     epoch: float
     step: int | None
-    spectra: Mapping[str, NDArray[np.float64]]
+    spectra: _Arrays
+    factor_A: _Arrays | None = None
+    factor_B: _Arrays | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,7 @@ class Source:
             error of each that cannot be read into the list it is given.
         notes: sentences that a reader of the numbers should know.
         stacks: list of layers and shapes by module type, as far as known: only what agrees in them is averaged.
+        scalings: factors of B·A by component key, as far as known.
         guessed: what was taken from the name: `task mrpc, seed 3`; empty if nothing was.
     """
 
@@ -52,3 +59,4 @@ class Source:
     notes: list[str] = field(default_factory=list)
     stacks: Mapping[str, str] = field(default_factory=dict)
     guessed: str = ""
+    scalings: Mapping[str, float] = field(default_factory=dict)

@@ -39,6 +39,7 @@ def find_sources(
     model: str | None = None,
     task: str | None = None,
     seed: int | None = None,
+    factors: bool = False,
 ) -> list[Found]:
     """Find the sources at or below a path, in natural order.
 
@@ -47,7 +48,7 @@ def find_sources(
 
     Args:
         path: a run, an adapter, or a study: a folder with such at any depth; or hf://owner/name.
-        alpha, base, module, model, task, seed: how adapters are read (see `load_spectra`).
+        alpha, base, module, model, task, seed, factors: what is read, and how (see `load_spectra`).
 
     Returns:
         At least one.
@@ -61,12 +62,12 @@ def find_sources(
 
     def recognise(place: Path) -> Callable[[], Source] | None:
         if RunDirectory.is_run(place):
-            return partial(run_source, place)
+            return partial(run_source, place, factors=factors)
         opened = recognise_run(place, models=base is not None)
         if opened is None:
             return None
         name = _name(root, place)
-        return lambda: adapter_source(opened(), name, read, model=model, task=task, seed=seed)
+        return lambda: adapter_source(opened(), name, read, model=model, task=task, seed=seed, factors=factors)
 
     walked = walk(root, recognise, follow=RunDirectory.is_run, skip=holds_tuning)
     found = [Found(_name(root, place), opened) for place, opened in walked]

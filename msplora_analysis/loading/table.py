@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ def load_spectra(
     model: str | None = None,
     task: str | None = None,
     seed: int | None = None,
+    factors: bool = False,
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataFrame:
@@ -55,6 +56,7 @@ def load_spectra(
         model: of adapters: the base model; as each of them says where not given.
         task: of adapters: what they were trained on; as the names below `path` say where not given.
         seed: of adapters: that of the training; likewise, as `seed` with a number.
+        factors: whether to read the spectra of both factors of each update, too; null models need them.
         n_jobs: how many processes read, as in scikit-learn: -1 for one a core, -2 for one less. It pays from some
             hundred adapters on, and fewer are started for few. Processes are forked, so it is always one on other
             systems than Linux and once torch has been imported.
@@ -80,6 +82,10 @@ def load_spectra(
         | k | int32 | from 1, in descending order of sigma |
         | sigma | float64 | |
 
+        With `factors` also `sigma_B` and `sigma_A`, the singular values of the two factors as they are stored, and
+        `scaling`, so that ΔW = scaling·B·A; NaN where unknown. Snapshots of version 1 and updates that are no product
+        of two factors have none.
+
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
         nothing could be read; `attrs["notes"]` what a reader of the numbers should know, what was taken from
         names among it.
@@ -99,7 +105,9 @@ def load_spectra(
         0  lora-r2    1.0  layer  query     0  1    2.0
         1  lora-r2    1.0  layer  query     0  2    1.0
     """
-    found = find_sources(path, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed)
+    found = find_sources(
+        path, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, factors=factors
+    )
     builder, skipped, failed = _Builder(), list[str](), list[str]()
     last: MSPLoraError | None = None
     read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
@@ -119,7 +127,7 @@ def load_spectra(
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     notes = [*_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
-    table = builder.table()
+    table = builder.table(factors=factors)
     table.attrs.update(skipped=skipped, failed=failed, notes=notes)
     return table
 
@@ -176,13 +184,16 @@ class _Builder:
         self.moments: list[tuple[int, float, int | None]] = []  # run, epoch, step
         self.components: list[tuple[int, int, int, int]] = []  # moment, scale, module, unit
         self.sigmas: list[NDArray[np.float64]] = []
+        self.factors: list[tuple[_Sigma, _Sigma, float | None]] = []  # of B and A, and the scaling
 
     def add(self, name: str, source: Source, moments: list[Moment], errors: list[MSPLoraError]) -> bool:
         """Take in one source; whether there was anything in it."""
         for module in source.modules:
             self._module(module)
         seen: set[tuple[float, int | None]] = set()
-        for epoch, step, spectra in sorted(moments, key=_when):
+        for moment in sorted(moments, key=_when):
+            epoch, step, spectra = moment[:3]
+            of_B, of_A = moment.factor_B or {}, moment.factor_A or {}
             when = (-1.0, step) if epoch != epoch else (epoch, None)
             if when in seen:
                 errors.append(RunDirectoryError(name, expected="each epoch once", found=f"epoch {epoch:g} twice"))
@@ -191,6 +202,7 @@ class _Builder:
             for key, sigma in spectra.items():
                 self.components.append((len(self.moments), *self._numbers(key)))
                 self.sigmas.append(sigma)
+                self.factors.append((of_B.get(key), of_A.get(key), source.scalings.get(key)))
             self.moments.append((len(self.runs), epoch, step))
         if seen:
             self.runs.append((name, source))
@@ -215,7 +227,7 @@ class _Builder:
     def _module(self, name: str) -> int:
         return self.modules.setdefault(name, len(self.modules))
 
-    def table(self) -> DataFrame:
+    def table(self, *, factors: bool) -> DataFrame:
         import pandas as pd
 
         numbers = np.array(self.components, dtype=np.int32).reshape(-1, 4)
@@ -234,7 +246,7 @@ class _Builder:
             codes, unique = pd.factorize(np.array(values, dtype=object))
             return pd.Categorical.from_codes(codes[place], pd.Index(unique, dtype="str"))
 
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "run": category(list(names)),
                 "method": category([source.method for source in sources]),
@@ -253,6 +265,20 @@ class _Builder:
             },
             columns=COLUMNS,
         )
+        if factors:
+            of_B, of_A, scalings = zip(*(self.factors[place] for place in order), strict=True)
+            table["sigma_B"], table["sigma_A"] = _joined(of_B, rank), _joined(of_A, rank)
+            table["scaling"] = np.repeat(np.array(scalings, dtype=np.float64), rank)
+        return table
+
+
+_Sigma = NDArray[np.float64] | None
+
+
+def _joined(spectra: Sequence[_Sigma], ranks: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Spectra after each other, with NaN for those that are not known."""
+    unknown = np.full(ranks.max(), np.nan)
+    return np.concatenate([unknown[:rank] if one is None else one for one, rank in zip(spectra, ranks, strict=True)])
 
 
 def _when(moment: Moment) -> tuple[float, int]:

@@ -49,8 +49,9 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
     Returns:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and
         scale), measures_by_run, layers (KL between the layers of each method), comparisons (with the baseline, for
-        `layer` and `total`; whole matrices, and a row for each pair of runs), scores (task metrics), claims (each
-        with its verdict), notes, skipped, failed.
+        `layer` and `total`; whole matrices, their cells with interval and p, and a row for each pair of runs), spread
+        (KL between seeds), nulls (beside each measure), scores (task metrics), claims (each with its verdicts), notes,
+        skipped, failed.
     """
     found: dict[str, Any] = plain(
         {
@@ -64,6 +65,8 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "measures_by_run": _records(analysis.by_run),
             "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
+            "spread": _records(analysis.spread),
+            "nulls": _records(analysis.nulls),
             "scores": _records(last_scores(analysis.scores)),
             "claims": [asdict(claim) for claim in analysis.claims],
             "notes": analysis.notes,
@@ -113,6 +116,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "adjacent_differences": adjacent_kl(comparison.difference),
         "pooled_difference": comparison.pooled_difference,
         "pairs": _records(comparison.pairs),
+        "cells": _records(comparison.cells),
         "kl": comparison.kl,
         "kl_baseline": comparison.kl_baseline,
     }

@@ -50,6 +50,9 @@ def write_analysis(
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
+    | cells.csv | each cell of the difference with its interval, p, and whether it is decided after correction |
+    | spread.csv | KL between the same layer's spectra of two seeds |
+    | nulls.csv | what a null model gives for each number of measures.csv |
     | scores.csv | evaluation metrics by run and epoch |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
@@ -103,6 +106,9 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     yield "measures", analysis.final
     yield "measures-by-run", analysis.by_run
     kinds = ["model", "method", "scale", "stack", "modules"]
+    for name in ("spread", "nulls"):
+        if len(table := getattr(analysis, name)):
+            yield name, table
     if len(analysis.scores):
         yield "scores", analysis.scores
     if analysis.layers:
@@ -119,6 +125,8 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
         yield "kl-difference", pd.concat(tables, ignore_index=True)
         tables = [_described(pair.pairs.copy(), pair, kinds) for pair in analysis.comparisons]
         yield "pairs", pd.concat(tables, ignore_index=True)
+        tables = [_described(pair.cells.copy(), pair, kinds) for pair in analysis.comparisons]
+        yield "cells", pd.concat(tables, ignore_index=True)
 
 
 def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:

@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.kernels.distribution import real_numbers
+from msplora_analysis.statistics.flips import MOST_FLIPS, sign_flips
 from msplora_analysis.statistics.outcome import Outcome
 from msplora_analysis.statistics.power import pairs_needed, tasks_needed
 from msplora_core.errors import ParameterError
 
-DRAWS = 19_999
-"""Random arrangements of a permutation test; up to so many, all of them are taken instead (14 pairs, 7 layers)."""
-TIE_DECIMALS = 12
-"""Arrangements whose means differ by less than this, relative to the largest value, are equal but for rounding."""
 _FEW_TASKS = 6
 
 
@@ -26,7 +23,8 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
     Under the null hypothesis that no task has an effect, every difference is as likely to be positive as negative.
     All 2ⁿ arrangements of signs are taken for n up to 14 pairs, so that p is exact; above, 19,999 random ones. With
     n pairs p cannot fall below 2^(1−n): 0.25 for 3 pairs, 0.0039 for 9. A difference of zero does not change under
-    a flip: it counts in the mean and in n, and raises the least p.
+    a flip: it counts in the mean and in n, and raises the least p. The 95% interval holds the effects that the test
+    would not reject at 0.05, if it were the same for all pairs; below 6 pairs there is none.
 
     It does not answer what holds for other tasks: with an effect that differs between tasks, sign flips over
     task × seed pairs reject a true null of no mean effect in 26% of studies at 0.05. See `task_mean_test`.
@@ -36,7 +34,7 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
         seed: of the random arrangements, where they are not all taken.
 
     Returns:
-        The outcome: effect (mean difference), two-sided p, least p. With no difference left, they are NaN.
+        The outcome: effect (mean difference), interval, two-sided p, least p. With no difference left, they are NaN.
 
     Raises:
         ParameterError: if `differences` is not one row of numbers, or one is infinite.
@@ -46,8 +44,6 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
         effect +0.2, p 0.25, least p 0.25 (n = 3 pairs of runs; about these tasks;
         exact sign-flip test, 8 arrangements)
     """
-    from scipy import stats
-
     values, note = _checked(differences)
     values = values[~np.isnan(values)]
     n = len(values)
@@ -55,29 +51,21 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
         return Outcome("about these tasks", "sign-flip test", 0, "pairs of runs", nan, nan, note=note or "no pairs")
     effect = float(values.mean())
     moved = int((values != 0).sum())
-    exact = 2**n <= DRAWS
-    p = 1.0
-    if moved and n > 1:
-        p = stats.permutation_test(
-            (values / abs(values).max(),),
-            lambda x, axis: x.mean(axis=axis).round(TIE_DECIMALS),
-            permutation_type="samples",
-            vectorized=True,
-            n_resamples=DRAWS,
-            batch=1_000,
-            random_state=np.random.default_rng(seed),
-        ).pvalue
+    exact = 2**n <= MOST_FLIPS
+    p, low, high = (float(found[0]) for found in sign_flips(values[:, None], seed=seed))
     zeros = f"differences of zero: {n - moved}" if moved < n else ""
     return Outcome(
         question="about these tasks",
         test=f"exact sign-flip test, {2**n:,} arrangements"
         if exact
-        else f"sign-flip test, {DRAWS:,} random arrangements, seed {seed}",
+        else f"sign-flip test, {MOST_FLIPS:,} random arrangements, seed {seed}",
         n=n,
         of="pair of runs" if n == 1 else "pairs of runs",
         effect=effect,
-        p=float(p),
-        least_p=min(1.0, max(2.0 ** (1 - moved), 0.0 if exact else 2 / (DRAWS + 1))),
+        p=p,
+        low=low,
+        high=high,
+        least_p=min(1.0, max(2.0 ** (1 - moved), 0.0 if exact else 1 / (MOST_FLIPS + 1))),
         needed=pairs_needed(effect, float(values.std(ddof=1))) if n > 1 else None,
         note="; ".join(filter(None, (note, zeros))),
     )

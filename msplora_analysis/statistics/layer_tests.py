@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.kernels.distribution import real_numbers
-from msplora_analysis.statistics.differences import DRAWS, TIE_DECIMALS
+from msplora_analysis.statistics.flips import TIE_DECIMALS
 from msplora_analysis.statistics.outcome import Outcome
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import layer_groups
+
+DRAWS = 19_999
+"""Random permutations of the layers; up to so many, all of them are taken instead (7 layers)."""
 
 
 def mantel_test(matrix: ArrayLike, *, seed: int = 0) -> Outcome:

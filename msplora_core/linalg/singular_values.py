@@ -39,6 +39,33 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
         >>> low_rank_singular_values(B, A, scaling=2.0)
         array([6., 2.])
     """
+    return _spectra(B, A, scaling, factors=False)[0]
+
+
+def factored_singular_values(
+    B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the singular values of scaling·B·A, of B alone and of A alone, from the same triangular factors.
+
+    Args:
+        B, A, scaling: as for `low_rank_singular_values`.
+
+    Returns:
+        Three times (..., r) float64, descending; those of the factors without the scaling.
+
+    Raises:
+        ParameterError: as `low_rank_singular_values`.
+
+    Example:
+        >>> factored_singular_values(np.eye(5, 2), np.diag([1.0, 3.0]), scaling=2.0)
+        (array([6., 2.]), array([1., 1.]), array([3., 1.]))
+    """
+    product, *factors = _spectra(B, A, scaling, factors=True)
+    return product, factors[0], factors[1]
+
+
+def _spectra(B: ArrayLike, A: ArrayLike, scaling: ArrayLike, *, factors: bool) -> list[NDArray[np.float64]]:
+    """Singular values of the product, and where asked for of both factors, each (..., r)."""
     B, A = np.asarray(B), np.asarray(A)
     if B.ndim < 2 or A.ndim != B.ndim or B.shape[:-2] != A.shape[:-2] or B.shape[-1] != A.shape[-2]:
         raise ParameterError("B, A", expected="shapes (..., out, r) and (..., r, in)", found=(B.shape, A.shape))
@@ -48,19 +75,25 @@ def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.
         raise ParameterError("scaling", expected=f"one number, or shape {batch}", found=f"shape {factor.shape}")
     if not np.isfinite(factor).all():
         raise ParameterError("scaling", expected="finite numbers", found=scaling)
-    sigma = np.zeros((*batch, rank))
-    if sigma.size == 0 or out == 0 or columns == 0:
-        return sigma
+    found = [np.zeros((*batch, rank)) for _ in range(3 if factors else 1)]
+    if found[0].size == 0 or out == 0 or columns == 0:
+        return found
     factor = np.broadcast_to(factor, batch).reshape(-1)
     B, At = B.reshape(-1, out, rank), A.reshape(-1, rank, columns).swapaxes(-1, -2)
-    flat = sigma.reshape(-1, rank)
+    flat = [sigma.reshape(-1, rank) for sigma in found]
     step = max(1, _CHUNK_ELEMENTS // (rank * max(out, columns)))
-    for start in range(0, len(flat), step):
+    for start in range(0, len(factor), step):
         chunk = slice(start, start + step)
         (left, left_exponent), (right, right_exponent) = _factor("B", B[chunk]), _factor("A", At[chunk])
-        values = np.linalg.svd(left @ right.swapaxes(-1, -2), compute_uv=False)
-        flat[chunk, : values.shape[-1]] = multiplied(values, factor[chunk], left_exponent + right_exponent)
-    return sigma
+        parts: list[tuple[NDArray[np.float64], ArrayLike, NDArray[Any]]] = [
+            (left @ right.swapaxes(-1, -2), factor[chunk], left_exponent + right_exponent)
+        ]
+        if factors:
+            parts += [(left, 1.0, left_exponent), (right, 1.0, right_exponent)]
+        for sigma, (core, scale, exponent) in zip(flat, parts, strict=True):
+            values = np.linalg.svd(core, compute_uv=False)
+            sigma[chunk, : values.shape[-1]] = multiplied(values, scale, exponent)
+    return found
 
 
 def _factor(name: str, M: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:

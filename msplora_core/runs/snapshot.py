@@ -101,6 +101,12 @@ def read_snapshot(path: Path) -> Snapshot:
             found[kind][key] = _spectrum(tensor, key)
         else:
             found["spectra"][name] = _spectrum(tensor, name)
+    for kind in ("factor_A", "factor_B"):
+        for key, sigma in found[kind].items():
+            rank = len(found["spectra"].get(key, ()))
+            if len(sigma) != rank:
+                expected = f"{rank} values, as many as {key} has"
+                raise RunDirectoryError(path, key=f"{kind}/{key}", expected=expected, found=len(sigma))
     return Snapshot(epoch, step, **found)
 
 

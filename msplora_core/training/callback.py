@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from msplora_core.adapter.extraction import component_sites, read_components
-from msplora_core.components import Component, component_spectra, factor_spectra, layer_inner_products
+from msplora_core.components import Component, factored_spectra, layer_inner_products
 from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryError
 from msplora_core.methods import configured_name
 from msplora_core.placement import stack_name
@@ -143,15 +143,16 @@ class SpectralSnapshotCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         try:
-            spectra = component_spectra(components)
-            factor_A, factor_B = factor_spectra(components)
+            found = factored_spectra(components)
             inner = layer_inner_products(components)
         except ParameterError as error:
             raise DivergenceError(
                 f"{self.run.path}: the adapter's weights are not finite after epoch {epoch:.4g}, "
                 f"step {state.global_step}: the run stops, what it recorded stays; a lower learning rate may help"
             ) from error
-        self.run.write_snapshot(Snapshot(epoch, state.global_step, spectra, factor_A, factor_B, inner))
+        self.run.write_snapshot(
+            Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner)
+        )
 
 
 def describe_run(model: Any, components: list[Component]) -> RunRecord:

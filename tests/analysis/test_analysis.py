@@ -122,8 +122,25 @@ def test_epoch_0_alone_is_no_distribution(make_run, tmp_path):
 
 def test_summary_is_strict_json_with_all_of_it(study, analysis):
     content = json.loads(json.dumps(summarise(analysis), allow_nan=False))
-    assert list(content) == ["format", "version", "path", "reading", "averaging", "runs", "measures", "measures_by_run",
-                             "layers", "comparisons", "scores", "claims", "notes", "skipped", "failed"]  # fmt: skip
+    assert list(content) == [
+        "format",
+        "version",
+        "path",
+        "reading",
+        "averaging",
+        "runs",
+        "measures",
+        "measures_by_run",
+        "layers",
+        "comparisons",
+        "spread",
+        "nulls",
+        "scores",
+        "claims",
+        "notes",
+        "skipped",
+        "failed",
+    ]
     assert len(content["runs"]) == 12
     assert content["runs"][0] == {
         "run": "mrpc/lora-r8/seed-0", "method": "lora-r8", "model": "minilm", "task": "mrpc", "seed": 0,
@@ -153,6 +170,8 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
         "kl.csv",
         "kl-difference.csv",
         "pairs.csv",
+        "cells.csv",
+        "spread.csv",
     ]
     expected = {f"{name}.{kind}" for name in pictures for kind in ("png", "pdf")} | {*tables, "summary.json"}
     assert {path.name for path in written} == expected

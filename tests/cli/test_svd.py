@@ -86,7 +86,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
         "Claim 2, MSPLoRA's layers are further apart than LoRA's: not decided about these tasks for msplora-4-0-4",
     ]
     assert "positive in 1 of 1 pairs of runs" in claims[1]
-    assert "8 files in" in err
+    assert "9 files in" in err
     assert str(study / "analysis") in err
 
 

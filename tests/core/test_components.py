@@ -12,7 +12,7 @@ from msplora_core.components import (
     Component,
     ComponentKey,
     component_spectra,
-    factor_spectra,
+    factored_spectra,
     layer_inner_products,
 )
 from msplora_core.errors import ParameterError
@@ -85,12 +85,15 @@ def test_spectra_of_factors_are_those_of_the_matrices_without_scaling() -> None:
     components = [
         Component(ComponentKey("layer", "q", unit), some_update(rng, *shape)) for unit, shape in enumerate(shapes)
     ]
-    of_A, of_B = factor_spectra(components)
-    assert list(of_A) == list(of_B) == [str(component.key) for component in components]
+    found = factored_spectra(components)
+    of_A, of_B = found.factor_A, found.factor_B
+    assert list(found.spectra) == list(of_A) == list(of_B) == [str(component.key) for component in components]
+    for key, sigma in component_spectra(components).items():
+        assert_allclose(found.spectra[key], sigma, rtol=0)
     for component in components:
-        for found, factor in ((of_A, component.update.A), (of_B, component.update.B)):
+        for spectra, factor in ((of_A, component.update.A), (of_B, component.update.B)):
             dense = np.linalg.svd(factor, compute_uv=False)
-            sigma = found[str(component.key)]
+            sigma = spectra[str(component.key)]
             assert len(sigma) == component.update.rank
             assert_allclose(sigma, np.pad(dense, (0, len(sigma) - len(dense))), atol=1e-12)
 
