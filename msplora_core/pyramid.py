@@ -81,6 +81,32 @@ def layer_groups(layers: int, groups: int | Sequence[int] | None = None) -> tupl
     return tuple(sum(start <= layer for start in starts) for layer in range(layers))
 
 
+def group_by_layer(
+    module: str, layers: Sequence[int], stack: int, groups: int | Sequence[int] | None
+) -> dict[int, int]:
+    """Return the group of each layer that has a module. A number divides these layers, boundaries the whole stack.
+
+    Args:
+        module: the module type, for the error.
+        layers: indices of the layers that have it, ascending.
+        stack: number of layers of the stack.
+        groups: as for `layer_groups`.
+
+    Raises:
+        ParameterError: as `layer_groups`.
+
+    Example:
+        >>> group_by_layer("query", [0, 3, 5], 6, 3), group_by_layer("query", [0, 3, 5], 6, (3,))[5]
+        ({0: 0, 3: 1, 5: 2}, 1)
+    """
+    try:
+        if isinstance(groups, int) or groups is None:
+            return dict(zip(layers, layer_groups(len(layers), groups), strict=True))
+        return dict(enumerate(layer_groups(stack, groups)))
+    except ParameterError as error:
+        raise ParameterError("groups", expected=f"{error.expected} with {module}", found=groups) from error
+
+
 def unit_of(scale: str, layer: int | None, group: int | None = None) -> int:
     """Return the unit of a scale's component that serves a layer: the only rule for it.
 

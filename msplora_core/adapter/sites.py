@@ -17,7 +17,7 @@ from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.sizes import Sizes, sizes_of
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, place_modules
-from msplora_core.pyramid import SCALES, layer_groups, unit_of
+from msplora_core.pyramid import SCALES, group_by_layer, unit_of
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _plan_type(
             )
     (rank,), (alpha,) = ranks, alphas
     layers = sorted({placement.layer for placement in placements.values() if placement.layer is not None})
-    group_of = _group_of(module, layers, stack, config.groups) if layers and rank[SCALES.index("mid")] else {}
+    group_of = group_by_layer(module, layers, stack, config.groups) if layers and rank[SCALES.index("mid")] else {}
     split = len({sizes[path] for path in paths}) > 1
     sites = {}
     for path, placement in placements.items():
@@ -162,16 +162,6 @@ def _check_divisible(path: str, site: Site) -> None:
             found=site.ranks,
             hint="give it others in rank_pattern, or leave it out with exclude_modules",
         )
-
-
-def _group_of(module: str, layers: list[int], stack: int, groups: int | tuple[int, ...] | None) -> dict[int, int]:
-    """The group of each layer: a number divides the layers that have the module, boundaries are those of the stack."""
-    try:
-        if isinstance(groups, tuple):
-            return dict(enumerate(layer_groups(stack, groups)))
-        return dict(zip(layers, layer_groups(len(layers), groups), strict=True))
-    except ParameterError as error:
-        raise ParameterError("groups", expected=f"{error.expected} with {module}", found=groups) from error
 
 
 def _by_pattern(patterns: dict[str, Any], path: str, otherwise: Any) -> Any:

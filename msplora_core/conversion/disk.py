@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
+from msplora_core.conversion.endpoints import (
+    AdapterFiles,
+    by_model,
+    check_target,
+    low_rank_factors,
+    open_adapter,
+    whole_updates,
+    write_adapters,
+)
 from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
-from msplora_core.errors import FileError, UnsupportedAdapterError
-from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
+from msplora_core.formats import Adapter
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS
 from msplora_core.linalg.truncation import check_limit
-from msplora_core.linalg.updates import LowRankUpdate
-from msplora_core.placement import natural_order
 
 
 @dataclass(frozen=True)
@@ -74,44 +73,24 @@ def convert_adapter(
     if rank is not None or energy is not None:
         check_limit(rank, energy)
     target = Path(out)
-    _check_target(target)
-    adapter, notes = _opened(local_path(path), alpha)
+    check_target(target)
+    adapter, notes = open_adapter(path, alpha)
     origin = origin_of(adapter)
-    scales = {key.scale for key in adapter.keys}
-    whole = "total" if "total" in scales else "layer"
-    modules = [
-        _module(adapter, stored, rank, energy)
-        for stored, key in zip(adapter.updates, adapter.keys, strict=True)
-        if key.scale == whole
-    ]
-    modules.sort(key=lambda module: natural_order(module.path))
-    _write(target, origin, modules)
+    modules = [_module(adapter, stored, rank, energy) for stored in whole_updates(adapter)]
+    by_path = {module.path: module for module in modules}
+    adapters = {
+        model: _files(origin, [replace(by_path[path], path=short) for path, short in paths.items()])
+        for model, paths in by_model(origin, by_path).items()
+    }
+    write_adapters(target, origin, adapters)
     return Conversion(modules, (*notes, *adapter.notes, *origin.notes))
 
 
-def _opened(place: Path, alpha: float | None) -> tuple[Adapter, list[str]]:
-    """The adapter at a path, the last where it is a folder of checkpoints."""
-    runs = find_runs(place)
-    if len(runs) > 1:
-        raise FileError(place, expected="one adapter", found=f"{len(runs)}", hint="name one of them")
-    if not runs:
-        return read_adapter(place, alpha=alpha), []
-    run = runs[0]()
-    last = run.checkpoints[-1].path
-    notes = [f"{last.name} is converted, the last of {len(run.checkpoints)} checkpoints."]
-    return read_adapter(last, alpha=alpha), [*run.notes, *(notes if len(run.checkpoints) > 1 else ())]
-
-
 def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: float | None) -> PlainModule:
-    update = stored.load()
-    if not isinstance(update, LowRankUpdate):
-        raise UnsupportedAdapterError(
-            f"{adapter.path}: {stored.path}: expected low-rank factors, found those of {adapter.method}"
-        )
     layout = stored.layout
     return plain_module(
         stored.path,
-        update,
+        low_rank_factors(adapter, stored),
         rank=rank,
         energy=energy,
         embedding=layout.embedding,
@@ -120,36 +99,8 @@ def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: fl
     )
 
 
-def _check_target(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise FileError(target, expected="a folder to write into", found="a file")
-    if target.is_dir() and any(target.iterdir()):
-        raise FileError(target, expected="a new or empty folder", found="one with files in it")
-
-
-def _write(target: Path, origin: Origin, modules: list[PlainModule]) -> None:
-    """Write to a temporary folder and rename it, so that the folder is complete or absent."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        beside.mkdir(parents=True)
-        for model in origin.models or ("",):
-            own = [module for module in modules if module.path.startswith(f"{model}.")] if model else modules
-            if model:
-                own = [replace(module, path=module.path.removeprefix(f"{model}.")) for module in own]
-            _write_adapter(beside / model if len(origin.models) > 1 else beside, origin, own)
-        beside.replace(target)
-    except OSError as error:
-        raise FileError(target, expected="a folder to write into", found=error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _write_adapter(folder: Path, origin: Origin, modules: list[PlainModule]) -> None:
-    written: dict[str, NDArray[Any]] = {name: tensor.load() for name, tensor in origin.beside.items()}
+def _files(origin: Origin, modules: list[PlainModule]) -> AdapterFiles:
+    tensors: dict[str, NDArray[Any]] = {}
     for module in modules:
-        written |= module.tensors()
-    config: Mapping[str, Any] = plain_configuration(origin.configuration, {one.path: one for one in modules})
-    folder.mkdir(exist_ok=True)
-    contiguous = {name: np.ascontiguousarray(values) for name, values in written.items()}
-    save_file(contiguous, folder / PEFT_WEIGHTS[0], metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        tensors |= module.tensors()
+    return AdapterFiles(tensors, plain_configuration(origin.configuration, {one.path: one for one in modules}))
