@@ -26,6 +26,7 @@ ROWS = {
     "step": "step:training_step",
     "joined": "step:joined_product",
     "snapshots": "training:snapshots",
+    "interference": "training:interference",
     "training": "training:tokens",
     "jobs": "jobs:jobs",
 }

@@ -159,6 +159,14 @@ def train(
         ),
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.", rich_help_panel=_TRAINING)] = False,
+    interference: Annotated[
+        bool,
+        typer.Option(
+            "--interference",
+            help="Record whether the scales of MSPLoRA, and the layers that share a component, move the same way.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
 ) -> None:
     """Train LoRA and MSPLoRA on GLUE tasks and record the spectra of every epoch.
 
@@ -197,6 +205,7 @@ def train(
         "rslora": rslora,
         "init": init,
         "bf16": bf16,
+        "interference": interference,
         **{name: value for name, value in given.items() if value is not None},
     }
     from msplora_core.training.run_config import RunConfig, preset_settings

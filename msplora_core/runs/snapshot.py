@@ -5,8 +5,12 @@
     factor_A/scale/module/unit  singular values of the factor A as stored, without the scaling
     factor_B/scale/module/unit  likewise of B; the factors of `total` are those of all scales, scaling folded into B
     inner/module                inner products ⟨ΔW_i, ΔW_j⟩ of the module type's layers, rows in ascending unit order
+    between_scales/global-mid/module/layer   mean and standard deviation, over steps, of a cosine
+    between_layers/scale/module/unit         the same of a matrix of cosines, (2, L, L), a row a layer of the component
 
-The header holds format, version, epoch and step as text. Version 1 had the first kind of key alone.
+The last two are there if the training was asked for them (see `training.interference`). The header holds format,
+version, epoch and step as text. Version 1 had the first kind of key alone, version 2 all but the last two; a snapshot
+without these is still written as version 2.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +29,13 @@ from safetensors.numpy import save
 
 from msplora_core.components import ComponentKey
 from msplora_core.errors import FileError, ParameterError, RunDirectoryError
+from msplora_core.pyramid import SCALES
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.safetensors_file import read_safetensors
 from msplora_core.storage.tensors import Tensor
 
 FORMAT = "msplora-snapshot"
-VERSION = 2
+VERSION = 3
 LARGEST_FILE = 2**27
 """Bytes. The spectra of 1,000 modules of rank 1,000, with their factors', take a fifth of it."""
 LONGEST_SPECTRUM = 2**16
@@ -54,6 +60,10 @@ class Snapshot:
         factor_B: those of the factor B, likewise.
         inner: by module type the inner products of its layers' updates, (L, L) float64, layers in ascending
             order of the unit; empty in files of version 1.
+        between_scales: by `global-mid/module/layer` mean and standard deviation (2,) of the cosine between the steps
+            of two scales; empty where not recorded.
+        between_layers: by component (2, L, L), mean and standard deviation of the cosines between the gradients of
+            its layers; likewise.
     """
 
     epoch: float
@@ -62,12 +72,15 @@ class Snapshot:
     factor_A: _Arrays = field(default_factory=dict)
     factor_B: _Arrays = field(default_factory=dict)
     inner: _Arrays = field(default_factory=dict)
+    between_scales: _Arrays = field(default_factory=dict)
+    between_layers: _Arrays = field(default_factory=dict)
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot, whole or not at all."""
     epoch = f"{snapshot.epoch:.9f}".rstrip("0").rstrip(".")
-    header = {"format": FORMAT, "version": str(VERSION), "epoch": epoch, "step": str(snapshot.step)}
+    version = VERSION if snapshot.between_scales or snapshot.between_layers else 2
+    header = {"format": FORMAT, "version": str(version), "epoch": epoch, "step": str(snapshot.step)}
     arrays = {"": snapshot.spectra} | {f"{kind}/": getattr(snapshot, kind) for kind in _KINDS}
     tensors = {
         kind + key: np.ascontiguousarray(values, dtype=np.float64)
@@ -77,7 +90,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     write_atomically(path, save(tensors, metadata=header))
 
 
-_KINDS = ("factor_A", "factor_B", "inner")
+_KINDS = ("factor_A", "factor_B", "inner", "between_scales", "between_layers")
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -97,6 +110,10 @@ def read_snapshot(path: Path) -> Snapshot:
         kind, _, key = name.partition("/")
         if kind == "inner":
             found[kind][key] = _inner_products(tensor)
+        elif kind == "between_scales":
+            found[kind][key] = _scale_cosines(tensor, key)
+        elif kind == "between_layers":
+            found[kind][key] = _layer_cosines(tensor, key)
         elif kind in _KINDS:
             found[kind][key] = _spectrum(tensor, key)
         else:
@@ -147,6 +164,36 @@ def _inner_products(tensor: Tensor) -> NDArray[np.float64]:
         if np.isfinite(products).all():
             return products
     raise _described(tensor, "a square matrix of finite float64 inner products")
+
+
+def _scale_cosines(tensor: Tensor, key: str) -> NDArray[np.float64]:
+    pair, _, place = key.partition("/")
+    if pair not in SCALE_PAIRS or not _is_key(f"total/{place}"):
+        raise tensor.error("a key global-mid/module/layer", key)
+    if tensor.dtype == "float64" and tensor.shape == (2,) and _are_cosines(values := tensor.load()):
+        return values
+    raise _described(tensor, "mean and spread of a cosine, in float64")
+
+
+def _layer_cosines(tensor: Tensor, key: str) -> NDArray[np.float64]:
+    if not _is_key(key):
+        raise tensor.error("a key scale/module/unit", key)
+    shape = tensor.shape
+    square = len(shape) == 3 and shape[0] == 2 and shape[1] == shape[2] > 1
+    if tensor.dtype == "float64" and square and _are_cosines(values := tensor.load()):
+        return values
+    raise _described(tensor, "mean and spread of a square matrix of cosines, in float64")
+
+
+SCALE_PAIRS = tuple("-".join(pair) for pair in combinations(SCALES, 2))
+
+
+def _are_cosines(values: NDArray[np.float64]) -> bool:
+    mean, spread = values
+    return bool((np.abs(mean) <= _ONE).all() and (spread >= 0).all() and (spread <= _ONE).all())
+
+
+_ONE = 1 + 1e-9  # rounded
 
 
 def _described(tensor: Tensor, expected: str) -> FileError:

@@ -17,6 +17,7 @@ from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryErr
 from msplora_core.methods import configured_name
 from msplora_core.placement import stack_name
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
+from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
 from msplora_core.training.models import model_label
 from msplora_core.training.resuming import continue_at, forget_after
 
@@ -42,9 +43,13 @@ class SpectralSnapshotCallback(TrainerCallback):
         task: what the model is trained on, for run.json.
         model: the base model's name, for run.json; that of the adapter's configuration by default.
         overwrite: delete what an earlier training recorded in the folder instead of refusing the folder.
+        interference: record, too, whether the scales of MSPLoRA, and the layers that share a component, move the same
+            way (see `InterferenceRecorder`): at every 10th optimiser step if True, at every n-th if a number. Each
+            snapshot holds mean and standard deviation over the recorded steps of its epoch.
 
     Raises:
-        ParameterError: if `every_n_steps` is below 1, or, when training begins, the model has no such adapter.
+        ParameterError: if `every_n_steps` or `interference` is below 1, or, when training begins, the model has no
+            such adapter.
         RunDirectoryError: when training begins, if the folder holds snapshots of another training.
         DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
@@ -60,16 +65,22 @@ class SpectralSnapshotCallback(TrainerCallback):
         task: str = "",
         model: str | None = None,
         overwrite: bool = False,
+        interference: bool | int = False,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ParameterError("every_n_steps", expected="at least 1", found=every_n_steps)
+        if interference is not False and interference < 1:
+            raise ParameterError("interference", expected="True, False, or at least 1", found=interference)
         self.run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
         self.every_n_steps, self.task, self.model, self.overwrite = every_n_steps, task, model, overwrite
+        self.interference_every = EVERY_N_STEPS if interference is True else int(interference)
+        self.interference: InterferenceRecorder | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         components = read_components(model)
+        self.interference = InterferenceRecorder(model) if self.interference_every else None
         if not state.is_world_process_zero:
             return
         if state.global_step:
@@ -88,6 +99,31 @@ class SpectralSnapshotCallback(TrainerCallback):
             self.run.write_record(record)
         if not state.global_step:
             self._record(0, state, components)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.interference:
+            self.interference.forget()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        every = self.interference_every  # its middle step: the first of a training is all but zero
+        if self.interference and state.global_step % every == every // 2:
+            self.interference.watch()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.interference:
+            self.interference.before_step()
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.interference:
+            self.interference.after_step()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -150,8 +186,10 @@ class SpectralSnapshotCallback(TrainerCallback):
                 f"{self.run.path}: the adapter's weights are not finite after epoch {epoch:.4g}, "
                 f"step {state.global_step}: the run stops, what it recorded stays; a lower learning rate may help"
             ) from error
+        watched = self.interference
+        between = (watched.between_scales(), watched.between_layers()) if watched else ({}, {})
         self.run.write_snapshot(
-            Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner)
+            Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner, *between)
         )
 
 

@@ -113,7 +113,12 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             eval_dataset=encoded_dev,
             data_collator=Padding(tokenizer.pad_token_id),
             compute_metrics=task_metrics(task),
-            callbacks=[MarkCheckpoints(), SaveAdapter(run), SpectralSnapshotCallback(run), *callbacks],
+            callbacks=[
+                MarkCheckpoints(),
+                SaveAdapter(run),
+                SpectralSnapshotCallback(run, interference=config.interference),
+                *callbacks,
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         if config.schedule:

@@ -54,6 +54,8 @@ class RunConfig:
         bf16: autocast to bfloat16.
         schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
             that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
+        interference: record whether the scales of MSPLoRA, and the layers that share a component, move the same way
+            (see `SpectralSnapshotCallback`).
 
     Raises:
         ParameterError: for a value that is not allowed.
@@ -91,6 +93,7 @@ class RunConfig:
     max_eval_examples: int | None = None
     bf16: bool = False
     schedule: tuple[tuple[str, ...], ...] | None = None
+    interference: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", task_named(self.task).name)

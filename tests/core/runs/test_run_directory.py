@@ -39,10 +39,13 @@ def test_what_is_written_is_read(run: RunDirectory) -> None:
 def test_all_of_a_snapshot_is_read(tmp_path: Path) -> None:
     inner = {"query": np.array([[13.0, -1.0], [-1.0, 4.0]])}
     run = RunDirectory(tmp_path)
-    run.write_snapshot(Snapshot(2, 20, SPECTRA, SPECTRA, {"layer/query/1": np.ones(2)}, inner))
+    scales = {"global-mid/query/3": np.array([-0.5, 0.1])}
+    layers = {"mid/query/0": np.array([np.eye(2), np.zeros((2, 2))])}
+    run.write_snapshot(Snapshot(2, 20, SPECTRA, SPECTRA, {"layer/query/1": np.ones(2)}, inner, scales, layers))
     found = read_snapshot(run.snapshot_path(2))
     assert (found.epoch, found.step) == (2, 20)
-    for read, written in ((found.spectra, SPECTRA), (found.factor_A, SPECTRA), (found.inner, inner)):
+    between = ((found.between_scales, scales), (found.between_layers, layers))
+    for read, written in ((found.spectra, SPECTRA), (found.factor_A, SPECTRA), (found.inner, inner), *between):
         assert {key: values.tolist() for key, values in read.items()} == {
             key: values.tolist() for key, values in written.items()
         }
@@ -55,6 +58,16 @@ def test_files_of_version_1_have_singular_values_alone(tmp_path: Path) -> None:
     found = read_snapshot(path)
     assert found.spectra.keys() == SPECTRA.keys()
     assert found.factor_A == found.factor_B == found.inner == {}
+
+
+def test_a_snapshot_without_cosines_is_read_by_earlier_versions(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    run, cosines = RunDirectory(tmp_path), {"global-mid/query/3": np.zeros(2)}
+    for epoch, more in ((1, {}), (2, {"between_scales": cosines})):
+        run.write_snapshot(Snapshot(epoch, 0, SPECTRA, **more))
+        with safe_open(run.snapshot_path(epoch), "numpy") as file:
+            assert file.metadata()["version"] == str(epoch + 1)
 
 
 def test_snapshots_within_epochs_are_read_in_the_order_of_training(tmp_path: Path) -> None:
@@ -106,7 +119,7 @@ def header(**changes: str) -> dict[str, str]:
     [
         (SPECTRA, None, "format: expected msplora-snapshot, found none"),
         (SPECTRA, header(format="pt"), "format: expected msplora-snapshot, found pt"),
-        (SPECTRA, header(version="3"), "version: expected at most 2, found 3; update msplora"),
+        (SPECTRA, header(version="4"), "version: expected at most 3, found 4; update msplora"),
         (SPECTRA, header(epoch="one"), "epoch: expected a number from 0 to 100000, found one"),
         (SPECTRA, header(epoch="-1"), "epoch: expected a number from 0 to 100000, found -1"),
         (SPECTRA, header(step="1.5"), "step: expected a whole number, found 1.5"),
@@ -115,6 +128,13 @@ def header(**changes: str) -> dict[str, str]:
         ({"factor_B/layer/q/0": -np.ones(2)}, header(), "factor_B/layer/q/0: expected finite float64 singular values"),
         ({"inner/q": np.ones((2, 3))}, header(), "inner/q: expected a square matrix of finite float64 inner products"),
         ({"inner/q": np.full((1, 1), np.inf)}, header(), "inner/q: expected a square matrix of finite float64"),
+        ({"between_scales/q/0": np.zeros(2)}, header(), "q/0: expected a key global-mid/module/layer, found q/0"),
+        ({"between_scales/mid-global/q/0": np.zeros(2)}, header(), "expected a key global-mid/module/layer"),
+        ({"between_scales/global-mid/q/0": np.array([2.0, 0])}, header(), "expected mean and spread of a cosine"),
+        ({"between_scales/global-mid/q/0": np.array([0, np.nan])}, header(), "expected mean and spread of a cosine"),
+        ({"between_layers/q": np.zeros((2, 2, 2))}, header(), "expected a key scale/module/unit, found q"),
+        ({"between_layers/mid/q/0": np.zeros((2, 2, 3))}, header(), "expected mean and spread of a square matrix"),
+        ({"between_layers/mid/q/0": -np.ones((2, 2, 2))}, header(), "expected mean and spread of a square matrix"),
         (SPECTRA, header(epoch="100000.5"), "epoch: expected a number from 0 to 100000, found 100000.5"),
         (SPECTRA, header(step="9" * 11), "step: expected a whole number, found 99999999999"),
         ({"layer/q/2147483648": np.ones(2)}, header(), "layer/q/2147483648: expected a key scale/module/unit"),

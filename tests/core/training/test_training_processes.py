@@ -27,6 +27,7 @@ def options(out: Path, model: Path, data: Path, epochs: int) -> list[str]:
     return [
         *("-m", "msplora_cli", "train", "--task", "cola", "--data-dir", str(data), "--out", str(out)),
         *("--model", str(model), "--dropout", "0", "--batch-size", "7", "--epochs", str(epochs)),
+        "--interference",
     ]
 
 
@@ -44,6 +45,9 @@ def test_two_processes_train_as_one(tiny_model: Path, cola_files: Path, tmp_path
         assert len(series[0]) == 2
         np.testing.assert_allclose(series[0], series[1], rtol=1e-4)
     for left, right in zip(alone.snapshots(), shared.snapshots(), strict=True):
+        assert left.between_layers.keys() == right.between_layers.keys()
+        for key in left.between_scales:
+            np.testing.assert_allclose(left.between_scales[key], right.between_scales[key], rtol=1e-2, atol=1e-3)
         for key in left.spectra:
             np.testing.assert_allclose(left.spectra[key], right.spectra[key], rtol=1e-2, atol=1e-6)
 

@@ -1,0 +1,167 @@
+"""Interference while training: whether the scales of a layer, and the layers of a component, move the same way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from msplora_core.adapter.extraction import adapted_layers, component_sites, layer_updates
+from msplora_core.adapter.layer import MSPLoraLayer
+from msplora_core.components import ComponentKey
+from msplora_core.errors import ParameterError
+from msplora_core.linalg.inner_products import update_inner_products
+from msplora_core.linalg.updates import LowRankUpdate
+
+EVERY_N_STEPS = 10
+"""How often by default. A recorded step of MiniLM-L6 takes 3% longer on a CPU, so this adds 0.3% to a training."""
+
+Cosines = dict[str, NDArray[np.float64]]
+
+
+class InterferenceRecorder:
+    """Record two kinds of cosines at chosen optimiser steps of an MSPLoRA adapter.
+
+    *Between scales*: of each adapted module, between the steps that its scales make in weight space,
+    s·(δB·A + B·δA), from the factors alone. δ is what the optimiser adds to a factor, not the negative gradient: Adam
+    and weight decay move a factor elsewhere than along its gradient, and the weights follow the optimiser.
+
+    *Between layers*: of each component that several modules share, between the gradients that each of them sends to
+    its factors A and B, taken as one vector. Micro-batches are summed. Of several processes, this one's share of the
+    batch counts.
+
+    A negative cosine means that one undoes part of what the other does. A cosine with a zero step or gradient is not
+    defined and is left out. Plain LoRA has one scale and shares nothing, so nothing is recorded. Values and gradients
+    of the training do not change.
+
+    Args:
+        model: a model with an adapter of PEFT.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = adapted_layers(model)
+        self._layers = {path: pair for path, pair in layers.items() if isinstance(pair[0], MSPLoraLayer)}
+        sites = {key: members for key, members in component_sites(model).items() if self._layers.keys() >= {*members}}
+        self._whole = {next(iter(members)): key for key, members in sites.items() if key.scale == "total"}
+        self._shared = {key: members for key, members in sites.items() if key.scale != "total" and len(members) > 1}
+        self._hooks: list[RemovableHandle] = []
+        self._path = ""  # of the layer whose forward pass runs
+        self._gradients: dict[ComponentKey, dict[str, dict[int, torch.Tensor]]] = defaultdict(dict)
+        self._before: dict[str, dict[str, LowRankUpdate]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was recorded, as at the beginning of an epoch."""
+        self._between_scales: dict[str, list[float]] = defaultdict(list)
+        self._between_layers: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+
+    def watch(self) -> None:
+        """Begin with a step that is to be recorded: listen for the gradients of each layer."""
+        self._stop_listening()
+        for path, (layer, _) in self._layers.items():
+            self._hooks.append(layer.register_forward_pre_hook(partial(self._enter, path)))
+        for key, members in self._shared.items():
+            layer, name = self._layers[next(iter(members))]
+            self._hooks.append(layer.components(key.scale)[name].register_forward_hook(partial(self._listen, key)))
+
+    def before_step(self) -> None:
+        """Take the gradients, and the factors before the optimiser changes them; nothing where no step is watched."""
+        if not self._hooks:
+            return
+        self._stop_listening()
+        for key, by_layer in self._gradients.items():
+            order = sorted(by_layer, key=self._shared[key].__getitem__)
+            vectors = np.stack([_joined(by_layer[path]) for path in order])
+            cosines = _cosines(vectors @ vectors.T)
+            if len(order) == len(self._shared[key]) and np.isfinite(cosines).all():
+                self._between_layers[str(key)].append(cosines)
+        self._gradients.clear()
+        self._before = self._updates()
+
+    def after_step(self) -> None:
+        """Take the steps that the optimiser made; nothing where no step is watched."""
+        if not self._before:
+            return
+        after = self._updates()
+        for path, key in self._whole.items():
+            steps = {scale: _step(old, after[path][scale]) for scale, old in self._before[path].items()}
+            cosines = _cosines(_products(list(steps.values())))
+            for (i, one), (j, other) in combinations(enumerate(steps), 2):
+                if np.isfinite(cosines[i, j]):
+                    self._between_scales[f"{one}-{other}/{key.module}/{key.unit}"].append(float(cosines[i, j]))
+        self._before = {}
+
+    def between_scales(self) -> Cosines:
+        """Return mean and standard deviation (2,) over the recorded steps, by `global-mid/query/3` (module, layer)."""
+        return _mean_and_spread(self._between_scales)
+
+    def between_layers(self) -> Cosines:
+        """Return the same (2, L, L) by component, L its layers in ascending order."""
+        return _mean_and_spread(self._between_layers)
+
+    def _stop_listening(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _enter(self, path: str, *_: Any) -> None:
+        self._path = path
+
+    def _listen(
+        self, key: ComponentKey, module: nn.Module, args: Any, factors: tuple[torch.Tensor, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """Hand a layer views of the shared factors, whose gradients are those of this layer alone."""
+        views = tuple(factor.view_as(factor) for factor in factors)
+        for place, view in enumerate(views):
+            if view.requires_grad:  # not if frozen, nor in the first pass through a checkpointed layer
+                view.register_hook(  # type: ignore[no-untyped-call]
+                    partial(self._add, key, self._path, place)
+                )
+        return views
+
+    def _add(self, key: ComponentKey, path: str, place: int, gradient: torch.Tensor) -> None:
+        sent = self._gradients[key].setdefault(path, {})
+        sent[place] = gradient.detach() + sent.get(place, 0)  # a copy: torch adds to the original in place
+
+    def _updates(self) -> dict[str, dict[str, LowRankUpdate]]:
+        return {path: layer_updates(*self._layers[path]) for path in self._whole}
+
+
+def _step(before: LowRankUpdate, after: LowRankUpdate) -> LowRankUpdate:
+    """The step in weight space, δB·A + B·δA, as one product of twice the rank."""
+    B, A = before.B.astype(np.float64), before.A.astype(np.float64)
+    return LowRankUpdate(np.hstack([after.B - B, B]), np.vstack([A, after.A - A]), before.scaling)
+
+
+def _products(steps: list[LowRankUpdate]) -> NDArray[np.float64]:
+    try:
+        return update_inner_products(steps)
+    except ParameterError:  # of a factor that is not finite: the snapshot will say it
+        return np.full((len(steps), len(steps)), np.nan)
+
+
+def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner products as cosines; NaN where a vector is zero or not finite."""
+    norms = np.sqrt(np.diagonal(products))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return products / np.outer(norms, norms)
+
+
+def _joined(gradients: Mapping[int, torch.Tensor]) -> NDArray[np.float64]:
+    """The gradients of A and B as one vector."""
+    parts = [gradients[place].flatten().cpu().double() for place in sorted(gradients)]
+    return np.asarray(torch.cat(parts), dtype=np.float64)
+
+
+def _mean_and_spread(series: dict[str, Any]) -> Cosines:
+    return {
+        key: np.stack([np.mean(values, axis=0), np.std(values, axis=0)]) for key, values in series.items() if values
+    }
