@@ -11,6 +11,7 @@ from msplora_cli.convert import convert
 from msplora_cli.demo import demo
 from msplora_cli.inspect import inspect
 from msplora_cli.params import params
+from msplora_cli.plan import plan
 from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
@@ -42,7 +43,7 @@ def _root(
 ) -> None: ...
 
 
-for command in (demo, inspect, params, train, svd, convert):
+for command in (demo, inspect, params, train, svd, plan, convert):
     app.command()(command)
 app.add_typer(study, name="study")
 

@@ -118,6 +118,15 @@ def train(
             rich_help_panel=_ADAPTER,
         ),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `plan --out` wrote: it says method, ranks, α and modules. {task} and {seed} stand for those of "
+            "the run.",
+            show_default="none",
+            rich_help_panel=_ADAPTER,
+        ),
+    ] = None,
     init: Annotated[
         str, typer.Option(help="Initialisation: kaiming, gaussian or orthogonal.", rich_help_panel=_ADAPTER)
     ] = "kaiming",
@@ -175,12 +184,19 @@ def train(
     Example: msplora-analyze train --task mrpc --method lora --method msplora --data-dir glue --epochs 10
     """
     one_rank, more_ranks = _patterns(rank_pattern or [])
+    phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
     variants: list[dict[str, Any]] = []
-    for name in method or ["msplora"]:
+    if plan is not None:
+        held = {"method": method, "ranks": ranks, "rank": rank, "rank-pattern": rank_pattern, "alpha": alpha,
+                "rslora": rslora, "target": target, "groups": groups}  # fmt: skip
+        for name, value in held.items():
+            if value:
+                raise typer.BadParameter("expected none beside --plan, which holds it", param_hint=f"--{name}")
+        variants.append({"plan": plan, "schedule": phases})
+    for name in [] if plan else method or ["msplora"]:
         if name == "lora":
             variants += [{"method": name, "rank": one, "rank_pattern": one_rank or None} for one in rank or [8]]
         else:
-            phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
             same = {"method": name, "schedule": phases, "rank_pattern": more_ranks or None}
             variants += [{"ranks": three_ranks(one), **same} for one in ranks or ["8,4,2"]]
     given = {

@@ -21,11 +21,12 @@ def train_command(config: RunConfig) -> list[str]:
         msplora-analyze train --task mrpc --method lora --rank 2 --out runs --seed 0 --epochs 3 ... --resume
     """
     words = ["msplora-analyze", "train"]
-    always = {*_ALWAYS, _RANKS[config.method]}
+    always = _ALWAYS if config.plan else {*_ALWAYS, _RANKS[config.method]}
     for field in fields(config):
         value = getattr(config, field.name)
         default = MISSING if field.name in always else field.default
-        if value is not None and value != default:
+        held = config.plan and field.name in ("method", "ranks")  # by the plan
+        if value is not None and value != default and not held:
             words += _option(field.name, value)
     return [*words, "--resume"]
 

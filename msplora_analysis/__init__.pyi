@@ -35,6 +35,11 @@ from .loading.table import load_spectra as load_spectra
 from .measures import average_spectra as average_spectra
 from .measures import last_epochs as last_epochs
 from .measures import measure as measure
+from .planning.plan_files import write_plan as write_plan
+from .planning.plan_targets import PlanTargets as PlanTargets
+from .planning.plan_targets import read_plan_targets as read_plan_targets
+from .planning.rank_plan import Plan as Plan
+from .planning.rank_plan import plan_ranks as plan_ranks
 from .plots import plot_effective_rank as plot_effective_rank
 from .plots import plot_kl_difference as plot_kl_difference
 from .plots import plot_layer_spectra as plot_layer_spectra

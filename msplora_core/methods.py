@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import PurePath
 from typing import Any
 
 RANDOM_LABELS = "random-labels"
@@ -35,6 +38,24 @@ def pyramid_name(ranks: Sequence[int], kind: str = "msplora") -> str:
     return "-".join((kind, *map(str, ranks)))
 
 
+def planned_name(kind: str, plan: str | PathLike[str]) -> str:
+    """Return the name of a method whose ranks a plan gives: after the folder or file that holds it.
+
+    Args:
+        kind: the method, in lower case.
+        plan: path of the plan; parts with `{task}` or `{seed}` are left out, since their runs are replicates.
+
+    Example:
+        >>> planned_name("lora", "plans/mrpc/peft.json"), planned_name("lora", "plans/shuffled/{task}-{seed}")
+        ('lora-mrpc', 'lora-shuffled')
+    """
+    parts = PurePath(plan).with_suffix("").parts
+    named = [
+        word for part in parts if "{" not in part and part != "peft" if (word := re.sub(r"\W+", "-", part).strip("-"))
+    ]
+    return f"{kind}-{named[-1] if named else 'plan'}"
+
+
 def configured_name(config: Mapping[str, Any]) -> str:
     """Return the name of the method that a PEFT configuration describes.
 
@@ -56,13 +77,13 @@ def configured_name(config: Mapping[str, Any]) -> str:
 
 
 def is_lora(method: str) -> bool:
-    """Whether a name is that of plain LoRA, at any rank, trained on true labels.
+    """Whether a name is that of plain LoRA, at any rank, trained on true labels; not LoRA with ranks from a plan.
 
     Example:
-        >>> is_lora("lora-r8"), is_lora("msplora-8-4-2"), is_lora("lora-r8-random-labels")
-        (True, False, False)
+        >>> is_lora("lora-r8"), is_lora("msplora-8-4-2"), is_lora("lora-r8-random-labels"), is_lora("lora-shuffled")
+        (True, False, False, False)
     """
-    return method == "lora" or (method.startswith("lora-") and not method.endswith(RANDOM_LABELS))
+    return re.fullmatch(r"lora(-r\d+(-\d+)?)?", method) is not None
 
 
 _KINDS = {

@@ -10,7 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from msplora_core.training.run_config import RunConfig
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a text"}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a text",
+          NoneType: "nothing"}  # fmt: skip
 
 TYPES: dict[str, Any] = {name: get_type_hints(RunConfig)[name] for name in (field.name for field in fields(RunConfig))}
 """The type of each field of `RunConfig`."""

@@ -40,6 +40,7 @@ def read_study(path: str | Path, *, out: Path | None = None, data_dir: Path | No
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.folder = path, path.parent
+        self.tables: list[int] = []  # which table [[methods]] each method is from
         try:
             self.text = path.read_text(encoding="utf-8")
             self.content = tomllib.loads(self.text)
@@ -84,6 +85,7 @@ class _Reader:
                     expected = "at least one value" if value == [] else f"{described(_METHOD[name])}, or a list of such"
                     raise self._wrong("methods", name, expected, value, place) from None
             found += [dict(chosen) for chosen in product(*values)]
+            self.tables += [place] * (len(found) - len(self.tables))
         return found
 
     def _tune(self) -> Tune | None:
@@ -109,7 +111,11 @@ class _Reader:
                     study.config(method, task, seed)
                 except ParameterError as error:
                     name = {"task": "tasks", "seed": "seeds"}.get(error.name, error.name)
-                    line = self._line("", name) or self._line("methods", name) or self._line("settings", name)
+                    line = (
+                        self._line("", name)
+                        or self._line("methods", name, self.tables[place])
+                        or self._line("settings", name)
+                    )
                     where = name if name in _TOP else f"{name} (method {place + 1} of {len(study.methods)})"
                     raise StudyFileError(
                         self.path, key=_at(line, where), expected=error.expected, found=error.found, hint=error.hint
@@ -132,7 +138,9 @@ class _Reader:
             )
 
     def _placed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """A model that is a folder beside the file is that; any other is a hub id or a path as it stands."""
+        """A plan lies beside the file, and so does a model if there is a folder; else it is a hub id or a path."""
+        if "plan" in settings:
+            settings = {**settings, "plan": self.folder / settings["plan"]}
         beside = self.folder / settings.get("model", "")
         return {**settings, "model": str(beside)} if "model" in settings and beside.is_dir() else settings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import MissingDependencyError, ParameterError
+from msplora_core.formats.peft.plan_file import plan_fields
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.smollm2 import SMOLLM2, smollm2_folder
 from msplora_core.training.tasks import TASKS
@@ -126,24 +128,46 @@ def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
     """Return the PEFT configuration of a run on a model.
 
     Raises:
-        ParameterError: if the target modules match nothing.
+        ParameterError: if the target modules, or those of a plan, match nothing.
     """
     shared: dict[str, Any] = {
         "task_type": "SEQ_CLS",
-        "target_modules": _targets(config, model),
-        "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
-        "use_rslora": config.rslora,
-        "rank_pattern": config.rank_pattern or {},
         "init_lora_weights": True if config.init == "kaiming" else config.init,
     }
+    if config.plan is not None:
+        shared |= _planned(config, model)
+    else:
+        own = {"r": config.rank} if config.method == "lora" else {"ranks": config.ranks, "groups": config.groups}
+        shared |= {
+            "target_modules": _targets(config, model),
+            "lora_alpha": config.alpha,
+            "use_rslora": config.rslora,
+            "rank_pattern": config.rank_pattern or {},
+            **own,
+        }
     if config.method == "lora":
         from peft import LoraConfig
 
-        return LoraConfig(r=config.rank, **shared)
+        return LoraConfig(**shared)
     from msplora_core.adapter import MSPLoraConfig
 
-    return MSPLoraConfig(ranks=config.ranks, groups=config.groups, **shared)
+    return MSPLoraConfig(**shared)
+
+
+def _planned(config: RunConfig, model: Any) -> dict[str, Any]:
+    """The fields of a plan, each of whose modules and patterns must be in the model."""
+    fields = plan_fields(config.rank_plan())
+    names = [name for name, _ in model.named_modules()]
+    targets = fields["target_modules"]
+    named = map(re.escape, targets) if isinstance(targets, list) else [targets] if targets != "all-linear" else []
+    for key in [*named, *fields.get("rank_pattern", {}), *fields.get("alpha_pattern", {})]:
+        if not any(re.fullmatch(rf"(.*\.)?({key})", name) for name in names):
+            raise ParameterError(
+                "plan", expected=f"modules of {model_label(config.model or packaged_model())}", found=key,
+                hint="plan from a probe of the same model",
+            )  # fmt: skip
+    return fields
 
 
 def attach_adapter(config: RunConfig, model: Any) -> PeftModel:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from msplora_core.errors import ParameterError
-from msplora_core.methods import RANDOM_LABELS, method_name, pyramid_name
+from msplora_core.errors import FileError, ParameterError
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.peft.plan_file import is_pyramid, plan_fields, read_rank_plan
+from msplora_core.methods import RANDOM_LABELS, method_name, planned_name, pyramid_name
 from msplora_core.pyramid import SCALES, check_ranks
 from msplora_core.training.tasks import task_named
 
@@ -33,6 +35,8 @@ class RunConfig:
         alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
         rslora: scale by alpha/√rank instead.
         rank_pattern: ranks of module types that differ from the others: one for LoRA, three for MSPLoRA.
+        plan: file or folder with ranks by module, as `msplora-analyze plan --out` writes it; it says which method,
+            ranks, α and modules. `{task}` and `{seed}` in it stand for those of the run.
         init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
         dropout: probability with which an input of the adapter is dropped.
         target_modules: module types to adapt; the model's query and value where not given.
@@ -94,10 +98,13 @@ class RunConfig:
     bf16: bool = False
     schedule: tuple[tuple[str, ...], ...] | None = None
     interference: bool = False
+    plan: Path | str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task", task_named(self.task).name)
         object.__setattr__(self, "ranks", tuple(self.ranks))
+        if self.plan is not None:
+            self._check_plan()
         if self.method not in METHODS:
             raise ParameterError("method", expected=f"one of {', '.join(METHODS)}", found=self.method)
         check_ranks(self.ranks)
@@ -130,6 +137,27 @@ class RunConfig:
         if self.schedule is not None:
             self._check_schedule(self.schedule)
 
+    def _check_plan(self) -> None:
+        """Take the method and its ranks from the plan."""
+        plan = self.rank_plan()
+        for name in ("rank_pattern", "target_modules", "groups"):
+            if getattr(self, name) is not None:
+                raise ParameterError(name, expected="none beside a plan, which holds it", found=getattr(self, name))
+        object.__setattr__(self, "method", "msplora" if is_pyramid(plan) else "lora")
+        if is_pyramid(plan):
+            object.__setattr__(self, "ranks", tuple(plan.content["ranks"]))
+
+    def rank_plan(self) -> PeftConfig:
+        """Return the plan of this run.
+
+        Raises:
+            ParameterError: if there is none, or it cannot be read.
+        """
+        try:
+            return read_rank_plan(str(self.plan).replace("{task}", self.task).replace("{seed}", str(self.seed)))
+        except FileError as error:
+            raise ParameterError("plan", expected="what msplora-analyze plan --out wrote", found=str(error)) from error
+
     def _check_schedule(self, phases: tuple[tuple[str, ...], ...]) -> None:
         present = [scale for scale, rank in zip(SCALES, self.ranks, strict=True) if rank]
         if self.method != "msplora":
@@ -141,8 +169,11 @@ class RunConfig:
 
     @property
     def method_name(self) -> str:
-        """The method with its ranks, as a word: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
-        name = method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
+        """The method with its ranks or its plan, as a word: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
+        if self.plan is not None:
+            name = planned_name(self.method, self.plan)
+        else:
+            name = method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
     @property
@@ -163,6 +194,10 @@ class RunConfig:
         del values["rank" if self.method == "msplora" else "ranks"]
         if self.method == "lora":
             del values["groups"]
+        if self.plan is not None:  # what is trained, wherever the file lies
+            values["plan"] = plan_fields(self.rank_plan())
+            for name in {"rank", "ranks", "alpha", "rslora"} & set(values):
+                del values[name]
         return values
 
 

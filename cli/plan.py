@@ -1,0 +1,105 @@
+"""`msplora-analyze plan`: which rank each module should have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_BUDGET = "How many ranks: at most one of these"
+
+
+def plan(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Runs, adapters or folders of such, all of one model and method; or hf://owner/name.",
+        ),
+    ],
+    mean_rank: Annotated[
+        float | None, typer.Option(help="The parameters that this rank has everywhere.", rich_help_panel=_BUDGET)
+    ] = None,
+    parameters: Annotated[
+        str | None, typer.Option(help="So many parameters: 150000, 150k, 1.2M.", rich_help_panel=_BUDGET)
+    ] = None,
+    keep: Annotated[
+        float | None, typer.Option(help="This share of today's parameters: 0.5.", rich_help_panel=_BUDGET)
+    ] = None,
+    energy: Annotated[
+        float | None,
+        typer.Option(
+            help="For each module the least rank that keeps this share of its energy: 0.95.", rich_help_panel=_BUDGET
+        ),
+    ] = None,
+    least: Annotated[int, typer.Option(min=0, help="The lowest rank of a module; 0 may leave modules out.")] = 1,
+    per_module: Annotated[
+        bool,
+        typer.Option("--per-module", help="Weigh each module by its own energy: none loses much, all together more."),
+    ] = False,
+    shuffle: Annotated[
+        int | None,
+        typer.Option(
+            help="A control: the planned ranks on other modules at random, with this seed.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Folder for peft.json, axolotl.yaml, kohya.txt, plan.csv, ...", show_default="none"
+        ),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
+    module: Annotated[
+        list[str] | None, typer.Option(help="Only modules of this name. May be repeated.", show_default="all")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Plan the ranks of the next training from the spectra of one: which module needs how many?
+
+    By default the smallest plan that keeps 95 % of all energy (Σσ²). Under a budget each rank goes where the largest σ²
+    per parameter remains. Several runs of one method count the same each and show how stable the plan is.
+
+    Example: msplora-analyze plan runs/mrpc-lora-r8-seed0 --mean-rank 4 -o plan
+    """
+    from msplora_analysis.loading.several import load_several
+    from msplora_analysis.planning.plan_files import write_plan
+    from msplora_analysis.planning.plan_summary import summarise_plan
+    from msplora_analysis.planning.plan_targets import read_plan_targets
+    from msplora_analysis.planning.rank_plan import plan_ranks
+    from msplora_cli.console import messages, print_json
+
+    table = load_several(paths, alpha=alpha, module=module or ())
+    found = plan_ranks(
+        table,
+        mean_rank=mean_rank,
+        parameters=None if parameters is None else _count(parameters),
+        keep=keep,
+        energy=energy,
+        least=least,
+        per_module=per_module,
+    )
+    if shuffle is not None:
+        found = found.shuffled(shuffle)
+    if as_json:
+        print_json(summarise_plan(found))
+    else:
+        print(found)
+    if out is not None:
+        for path in write_plan(found, out, read_plan_targets(paths[0], alpha=alpha)):
+            messages().print(f"Wrote {path}", markup=False, soft_wrap=True)
+
+
+def _count(text: str) -> float:
+    """A number with k for thousands or M for millions.
+
+    Example:
+        >>> _count("150k"), _count("1.2M"), _count("4096")
+        (150000.0, 1200000.0, 4096.0)
+    """
+    factor = {"k": 1e3, "M": 1e6}.get(text[-1:], 1.0)
+    try:
+        return float(text if factor == 1 else text[:-1]) * factor
+    except ValueError:
+        raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint="--parameters") from None

@@ -1,0 +1,37 @@
+"""The spectra of several paths in one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from msplora_analysis.loading.table import load_spectra
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def load_several(
+    paths: Sequence[str | os.PathLike[str]], *, alpha: float | None = None, module: str | Collection[str] = ()
+) -> DataFrame:
+    """Read the spectra of several paths into one table, each run named with the path that it was found at.
+
+    Args:
+        paths: at least one, each as for `load_spectra`.
+        alpha, module: how adapters are read (see `load_spectra`).
+
+    Raises:
+        RunDirectoryError: if nothing can be read at one of them.
+    """
+    import pandas as pd
+
+    if len(paths) == 1:
+        return load_spectra(paths[0], alpha=alpha, module=module)
+    tables = []
+    for path in dict.fromkeys(map(str, paths)):
+        table = load_spectra(path, alpha=alpha, module=module)
+        own = table["run"].astype(str)
+        several = own.nunique() > 1
+        tables.append(table.assign(run=[f"{path}/{run}" for run in own] if several else path))
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,1 @@
+"""From the spectra of a run to the ranks of the next."""

@@ -1,0 +1,65 @@
+"""A plan as files that trainers take, each with what that trainer does and does not accept."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from msplora_analysis.planning.plan_summary import plan_table, summarise_plan
+from msplora_analysis.planning.plan_targets import PlanTargets
+from msplora_analysis.planning.rank_plan import Plan
+from msplora_analysis.planning.trainer_fields import trainer_fields
+from msplora_analysis.planning.trainer_texts import trainer_texts
+from msplora_core.errors import FileError
+from msplora_core.formats.peft.plan_file import PLAN
+from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.strict_json import plain
+
+
+def write_plan(plan: Plan, out: str | os.PathLike[str], targets: PlanTargets | None = None) -> list[Path]:
+    """Write a plan to a folder, replacing files of the same names.
+
+    | file | holds |
+    |---|---|
+    | plan.csv | a row a module: path, ranks before and after, share of its energy kept |
+    | plan.json | the same with what the plan as a whole is expected to lose, for reports |
+    | peft.json | keyword arguments of `peft.LoraConfig`, or of `MSPLoraConfig`; `train --plan` takes it |
+    | peft.py | the same as Python |
+    | axolotl.yaml | `lora_r`, `lora_alpha`, `lora_rank_pattern`, `lora_alpha_pattern` |
+    | kohya.txt | `--network_args` of sd-scripts |
+    | llamafactory.yaml | one rank for all modules |
+
+    The last three are of LoRA alone. Where the modules belong to several models of a pipeline, each has its folder.
+
+    Args:
+        plan: what `plan_ranks` found.
+        out: the folder.
+        targets: the modules by their paths (see `read_plan_targets`); without, plan.csv and plan.json alone.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ParameterError: if the plan does not fit the targets.
+        FileError: if the folder cannot be written to.
+    """
+    written = []
+    for name, text in _files(plan, targets):
+        path = Path(out) / name
+        try:
+            write_atomically(path, text.encode())
+        except FileError as error:
+            raise FileError(path.parent, expected="a folder that can be written to", found=error.found) from error
+        written.append(path)
+    return written
+
+
+def _files(plan: Plan, targets: PlanTargets | None) -> Iterator[tuple[str, str]]:
+    yield "plan.csv", plan_table(plan, targets).to_csv(index=False)
+    yield "plan.json", json.dumps(summarise_plan(plan), indent=2) + "\n"
+    if targets is not None:
+        fields = plain(trainer_fields(plan, targets))
+        yield PLAN, json.dumps(fields, indent=2) + "\n"
+        yield from trainer_texts(plan, targets, fields).items()

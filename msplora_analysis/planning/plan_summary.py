@@ -1,0 +1,63 @@
+"""A plan as plain values: what `plan.json` holds and `--json` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.planning.plan_targets import PlanTargets
+from msplora_analysis.planning.rank_plan import Plan
+from msplora_core.storage.strict_json import plain
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FORMAT = "msplora-plan"
+VERSION = 1
+
+
+def summarise_plan(plan: Plan) -> dict[str, Any]:
+    """Return the numbers of a plan as strict JSON has them: null for what is not known.
+
+    Args:
+        plan: what `plan_ranks` found.
+
+    Returns:
+        format, version, rule, parameters, mean_rank, loss (of all energy) and worst (module, and the share of its own
+        energy that it loses), each of the plan and of the uniform plan of equal parameters, stability, notes, modules.
+    """
+    modules, whole = plan.modules, plan.modules[["parameters_before", "parameters"]].sum(skipna=False)
+    summary: dict[str, Any] = plain(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "rule": str(plan.rule),
+            "parameters_before": whole["parameters_before"],
+            "parameters": whole["parameters"],
+            "planned": {
+                "mean_rank": float(modules["rank"].mean()),
+                "loss": plan.loss,
+                "worst": dict(zip(("module", "loss"), plan.worst, strict=True)),
+            },
+            "uniform": {
+                "mean_rank": plan.uniform_rank,
+                "loss": plan.uniform_loss,
+                "worst": dict(zip(("module", "loss"), plan.uniform_worst, strict=True)),
+            },
+            "stability": plan.stability.to_dict("records"),
+            "notes": plan.notes,
+            "modules": modules.astype(object).where(modules.notna(), None).to_dict("records"),
+        }
+    )
+    return summary
+
+
+def plan_table(plan: Plan, targets: PlanTargets | None = None) -> DataFrame:
+    """Return the modules of a plan with their paths, as `plan.csv` has them.
+
+    Args:
+        plan: what `plan_ranks` found.
+        targets: the modules by their paths; column `path` is empty without, and where several modules have one rank.
+    """
+    table = plan.modules.copy()
+    table.insert(0, "path", [targets.path(one) if targets and one.unit is not None else "" for one in plan.ranks])
+    return table

@@ -1,0 +1,90 @@
+"""The modules of a probe by their paths in the model: what a trainer needs to know them by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+from msplora_analysis.planning.rank_plan import PlannedRank
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.weight_files import CONFIG
+
+
+@dataclass(frozen=True)
+class PlanTargets:
+    """The modules that an adapter adapts.
+
+    Args:
+        configuration: PEFT's configuration of the adapter; empty for other formats.
+        paths: of the modules of each type and unit, as (module, unit).
+        scalings: α/r by (scale, module, unit), as the adapter has it.
+        groups: of convolutions that have several, by (module, unit).
+    """
+
+    configuration: Mapping[str, Any]
+    paths: Mapping[tuple[str, int | None], str]
+    scalings: Mapping[tuple[str, str, int], float]
+    groups: Mapping[tuple[str, int | None], int]
+
+    def path(self, one: PlannedRank) -> str:
+        """Return the path of a module.
+
+        Raises:
+            ParameterError: if the adapter does not have it.
+        """
+        if (one.module, one.unit) not in self.paths:
+            raise ParameterError("plan", expected="modules of the adapter that it was made from", found=one.label)
+        return self.paths[one.module, one.unit]
+
+    def alpha(self, one: PlannedRank, rank: int) -> float:
+        """Return α for a new rank: such that α/r stays, or with rsLoRA, whose scaling is α/√r, α as it was."""
+        scalings = {unit: found for (scale, name, unit), found in self.scalings.items() if (scale, name) == one[:2]}
+        scaling = scalings[min(scalings) if one.unit is None else one.unit]
+        alpha = float(f"{scaling * (sqrt(one.before) if self.configuration.get('use_rslora') else rank):.6g}")
+        return int(alpha) if alpha.is_integer() else alpha
+
+
+def read_plan_targets(path: str | os.PathLike[str], *, alpha: float | None = None) -> PlanTargets:
+    """Return the modules of the adapter at a path: of a study, those of its first run.
+
+    Args:
+        path: as for `load_spectra`; of a run directory its adapter is read, or its last checkpoint.
+        alpha: α, for files that do not hold it.
+
+    Raises:
+        AdapterFileError: if there is no adapter to read.
+        UnsupportedAdapterError: if its modules have no paths.
+    """
+    place = local_path(path)
+    runs = find_runs(place)
+    adapter = read_adapter(runs[0]().checkpoints[-1].path if runs else place, alpha=alpha)
+    config = PeftConfig.read(adapter.path / CONFIG).content if adapter.format == "PEFT" else {}
+    _check_paths(adapter, config)
+    whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
+    members = list(zip(adapter.updates, adapter.keys, strict=True))
+    return PlanTargets(
+        configuration=config,
+        paths={(key.module, key.unit): update.path for update, key in members if key.scale == whole},
+        scalings={(key.scale, key.module, key.unit): update.scaling for update, key in members},
+        groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
+    )
+
+
+def _check_paths(adapter: Adapter, config: Mapping[str, Any]) -> None:
+    if config.get("target_parameters"):
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: expected adapted modules, found adapted parameters (target_parameters)"
+        )
+    numbered = [
+        one.path for one in adapter.updates if one.path.rpartition(".")[2].isdecimal() and one.path.count(".") < 2
+    ]
+    if numbered and adapter.format == "pairs of factors":
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: expected factors under the names of a model's modules, found numbers ({numbered[0]}, "
+            "...): the ranks can be planned, but not written for a trainer"
+        )

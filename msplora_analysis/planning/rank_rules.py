@@ -1,0 +1,101 @@
+"""The rules by which ranks are chosen: a budget for all modules together, or a share for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.planning.energies import Energies
+from msplora_core.errors import ParameterError
+from msplora_core.linalg.allocation import allocate_ranks
+from msplora_core.linalg.truncation import ranks_holding
+
+DEFAULT_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class RankRule:
+    """How ranks are chosen. At most one of the first four; without, the least budget that keeps 95 % of all energy.
+
+    Args:
+        mean_rank: budget: the parameters that this rank has everywhere.
+        parameters: budget: so many parameters.
+        keep: budget: this share of today's parameters.
+        energy: instead of a budget, for each module the least rank that keeps this share of its energy.
+        least: the lowest rank of a module; 0 may leave modules out.
+        per_module: weigh the energy of a module by its own whole instead of that of the run.
+
+    Raises:
+        ParameterError: for more than one of the first four, or a value out of range.
+    """
+
+    mean_rank: float | None = None
+    parameters: float | None = None
+    keep: float | None = None
+    energy: float | None = None
+    least: int = 1
+    per_module: bool = False
+
+    def __post_init__(self) -> None:
+        names = ("mean_rank", "parameters", "keep", "energy")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if len(given) > 1:
+            raise ParameterError(", ".join(names), expected="at most one of these", found=", ".join(given))
+        for name in ("keep", "energy"):
+            if name in given and not 0 < given[name] <= 1:
+                raise ParameterError(name, expected="a share above 0 and at most 1", found=given[name])
+        if self.least < 0:
+            raise ParameterError("least", expected="at least 0", found=self.least)
+        if self.energy is not None and self.per_module:
+            raise ParameterError("per_module", expected="a budget for all modules together", found="energy")
+
+    def __str__(self) -> str:
+        if self.energy is not None:
+            return f"each module the least rank that keeps {100 * self.energy:g} % of its energy"
+        named = {
+            "mean rank {:g}": self.mean_rank,
+            "at most {:,.0f} parameters": self.parameters,
+            "at most {:.3g} of today's parameters": self.keep,
+        }
+        budget = next((words.format(value) for words, value in named.items() if value is not None), None)
+        weighed = ", each module weighed by its own energy" if self.per_module else ""
+        return (budget or f"the fewest ranks that keep {100 * DEFAULT_SHARE:g} % of all energy") + weighed
+
+    def ranks(self, energies: Energies, shares: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the rank of each module.
+
+        Args:
+            energies: of the modules.
+            shares: (modules, K) the energies to go by.
+
+        Raises:
+            ParameterError: for a budget that cannot be met.
+        """
+        most, own = energies.modules["rank"].to_numpy(), shares.sum(axis=1, keepdims=True)
+        if self.energy is not None:
+            lowest = np.where(own[:, 0] > 0, 1, 0)
+            return np.clip(ranks_holding(shares, self.energy) * lowest, np.minimum(self.least, most), most)
+        gains = np.divide(shares, own, out=np.zeros_like(shares), where=own > 0) if self.per_module else shares
+        budget = self._budget(energies.costs, most, energies.sized)
+        share = DEFAULT_SHARE if budget is None else None
+        return allocate_ranks(gains, energies.costs, most, budget=budget, share=share, least=self.least)
+
+    def _budget(self, costs: NDArray[np.float64], most: NDArray[np.int_], sized: bool) -> float | None:
+        """The budget in parameters, or in ranks where these are not known; None if the rule has none."""
+        if self.parameters is not None and not sized:
+            raise ParameterError(
+                "parameters", expected="spectra with the shapes of their modules", found="none", hint="give a mean rank"
+            )
+        lowest, highest = float(costs @ np.minimum(self.least, most)), float(costs @ most)
+        units = {"mean_rank": float(costs.sum()), "parameters": 1.0, "keep": highest}
+        for name, unit in units.items():
+            value = getattr(self, name)
+            if value is not None:
+                if not lowest <= value * unit * (1 + 1e-12) or not value * unit <= highest * (1 + 1e-12):
+                    least = f"{lowest / unit:.6g}, rank {self.least} for each module,"
+                    expected = f"from {least} to {highest / unit:.6g}, the ranks that are there"
+                    raise ParameterError(name, expected=expected, found=value)
+                return float(value * unit)
+        return None
