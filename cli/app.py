@@ -10,6 +10,7 @@ import typer
 from msplora_cli.convert import convert
 from msplora_cli.demo import demo
 from msplora_cli.inspect import inspect
+from msplora_cli.overlap import overlap
 from msplora_cli.params import params
 from msplora_cli.plan import plan
 from msplora_cli.study import study
@@ -43,7 +44,7 @@ def _root(
 ) -> None: ...
 
 
-for command in (demo, inspect, params, train, svd, plan, convert):
+for command in (demo, inspect, params, train, svd, overlap, plan, convert):
     app.command()(command)
 app.add_typer(study, name="study")
 

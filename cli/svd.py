@@ -167,11 +167,13 @@ def _doubts(analysis: Analysis) -> Iterator[Text]:
 def _measures_table(final: DataFrame, title: str) -> Table:
     from rich.text import Text
 
+    from msplora_cli.tables import titled_table
+
     ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
     words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
     counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
     headers = [*words, *counts, *(ratio.replace("m_eff_", "M_eff-") for ratio in ratios)]
-    table = _table(title, [*headers, "entropy", "stable"], left=len(words))
+    table = titled_table(title, [*headers, "entropy", "stable"], left=len(words))
     before: list[str] = [""] * len(words)
     for _, rows in final.groupby(["method", "stack"], observed=True, sort=False):
         shown = rows if set(rows["scale"]) - {"layer", "total"} else rows[rows["scale"] == "layer"]
@@ -189,11 +191,13 @@ def _measures_table(final: DataFrame, title: str) -> Table:
 def _comparisons_table(analysis: Analysis) -> Table:
     from rich.text import Text
 
+    from msplora_cli.tables import titled_table
+
     shown = [one for one in analysis.comparisons if len(one.layers) > 1]
     place = "stack" if len({one.stack for one in shown}) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
     words = ["method", "baseline", *([place] if several else []), "scale"]
-    table = _table(
+    table = titled_table(
         "How far apart adjacent layers are: mean KL in nats, both directions",
         [*words, "values", "KL", "baseline's", "difference", "> 0"],
         left=len(words),
@@ -217,26 +221,15 @@ def _scores_table(analysis: Analysis) -> Table:
     from rich.text import Text
 
     from msplora_analysis.loading.scores import last_scores
+    from msplora_cli.tables import titled_table
 
     scores = last_scores(analysis.scores)
     scores["name"] = scores["task"] + " " + scores["metric"]
     names = scores["name"].unique()
-    table = _table("Task metrics at the last epoch, mean over seeds", ["method", *names], left=1)
+    table = titled_table("Task metrics at the last epoch, mean over seeds", ["method", *names], left=1)
     for method, rows in scores.groupby("method", sort=False):
         value = rows.set_index("name")["mean"]
         table.add_row(Text(str(method)), *(f"{value[name]:.3f}" if name in value else "–" for name in names))
-    return table
-
-
-def _table(title: str, headers: list[str], *, left: int) -> Table:
-    """A table with so many columns of words; where it is narrow, the second word is cut short and nothing else."""
-    from rich.table import Table
-
-    table = Table(
-        title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", min_width=len(title)
-    )
-    for place, header in enumerate(headers):
-        table.add_column(header, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis")
     return table
 
 

@@ -95,6 +95,17 @@ def stack_name(path: str, shape: tuple[int, int]) -> str:
     return f"{'.'.join(names[:place])} {shape[0]}x{shape[1]}".strip()
 
 
+def stack_shape(stack: str) -> tuple[int, int] | None:
+    """Return the shape that a stack's name states; None if it states none, or several.
+
+    Example:
+        >>> stack_shape("bert.encoder.layer 384x1536"), stack_shape("unet.down_blocks 320x768/640x768")
+        ((384, 1536), None)
+    """
+    sizes = stack.rpartition(" ")[2].split("x")
+    return (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 and all(map(str.isdecimal, sizes)) else None
+
+
 def joint_stack(stacks: Iterable[str]) -> str:
     """Return the stack of a module type from those of its modules, whose shapes may differ between layers.
 

@@ -7,6 +7,12 @@ from msplora_analysis.kernels.concentration import (
     participation_ratio,
     stable_rank,
 )
+from msplora_analysis.kernels.direction_nulls import (
+    common_subspace_null,
+    cosine_bound,
+    sharing_null,
+    subspace_null,
+)
 from msplora_analysis.kernels.distribution import spectral_distribution
 from msplora_analysis.kernels.divergence import (
     InfiniteDivergenceWarning,
@@ -15,6 +21,7 @@ from msplora_analysis.kernels.divergence import (
     spectral_kl,
 )
 from msplora_analysis.kernels.nulls import gaussian_null, mismatch_null, null_place, rotation_null
+from msplora_analysis.kernels.overlaps import DirectionOverlaps, direction_overlaps
 from msplora_analysis.kernels.similarity import (
     CommonSubspace,
     common_subspace,
@@ -27,8 +34,12 @@ from msplora_core.linalg.inner_products import update_inner_products
 
 __all__ = [
     "CommonSubspace",
+    "DirectionOverlaps",
     "InfiniteDivergenceWarning",
     "common_subspace",
+    "common_subspace_null",
+    "cosine_bound",
+    "direction_overlaps",
     "effective_rank_ratio",
     "energy_rank",
     "entropy_rank",
@@ -40,10 +51,12 @@ __all__ = [
     "participation_ratio",
     "principal_angles",
     "rotation_null",
+    "sharing_null",
     "sharing_shares",
     "spectral_distribution",
     "spectral_kl",
     "stable_rank",
+    "subspace_null",
     "subspace_similarity",
     "update_cosines",
     "update_inner_products",

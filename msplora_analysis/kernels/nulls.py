@@ -52,9 +52,7 @@ def gaussian_null(out: int, in_: int, rank: int, draws: int = 200, seed: int = 0
     """
     _check_counts(out=out, in_=in_, rank=rank, draws=draws)
     random = np.random.default_rng(seed)
-    core = _gaussian_triangles(out, rank, draws, random) @ _gaussian_triangles(in_, rank, draws, random).swapaxes(
-        -1, -2
-    )
+    core = gaussian_triangles(out, rank, draws, random) @ gaussian_triangles(in_, rank, draws, random).swapaxes(-1, -2)
     spectra = np.zeros((draws, rank))
     spectra[:, : min(out, in_, rank)] = np.linalg.svd(core, compute_uv=False)
     return spectra
@@ -176,7 +174,7 @@ def null_place(observed: ArrayLike, null_values: ArrayLike) -> NDArray[np.float6
     return np.where(np.isnan(values) | np.isnan(draws).any(axis=-1), np.nan, place)[()]
 
 
-def _gaussian_triangles(rows: int, rank: int, draws: int, random: np.random.Generator) -> NDArray[np.float64]:
+def gaussian_triangles(rows: int, rank: int, draws: int, random: np.random.Generator) -> NDArray[np.float64]:
     """(draws, min(rows, r), r): R of a Gaussian (rows, r) matrix, up to the signs of its rows."""
     height = min(rows, rank)
     R = np.triu(random.standard_normal((draws, height, rank)), 1)

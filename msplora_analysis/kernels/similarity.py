@@ -62,7 +62,7 @@ def update_cosines(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
     return cosines
 
 
-def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] = 3) -> NDArray[np.float64]:
+def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] | None = None) -> NDArray[np.float64]:
     """Return how much of the layers' updates is shared by all layers, by groups of layers, and by none.
 
     With the mean over all layers m and that of the layer's group m_g,
@@ -74,7 +74,8 @@ def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] = 3) -> NDArray
 
     Args:
         inner: (..., L, L) inner products of the layers' updates in order of depth (`update_inner_products`).
-        groups: number of groups by depth, or their boundaries, as `MSPLoraConfig` takes them.
+        groups: number of groups by depth, or their boundaries, as `MSPLoraConfig` takes them; three, or as many as
+            there are layers, where not given.
 
     Returns:
         (..., 3) float64 that sum to 1: all layers, groups beyond that, the rest. NaN if all updates are zero.

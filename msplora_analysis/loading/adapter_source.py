@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from msplora_analysis.loading.source import Moment, Source
-from msplora_core.components import component_spectra, factored_spectra
+from msplora_analysis.loading.source import Moment, Saved, Source
+from msplora_core.components import Component, component_spectra, factored_spectra
 from msplora_core.errors import MSPLoraError
 from msplora_core.formats import Adapter, AdapterRun
 
@@ -75,7 +76,30 @@ def adapter_source(
         adapter.stacks(),
         ", ".join(guessed),
         {str(key): update.scaling for key, update in zip(adapter.keys, adapter.updates, strict=True)},
+        saved=partial(saved_updates, lambda: run, read),
     )
+
+
+def saved_updates(
+    opened: Callable[[], AdapterRun], read: Callable[[Path], Adapter], errors: list[MSPLoraError]
+) -> Iterator[Saved]:
+    """Yield what each checkpoint of a training holds; the error of each that cannot be opened goes into a list."""
+    try:
+        checkpoints = opened().checkpoints
+    except MSPLoraError as error:
+        errors.append(error)
+        return
+    for epoch, step, path in checkpoints:
+        try:
+            adapter = read(path)
+        except MSPLoraError as error:
+            errors.append(error)
+            continue
+        yield Saved(epoch, step, path, partial(_with_paths, adapter))
+
+
+def _with_paths(adapter: Adapter) -> Iterator[tuple[str, Component]]:
+    return zip((stored.path for stored in adapter.updates), adapter.components(), strict=True)
 
 
 def task_and_seed(name: str) -> tuple[str, int | None]:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from msplora_analysis.loading.source import Moment, Source
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.loading.adapter_source import saved_updates
+from msplora_analysis.loading.source import Moment, Recorded, Saved, Source
 from msplora_core.components import ComponentKey
 from msplora_core.errors import FileError, MSPLoraError, RunDirectoryError
+from msplora_core.formats import read_adapter, recognise_run
 from msplora_core.placement import joint_stack
-from msplora_core.runs import RunDirectory, RunRecord
+from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 
 
-def run_source(path: Path, *, factors: bool = False) -> Source:
+def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Source:
     """Open a run directory.
 
     Args:
         path: of it.
         factors: whether its moments hold the spectra of both factors, too.
+        inner: whether they hold the inner products of its layers, too.
 
     Raises:
         FileError: if its record cannot be read, or it has no snapshots.
@@ -37,14 +44,24 @@ def run_source(path: Path, *, factors: bool = False) -> Source:
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         failed: list[FileError] = []
         for snapshot in run.snapshots(failed):
-            of_factors = (snapshot.factor_A, snapshot.factor_B) if factors else ()
-            yield Moment(snapshot.epoch, snapshot.step, snapshot.spectra, *of_factors)
+            found = Moment(snapshot.epoch, snapshot.step, snapshot.spectra)
+            if factors:
+                found = found._replace(factor_A=snapshot.factor_A, factor_B=snapshot.factor_B)
+            yield found._replace(inner=list(_recorded(snapshot))) if inner else found
         errors.extend(failed)
 
     return Source(
-        record.method, record.model, record.task, record.seed, record.modules, moments, stacks=_stacks_of(record),
+        record.method,
+        record.model,
+        record.task,
+        record.seed,
+        record.modules,
+        moments,
+        stacks=_stacks_of(record),
         scalings=_scalings_of(record),
-    )  # fmt: skip
+        recorded=True,
+        saved=partial(_saved, run),
+    )
 
 
 def _scalings_of(record: RunRecord) -> dict[str, float]:
@@ -56,6 +73,29 @@ def _scalings_of(record: RunRecord) -> dict[str, float]:
             if isinstance(scaling, int | float) and math.isfinite(scaling):
                 known[component["key"]] = float(scaling)
     return known
+
+
+def _recorded(snapshot: Snapshot) -> Iterator[Recorded]:
+    """The inner products of each module type whose layers are as many as its rows."""
+    layers: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = {}
+    if not snapshot.inner:  # of version 1: no need to parse its keys
+        return
+    for key, sigma in snapshot.spectra.items():
+        scale, module, unit = key.split("/")
+        layers.setdefault((scale, module), {})[int(unit)] = sigma
+    for module, inner in snapshot.inner.items():
+        scale = "total" if ("total", module) in layers else "layer"
+        spectra = layers.get((scale, module), {})
+        if len(spectra) == len(inner):
+            units = sorted(spectra)
+            yield Recorded(module, scale, units, inner, [spectra[unit] for unit in units])
+
+
+def _saved(run: RunDirectory, errors: list[MSPLoraError]) -> Iterator[Saved]:
+    """The final adapter, or the checkpoints of a run that was cut off."""
+    opened = recognise_run(run.adapter_path) or recognise_run(run.checkpoints_path)
+    if opened is not None:
+        yield from saved_updates(opened, read_adapter, errors)
 
 
 def _stacks_of(record: RunRecord) -> dict[str, str]:

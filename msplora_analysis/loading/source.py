@@ -1,14 +1,16 @@
-"""A source of spectra: one run, or what stands for one."""
+"""A source of spectra and updates: one run, or what stands for one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_core.components import Component
 from msplora_core.errors import MSPLoraError
 
 _Arrays = Mapping[str, NDArray[np.float64]]
@@ -23,6 +25,7 @@ class Moment(NamedTuple):
         spectra: singular values by component key.
         factor_A: those of the factors A, without the scaling, as far as known and asked for.
         factor_B: those of the factors B, likewise.
+        inner: what was recorded of directions, by module type.
     """
 
     epoch: float
@@ -30,6 +33,45 @@ class Moment(NamedTuple):
     spectra: _Arrays
     factor_A: _Arrays | None = None
     factor_B: _Arrays | None = None
+    inner: Sequence[Recorded] = ()
+
+
+class Recorded(NamedTuple):
+    """The inner products of one module type's layers, as a snapshot holds them.
+
+    Args:
+        module: the module type.
+        scale: `total`, or `layer` where no components are shared.
+        layers: L layers, ascending.
+        inner: (L, L) inner products of all that acts on each.
+        spectra: the singular values of it, by layer.
+    """
+
+    module: str
+    scale: str
+    layers: Sequence[int]
+    inner: NDArray[np.float64]
+    spectra: Sequence[NDArray[np.float64]]
+
+
+class Saved(NamedTuple):
+    """The updates that were saved at one moment of a training.
+
+    Args:
+        epoch, step: as of a `Moment`.
+        path: of the adapter.
+        components: reads them, one in memory at a time, each with the path of its module in the model.
+    """
+
+    epoch: float
+    step: int | None
+    path: Path
+    components: Callable[[], Iterable[tuple[str, Component]]]
+
+
+def none_left(errors: list[MSPLoraError]) -> Iterator[Any]:
+    """Yield nothing: in place of what there is not, or of what was read and released."""
+    return iter(())
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +90,9 @@ class Source:
         stacks: list of layers and shapes by module type, as far as known: only what agrees in them is averaged.
         scalings: factors of B·A by component key, as far as known.
         guessed: what was taken from the name: `task mrpc, seed 3`; empty if nothing was.
+        recorded: whether moments are read from records; else they are computed from what `saved` opens.
+        saved: opens the saved updates in the order of training, and puts errors into a list likewise; yields nothing
+            if no adapter was saved.
     """
 
     method: str
@@ -60,3 +105,5 @@ class Source:
     stacks: Mapping[str, str] = field(default_factory=dict)
     guessed: str = ""
     scalings: Mapping[str, float] = field(default_factory=dict)
+    recorded: bool = False
+    saved: Callable[[list[MSPLoraError]], Iterator[Saved]] = none_left

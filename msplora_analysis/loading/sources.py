@@ -40,6 +40,7 @@ def find_sources(
     task: str | None = None,
     seed: int | None = None,
     factors: bool = False,
+    inner: bool = False,
 ) -> list[Found]:
     """Find the sources at or below a path, in natural order.
 
@@ -49,6 +50,7 @@ def find_sources(
     Args:
         path: a run, an adapter, or a study: a folder with such at any depth; or hf://owner/name.
         alpha, base, module, model, task, seed, factors: what is read, and how (see `load_spectra`).
+        inner: whether the moments of runs hold inner products, too.
 
     Returns:
         At least one.
@@ -62,7 +64,7 @@ def find_sources(
 
     def recognise(place: Path) -> Callable[[], Source] | None:
         if RunDirectory.is_run(place):
-            return partial(run_source, place, factors=factors)
+            return partial(run_source, place, factors=factors, inner=inner)
         opened = recognise_run(place, models=base is not None)
         if opened is None:
             return None

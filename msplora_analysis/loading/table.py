@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.loading.parallel import in_processes
-from msplora_analysis.loading.source import Moment, Source
+from msplora_analysis.loading.source import Moment, Source, none_left
 from msplora_analysis.loading.sources import Found, find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.components import ComponentKey
@@ -144,11 +144,8 @@ def _read(found: Found) -> _Read:
         moments = list(source.moments(errors))
     except MSPLoraError as error:
         return name, None, [], [*errors, error]
-    return name, replace(source, moments=_none_left), moments, errors  # read; what it held is released
-
-
-def _none_left(errors: list[MSPLoraError]) -> Iterator[Moment]:
-    return iter(())
+    # Read; what it held is released.
+    return name, replace(source, moments=none_left, saved=none_left), moments, errors
 
 
 def _notes(runs: list[tuple[str, Source]]) -> list[str]:

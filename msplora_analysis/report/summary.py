@@ -61,13 +61,13 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "reading": READING,
             "averaging": AVERAGING[analysis.average],
             "runs": _runs(analysis.table, analysis.runs),
-            "measures": _records(analysis.final),
-            "measures_by_run": _records(analysis.by_run),
+            "measures": records(analysis.final),
+            "measures_by_run": records(analysis.by_run),
             "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
-            "spread": _records(analysis.spread),
-            "nulls": _records(analysis.nulls),
-            "scores": _records(last_scores(analysis.scores)),
+            "spread": records(analysis.spread),
+            "nulls": records(analysis.nulls),
+            "scores": records(last_scores(analysis.scores)),
             "claims": [asdict(claim) for claim in analysis.claims],
             "notes": analysis.notes,
             "skipped": analysis.skipped,
@@ -87,10 +87,11 @@ def _runs(table: DataFrame, runs: DataFrame) -> list[dict[str, Any]]:
     outcome = runs[["run", "finished", "metric", "score", "constant"]]
     epochs = table[[*columns, "epoch"]].drop_duplicates().groupby(columns, observed=True, dropna=False)["epoch"]
     recorded = epochs.agg(epochs="size", last_epoch="max").reset_index()
-    return _records(recorded.astype({"run": object}).merge(outcome, on="run", how="left"))
+    return records(recorded.astype({"run": object}).merge(outcome, on="run", how="left"))
 
 
-def _records(frame: DataFrame) -> list[dict[str, Any]]:
+def records(frame: DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, with None for what is missing."""
     known = frame.astype(object).where(frame.notna(), None)
     return [dict(zip(frame.columns, row, strict=True)) for row in known.itertuples(index=False, name=None)]
 
@@ -115,8 +116,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         **comparison.adjacent,
         "adjacent_differences": adjacent_kl(comparison.difference),
         "pooled_difference": comparison.pooled_difference,
-        "pairs": _records(comparison.pairs),
-        "cells": _records(comparison.cells),
+        "pairs": records(comparison.pairs),
+        "cells": records(comparison.cells),
         "kl": comparison.kl,
         "kl_baseline": comparison.kl_baseline,
     }

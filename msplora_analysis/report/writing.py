@@ -72,10 +72,19 @@ def write_analysis(
     Raises:
         FileError: if the folder cannot be written to.
     """
-    folder = Path(out) if out is not None else _home(analysis.path)
+    folder = Path(out) if out is not None else home(analysis.path)
+    return write_files(folder, _files(analysis, figures, n_jobs))
+
+
+def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
+    """Write files to a folder, each whole or not at all.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
     written = []
     try:
-        for name, data in _files(analysis, figures, n_jobs):
+        for name, data in files:
             write_atomically(folder / name, data)
             written.append(folder / name)
     except FileError as error:
@@ -84,15 +93,15 @@ def write_analysis(
     return written
 
 
-def _home(path: Path) -> Path:
-    """Where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
+def home(path: Path) -> Path:
+    """Return where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
     if path.is_file():
         path = path.parent
     return path / "analysis" if path.is_dir() else Path("analysis")
 
 
 def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
-    yield from in_processes(_picture, [(*named, kind) for named in figures for kind in ("png", "pdf")], n_jobs)
+    yield from pictures(figures, n_jobs)
     for name, table in _tables(analysis):
         yield f"{name}.csv", table.to_csv(index=False).encode()
     yield "summary.json", to_json(analysis).encode()
@@ -146,6 +155,11 @@ def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
         value = getattr(source, column)
         table.insert(place, column, "+".join(value) if column == "modules" else value)
     return table
+
+
+def pictures(figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
+    """Yield each picture as PNG and as PDF, with its file's name."""
+    yield from in_processes(_picture, [(*named, kind) for named in figures for kind in ("png", "pdf")], n_jobs)
 
 
 def _picture(named: tuple[str, Figure, str]) -> tuple[str, bytes]:

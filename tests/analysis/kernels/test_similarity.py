@@ -166,7 +166,7 @@ def test_layers_in_one_subspace_are_held_whole_and_zero_updates_have_no_share():
     ("call", "message"),
     [
         (lambda: sharing_shares(np.ones((2, 3))), r"inner: expected shape \(..., L, L\), found \(2, 3\)"),
-        (lambda: sharing_shares(np.eye(2)), "groups: expected 1 to 2, the number of layers"),
+        (lambda: sharing_shares(np.eye(2), 3), "groups: expected 1 to 2, the number of layers"),
         (lambda: subspace_similarity(np.ones((4, 2)), np.eye(4, 2)), "U: expected orthonormal columns"),
         (lambda: subspace_similarity(np.eye(4, 2), np.full((4, 1), np.nan)), "V: expected orthonormal columns"),
         (lambda: subspace_similarity(np.eye(4, 2), np.eye(5, 2)), "U, V: expected shapes"),

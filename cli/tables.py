@@ -1,0 +1,21 @@
+"""Tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def titled_table(title: str, headers: Sequence[str], *, left: int) -> Table:
+    """Return an empty table with so many columns of words; where it is narrow, the second word alone is cut short."""
+    from rich.table import Table
+
+    table = Table(
+        title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", min_width=len(title)
+    )
+    for place, header in enumerate(headers):
+        table.add_column(header, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis")
+    return table

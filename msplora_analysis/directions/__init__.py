@@ -1,0 +1,1 @@
+"""Directions: which updates point the same way, between the layers of an adapter and between adapters."""

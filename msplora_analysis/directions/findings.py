@@ -1,0 +1,73 @@
+"""What the overlap of layers means, a sentence for each module type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.directions.redundancy import NEGLIGIBLE
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+_DEVIATIONS = 3.0
+"""A number within so many standard deviations of its null is called chance."""
+_KEYS = ["model", "method", "scale", "module"]
+
+
+def by_module(table: DataFrame) -> DataFrame:
+    """Average the runs of each method: a row a model, method, scale, module type, and side where there are sides.
+
+    Standard deviations of the null model become those of the mean over the runs.
+
+    Args:
+        table: `Overlap.sharing` or `Overlap.subspaces`.
+    """
+    keys = [*_KEYS, "stack", *(["side"] if "side" in table.columns else [])]
+    apart = {"run", "task", "seed", "epoch", "step", "between", *keys}
+    spreads = [name for name in table.columns if name.startswith("deviation_")]
+    found = table.groupby(keys, observed=True, sort=False)[[name for name in table.columns if name not in apart]].mean()
+    runs = table.groupby(keys, observed=True, sort=False)["run"].nunique()
+    found[spreads] = found[spreads].div(runs**0.5, axis=0)
+    return found.assign(runs=runs).reset_index()
+
+
+def findings(sharing: DataFrame, subspaces: DataFrame) -> Iterator[str]:
+    """Yield a sentence for each method, module type and scale: what the layers share, and where they overlap.
+
+    Args:
+        sharing, subspaces: as of an `Overlap`.
+    """
+    sides = dict(iter(by_module(subspaces).groupby(_KEYS, observed=True))) if len(subspaces) else {}
+    rows = by_module(sharing)
+    named = [name for name in ("model", "method", "module", "scale") if name == "module" or rows[name].nunique() > 1]
+    for key, part in rows.groupby(_KEYS, observed=True, sort=False):
+        row = part.iloc[0]
+        parts = [_shared(row), *([_overlapping(sides[key])] if key in sides else [])]
+        yield f"{' '.join(str(row[name]) for name in named)}: {'; '.join(parts)}."
+
+
+def _shared(row: Series[Any]) -> str:
+    shared, null = (row[f"{kind}shared_by_all"] + row[f"{kind}shared_by_groups"] for kind in ("", "null_"))
+    numbers = (
+        f"{shared:.4f} of the energy, where layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
+    )
+    if abs(row["excess"]) <= _DEVIATIONS * row["deviation_own"]:
+        return f"the layers share nothing ({numbers})"
+    if abs(row["excess"]) < NEGLIGIBLE:
+        return f"the layers share next to nothing ({numbers})"
+    if row["excess"] < 0:
+        return f"the layers point away from each other ({numbers})"
+    return f"the layers share {row['excess']:.3f} of their energy beyond chance ({numbers})"
+
+
+def _overlapping(rows: DataFrame) -> str:
+    above = [
+        str(row["side"])
+        for _, row in rows.iterrows()
+        if row["neighbours"] - row["chance"] > _DEVIATIONS * row["deviation_chance"]
+    ]
+    where = {0: "as random ones do", 1: f"in their {''.join(above[:1])} alone", 2: "on both sides"}[len(above)]
+    numbers = ", ".join(f"{row['side']} {row['neighbours']:.3g}" for _, row in rows.iterrows())
+    chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in rows["chance"]))
+    return f"the subspaces of neighbours overlap {where} (φ: {numbers}; chance {chance})"

@@ -1,0 +1,171 @@
+"""How the layers of one module type overlap in one run, beside what layers that share nothing would show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.kernels.direction_nulls import (
+    Spread,
+    common_subspace_null,
+    sharing_null,
+    subspace_null,
+)
+from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side
+from msplora_analysis.kernels.similarity import sharing_shares
+
+Groups = int | Sequence[int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCosines:
+    """The cosines between the layers of one module type, and what the layers share.
+
+    Args:
+        module: the module type.
+        scale: `layer` (each layer's own component) or `total` (all that acts on a layer).
+        stack: the list of layers and the shape: `encoder.layer 768x768`.
+        layers: (L,) their indices.
+        rank: the largest of an update.
+        cosines: (L, L); NaN for a zero update.
+        norms: (L,) Frobenius norms.
+        shares: (3,) of the energy: shared by all layers, by groups beyond that, by none (see `sharing_shares`).
+        null: the same for layers that share nothing: mean and standard deviation.
+    """
+
+    module: str
+    scale: str
+    stack: str
+    layers: NDArray[np.int64]
+    rank: int
+    cosines: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    null: Spread
+
+    @property
+    def excess(self) -> float:
+        """Share of the energy that all layers or groups share, beyond that of layers that share nothing."""
+        return float(self.shares[:2].sum() - self.null.mean[:2].sum())
+
+    @property
+    def excess_deviation(self) -> float:
+        """Standard deviation of `excess` for layers that share nothing; it is that of the rest, for all sum to 1."""
+        return float(self.null.deviation[2])
+
+    @property
+    def largest(self) -> tuple[float, int, int]:
+        """The cosine of the largest size between two layers, and these layers; NaN if there are no two."""
+        upper = np.triu_indices(len(self.layers), 1)
+        values = self.cosines[upper]
+        if np.isnan(values).all():
+            return float("nan"), -1, -1
+        place = int(np.nanargmax(abs(values)))
+        return float(values[place]), int(self.layers[upper[0][place]]), int(self.layers[upper[1][place]])
+
+
+@dataclass(frozen=True, eq=False)
+class SideOverlap:
+    """How the subspaces of neighbouring layers, and of all layers, overlap on one side.
+
+    Args:
+        side: `inputs` or `outputs`.
+        size: d, of the space.
+        rank: dimension of the common subspace: the largest rank of a layer.
+        common: mean share of the layers' energy in their best common subspace.
+        common_null: the same for layers whose directions are random: mean and standard deviation.
+        pairs: mean over all pairs of layers of φ at full rank.
+        neighbours: the same over neighbouring layers.
+        chance: φ of random subspaces of these ranks: mean over neighbours, and its standard deviation.
+        grid: (r, r) mean over neighbours of φ(i, j), r the smallest rank of a layer.
+    """
+
+    side: Side
+    size: int
+    rank: int
+    common: float
+    common_null: Spread
+    pairs: float
+    neighbours: float
+    chance: Spread
+    grid: NDArray[np.float64]
+
+
+def layer_cosines(
+    module: str,
+    scale: str,
+    stack: str,
+    layers: Sequence[int],
+    rank: int,
+    inner: NDArray[np.float64],
+    shape: tuple[float, float],
+    groups: Groups = None,
+) -> LayerCosines:
+    """Return cosines and shares from inner products.
+
+    Args:
+        module, scale, stack: what the layers are of.
+        layers: their indices.
+        rank: the largest of an update.
+        inner: (L, L) inner products of their updates.
+        shape: (out, in) of the updates; NaN if unknown.
+        groups: of layers by depth (see `sharing_shares`); boundaries are positions among these layers.
+    """
+    norms = np.sqrt(np.maximum(np.diagonal(inner), 0.0))
+    known = np.where(norms > 0, norms, np.nan)
+    cosines = np.clip(inner / known[:, None] / known, -1.0, 1.0)
+    np.fill_diagonal(cosines, np.where(norms > 0, 1.0, np.nan))
+    shares = sharing_shares(inner, groups)
+    null = sharing_null(norms, shape, groups)
+    places = np.array(layers, dtype=np.int64)
+    return LayerCosines(module, scale, stack, places, rank, cosines, norms, shares, null)
+
+
+def side_overlaps(
+    overlaps: DirectionOverlaps, shape: tuple[int, int], draws: int = 20, seed: int = 0
+) -> list[SideOverlap]:
+    """Return how the layers' subspaces overlap, on both sides.
+
+    Layers without an update are left out: neighbours are layers next to each other among the others.
+
+    Args:
+        overlaps: of the layers' updates, in order of depth.
+        shape: (out, in) of the updates.
+        draws: of the null model.
+        seed: of the draws.
+    """
+    known = [layer for layer, rank in enumerate(overlaps.ranks) if rank]
+    if len(known) < 2:
+        return []
+    sizes: dict[Side, int] = {"inputs": shape[1], "outputs": shape[0]}
+    return [_side(overlaps, side, sizes[side], known, draws, seed) for side in SIDES]
+
+
+def _side(
+    overlaps: DirectionOverlaps, side: Side, size: int, known: Sequence[int], draws: int, seed: int
+) -> SideOverlap:
+    ranks = [overlaps.ranks[layer] for layer in known]
+    adjacent = list(pairwise(known))
+    grids = [overlaps.similarity(side, i, j) for i, j in adjacent]
+    chances = [subspace_null(size, overlaps.ranks[i], overlaps.ranks[j]) for i, j in adjacent]
+    smallest, largest = min(ranks), max(ranks)
+    null = common_subspace_null(overlaps.sigma, size, largest, draws, seed)
+    spread = Spread(null.mean(), null.std(ddof=1) if draws > 1 else np.float64(np.nan))
+    return SideOverlap(
+        side=side,
+        size=size,
+        rank=largest,
+        common=overlaps.common_energy(side, largest),
+        common_null=spread,
+        pairs=float(np.mean([overlaps.similarity(side, i, j)[-1, -1] for i, j in combinations(known, 2)])),
+        neighbours=float(np.mean([grid[-1, -1] for grid in grids])),
+        chance=Spread(
+            np.mean([one.mean for one in chances]),
+            np.sqrt(np.sum([one.deviation**2 for one in chances])) / len(chances),
+        ),
+        grid=np.mean([grid[:smallest, :smallest] for grid in grids], axis=0),
+    )

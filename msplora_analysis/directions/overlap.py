@@ -1,0 +1,163 @@
+"""Everything that `overlap` finds out about an adapter, a run or a study, as data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msplora_analysis.comparison.variants import separate_variants
+from msplora_analysis.directions.direction_tables import (
+    component_table,
+    course_sharing,
+    final_sharing,
+    final_subspaces,
+)
+from msplora_analysis.directions.layer_directions import Groups
+from msplora_analysis.directions.redundancy import Redundancy, excess_by_method, redundancy
+from msplora_analysis.directions.run_directions import RunDirections, run_directions
+from msplora_analysis.loading.sources import find_sources
+from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
+from msplora_core.errors import MSPLoraError, RunDirectoryError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """What `overlap` found.
+
+    Args:
+        path: the adapter, run or study.
+        runs: each run with the matrices behind the tables: cosines, similarities of subspaces.
+        sharing: what the layers of each run share at its end: a row a run, module type and scale (`layer`, each
+            layer's own component; `total`, all that acts on a layer). Shares of the energy Σ‖ΔW_l‖² that sum to 1
+            (shared_by_all, shared_by_groups, own), with mean and standard deviation where layers share nothing
+            (null_*, deviation_*); excess, the first two beyond their null; the largest cosine between two layers and
+            the bound that no cosine exceeds, with probability 0.95, where layers share nothing.
+        course: the same over training, for all that acts on a layer.
+        subspaces: how the layers' subspaces overlap at the end: a row a run, module type, scale and side.
+        methods: mean excess by method, with its interval over tasks.
+        answers: does MSPLoRA take redundancy out that LoRA has? For each method that this concerns.
+        notes: what a reader of the numbers must know, a sentence each.
+        skipped: what could not be read, a message each.
+        failed: the runs of which nothing could be read.
+        seed: of all random draws.
+    """
+
+    path: Path
+    runs: list[RunDirections]
+    sharing: DataFrame
+    course: DataFrame
+    subspaces: DataFrame
+    methods: DataFrame
+    answers: list[Redundancy]
+    notes: list[str]
+    skipped: list[str]
+    failed: list[str]
+    seed: int
+
+    def __repr__(self) -> str:
+        return f"Overlap({len(self.runs)} runs, {len(self.notes)} notes; {self.path})"
+
+
+def overlap(
+    path: str | os.PathLike[str],
+    *,
+    groups: Groups = None,
+    draws: int = 20,
+    alpha: float | None = None,
+    module: str | Collection[str] = (),
+    model: str | None = None,
+    task: str | None = None,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Overlap:
+    """Measure which updates point the same way: between the layers of each run, over its training, between methods.
+
+    Args:
+        path: an adapter, a run, or a study: a folder with such at any depth (see `load_spectra`).
+        groups: of layers by depth, for what groups share: a number, or the boundaries; three where not given.
+        draws: of the null model of common subspaces.
+        alpha, module, model, task, seed: how adapters are read (see `load_spectra`).
+        progress: called after each run read, with the number read and of all.
+
+    Returns:
+        An `Overlap`.
+
+    Raises:
+        RunDirectoryError: if nothing can be read at `path`, or nothing of it has two layers to compare.
+        ParameterError: for a parameter with a wrong value.
+    """
+    found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
+    runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
+    for done, (name, opened) in enumerate(found, 1):
+        try:
+            run = run_directions(name, opened(), errors, groups, draws, _SEED)
+        except MSPLoraError as error:
+            errors.append(error)
+            run = None
+        if run is None:
+            failed.append(name)
+        else:
+            runs.append(run)
+        if progress is not None:
+            progress(done, len(found))
+    _check_something(path, runs, errors)
+    sources, of_bases = name_unknown_bases([(run.name, run.source) for run in runs], [run.keys for run in runs])
+    named = [(run.name, source) for run, source in zip(runs, sources, strict=True)]
+    sources, of_tasks = name_unknown_tasks(named)
+    facts = {
+        run.name: {"method": one.method, "model": one.model, "task": one.task, "seed": one.seed}
+        for run, one in zip(runs, sources, strict=True)
+    }
+    variants, of_variants = separate_variants(component_table(runs, facts))
+    for run, method in variants[["run", "method"]].drop_duplicates().itertuples(index=False):
+        facts[run]["method"] = method
+    sharing = final_sharing(runs, facts)
+    notes = [note for run in runs for note in run.notes]
+    notes += [*_zero_layers(runs), *of_bases, *of_tasks, *of_variants]
+    return Overlap(
+        path=Path(path),
+        runs=runs,
+        sharing=sharing,
+        course=course_sharing(runs, facts),
+        subspaces=final_subspaces(runs, facts),
+        methods=excess_by_method(sharing),
+        answers=redundancy(sharing),
+        notes=list(dict.fromkeys(notes)),
+        skipped=[str(error) for error in errors],
+        failed=failed,
+        seed=_SEED,
+    )
+
+
+_SEED = 0
+
+
+def _zero_layers(runs: Sequence[RunDirections]) -> Iterator[str]:
+    """Which layers have no update, and so no cosines."""
+    for run in runs:
+        for one in (one.cosines for one in run.final):
+            zero = [str(layer) for layer, norm in zip(one.layers, one.norms, strict=True) if norm == 0]
+            if zero:
+                layers = f"layer {zero[0]}" if len(zero) == 1 else f"layers {', '.join(zero)}"
+                yield f"{run.name}: {layers} of {one.module} ({one.scale}): the update is zero; left out of means"
+
+
+def _check_something(
+    path: str | os.PathLike[str], runs: Sequence[RunDirections], errors: Sequence[MSPLoraError]
+) -> None:
+    if any(run.final for run in runs):
+        return
+    if errors:
+        raise errors[-1]
+    raise RunDirectoryError(
+        path,
+        expected="two layers or more of a module type, from an adapter or from snapshots that hold inner products",
+        found="one layer of each module type" if runs else "snapshots of singular values alone (version 0.1)",
+        hint="compare it with another adapter (--with)" if runs else "train again, or give the saved adapter",
+    )

@@ -1,0 +1,150 @@
+"""The paper's question about directions: does MSPLoRA take redundancy out that plain LoRA has?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.comparison.baseline import is_plain, lora_command
+from msplora_analysis.comparison.pairing import counterparts
+from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
+from msplora_analysis.statistics.verdicts import Verdict, verdict
+from msplora_core.errors import ComparisonError
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+QUESTION = "MSPLoRA takes redundancy out that LoRA has"
+NEGLIGIBLE = 0.01
+"""An excess below this share of the energy is no redundancy to speak of, however sure it is."""
+_RUN = ["run", "method", "model", "task", "seed"]
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """Whether the layers' own components of a method share less than the layers of LoRA.
+
+    Args:
+        method: with components that layers share.
+        baseline: LoRA of the rank of its layers' own components; empty if there is none.
+        model: of both.
+        verdict: the answer.
+        numbers: what it rests on, in words.
+        differences: one for each pair of runs, positive where the method shares less: shares of the energy.
+        tasks: the task of each.
+    """
+
+    method: str
+    baseline: str
+    model: str
+    verdict: Verdict
+    numbers: str = ""
+    differences: Sequence[float] = ()
+    tasks: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        answer, _, facts = str(self.verdict).partition(": ")
+        return f"{QUESTION}: {answer} for {self.method} ({'; '.join(filter(None, (self.numbers, facts)))})"
+
+
+def run_excess(sharing: DataFrame) -> DataFrame:
+    """Return the excess of each run at each scale: the mean over its module types, a row a run and scale.
+
+    Args:
+        sharing: as `Overlap.sharing`.
+    """
+    keys = [*_RUN, "scale"]
+    found = sharing.groupby(keys, observed=True, dropna=False, sort=False).agg(
+        rank=("rank", "max"), excess=("excess", "mean"), deviation=("deviation_own", _root_mean)
+    )
+    return found.reset_index()
+
+
+def excess_by_method(sharing: DataFrame) -> DataFrame:
+    """Return the mean excess of each method at each scale, with its 95% interval over tasks.
+
+    Returns:
+        A row a model, method and scale: runs, tasks, rank, excess, low and high (NaN with one task), deviation (that
+        of one run whose layers share nothing).
+    """
+    import pandas as pd
+
+    rows = []
+    for names, part in run_excess(sharing).groupby(["model", "method", "scale"], observed=True, sort=False):
+        outcome = task_mean_test(
+            part["excess"], [task or run for task, run in zip(part["task"], part["run"], strict=True)]
+        )
+        rows.append([*names, len(part), outcome.n, part["rank"].max(), outcome.effect, outcome.low, outcome.high,
+                     part["deviation"].mean()])  # fmt: skip
+    return pd.DataFrame(rows, columns=["model", "method", "scale", "runs", "tasks", "rank", "excess", "low", "high",
+                                       "deviation"])  # fmt: skip
+
+
+def redundancy(sharing: DataFrame) -> list[Redundancy]:
+    """Answer the question for each method whose layers share components.
+
+    Each run's excess, what its layers share beyond layers of random directions, is the mean over its module types.
+    The layers' own components are held against LoRA of their rank, on the same model, task and seed.
+
+    Args:
+        sharing: as `Overlap.sharing`.
+    """
+    each = run_excess(sharing)
+    answers = []
+    for names, ours in each.groupby(["model", "method"], observed=True, sort=False):
+        model, method = map(str, names)
+        if "total" not in set(ours["scale"]):
+            continue
+        own = ours[ours["scale"] == "layer"]
+        if own.empty:
+            reason = "the layers' own components are not known without the saved adapters"
+            answers.append(Redundancy(method, "", model, Verdict("cannot tell", reason=reason)))
+            continue
+        rank = int(own["rank"].max())
+        plain = each[(each["model"] == model) & each["method"].map(is_plain) & (each["rank"] == rank)]
+        try:
+            if plain.empty:
+                raise ComparisonError(f"there is no LoRA of rank {rank}, that of the layers' own components")
+            pairs = counterparts(own, plain)
+        except ComparisonError as error:
+            step = f"{lora_command(model, own, rank=rank)}"
+            answers.append(Redundancy(method, "", model, Verdict("cannot tell", reason=str(error), next_step=step)))
+            continue
+        for baseline, part in pairs.groupby("method_baseline", sort=False):
+            answers.append(_answer(method, str(baseline), model, part, own, plain, ours))
+    return answers
+
+
+def _answer(
+    method: str, baseline: str, model: str, pairs: DataFrame, own: DataFrame, plain: DataFrame, ours: DataFrame
+) -> Redundancy:
+    mine = own.set_index("run")["excess"][pairs["run"]].to_numpy()
+    its = plain.set_index("run")["excess"][pairs["run_baseline"]].to_numpy()
+    differences = its - mine
+    total = ours[ours["scale"] == "total"]["excess"].mean()
+    deviation = plain["deviation"].mean()
+    numbers = (
+        f"beyond layers of random directions, the layers of {title(baseline)} share {its.mean():.4f} of their energy "
+        f"({its.min():+.4f} to {its.max():+.4f}), the layers' own components of {title(method)} {mine.mean():.4f}; "
+        f"with what they share by construction {total:.3f}"
+    )
+    null = f"0 ± {deviation:.4f} for one run whose layers share nothing"
+    found = verdict(sign_flip_test(differences), unit="of the energy", null=null)
+    if (its < NEGLIGIBLE).all():
+        reason = f"LoRA's layers share less than {NEGLIGIBLE:g} of their energy in every run: nothing to take out"
+        found = Verdict(
+            "contradicted", found.question, found.n, found.of, found.effect, found.unit, found.interval, found.p,
+            found.least_p, null, reason,
+        )  # fmt: skip
+    return Redundancy(
+        method, baseline, model, found, numbers, tuple(differences.tolist()), tuple(map(str, pairs["task"]))
+    )
+
+
+def _root_mean(deviations: DataFrame) -> float:
+    """Standard deviation of the mean of independent numbers with these."""
+    return float(np.sqrt(np.square(deviations).sum()) / len(deviations))

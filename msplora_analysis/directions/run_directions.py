@@ -1,0 +1,179 @@
+"""The directions of one run: how its layers overlap at the end, and what they share over training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+
+from msplora_analysis.directions.layer_directions import (
+    Groups,
+    LayerCosines,
+    SideOverlap,
+    layer_cosines,
+    side_overlaps,
+)
+from msplora_analysis.kernels.direction_nulls import cosine_bound
+from msplora_analysis.kernels.overlaps import direction_overlaps
+from msplora_analysis.loading.adapter_updates import AdapterUpdates, read_updates
+from msplora_analysis.loading.source import Moment, Saved, Source
+from msplora_core.errors import MSPLoraError
+from msplora_core.linalg.inner_products import update_inner_products
+from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.placement import stack_shape
+
+
+@dataclass(frozen=True, eq=False)
+class LayerDirections:
+    """The layers of one module type at the end of a run.
+
+    Args:
+        cosines: between the layers, and what they share.
+        bound: the size that no cosine exceeds, with probability 0.95, where layers share nothing.
+        sides: subspaces of inputs and outputs; empty where the factors are not known.
+    """
+
+    cosines: LayerCosines
+    bound: float
+    sides: Sequence[SideOverlap] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TimedCosines:
+    """What the layers of one module type share at one moment of a run.
+
+    Args:
+        epoch, step: as of a `Moment`.
+        cosines: between the layers, all that acts on each.
+    """
+
+    epoch: float
+    step: int | None
+    cosines: LayerCosines
+
+
+@dataclass(frozen=True, eq=False)
+class RunDirections:
+    """The directions of one run.
+
+    Args:
+        name: of the run.
+        source: the run itself.
+        epoch, step: of the end.
+        keys: the components of it.
+        final: by module type and scale, at the end.
+        course: over training, where it is known.
+        notes: sentences that a reader should know.
+    """
+
+    name: str
+    source: Source
+    epoch: float
+    step: int | None
+    keys: Sequence[str]
+    final: Sequence[LayerDirections]
+    course: Sequence[TimedCosines]
+    notes: Sequence[str]
+
+
+def run_directions(
+    name: str, source: Source, errors: list[MSPLoraError], groups: Groups = None, draws: int = 20, seed: int = 0
+) -> RunDirections | None:
+    """Measure the directions of one run or adapter.
+
+    Args:
+        name: of the run.
+        source: opened.
+        errors: receives those of what cannot be read.
+        groups: of layers by depth (see `sharing_shares`).
+        draws: of the null models.
+        seed: of these.
+
+    Returns:
+        None if nothing of it can be read.
+    """
+    moments = list(source.moments(errors)) if source.recorded else []
+    saved = list(source.saved(errors))
+    updates = _last(name, source, saved, errors)
+    if updates is not None:
+        epoch, step, whole, notes = updates.epoch, updates.step, updates.whole, updates.notes
+        keys = [str(key) for key in updates.updates]
+        final = list(_from_factors(updates, groups, draws, seed))
+    elif moments and moments[-1].inner:
+        notes = [*source.notes, f"{name}: no adapter was saved, so only inner products are known, and no subspaces."]
+        keys = list(moments[-1].spectra)
+        final = list(_from_record(source, moments[-1], groups, seed))
+    else:
+        return None
+    if moments:
+        epoch, step = moments[-1].epoch, moments[-1].step
+        course = [point for moment in moments for point in _recorded_course(source, moment, groups)]
+    else:
+        course = [point for one in saved[:-1] for point in _saved_course(name, source, one, errors, groups)]
+        course += [TimedCosines(epoch, step, one.cosines) for one in final if one.cosines.scale == whole]
+    return RunDirections(name, source, epoch, step, keys, final, course, notes)
+
+
+def _last(name: str, source: Source, saved: Sequence[Saved], errors: list[MSPLoraError]) -> AdapterUpdates | None:
+    """The last updates that can be read."""
+    for one in reversed(saved):
+        try:
+            return read_updates(name, source, one)
+        except MSPLoraError as error:
+            errors.append(error)
+    return None
+
+
+def _from_factors(adapter: AdapterUpdates, groups: Groups, draws: int, seed: int) -> Iterator[LayerDirections]:
+    for module in adapter.modules:
+        for scale in adapter.scales:
+            layers = adapter.layers(module, scale)
+            if len(layers) < 2:
+                continue
+            overlaps = direction_overlaps(list(layers.values()))
+            shape, rank = _size(layers)
+            stack, inner = adapter.stacks.get(module, ""), overlaps.inner_products()
+            found = layer_cosines(module, scale, stack, list(layers), rank, inner, shape, groups)
+            sides = side_overlaps(overlaps, shape, draws, seed)
+            yield LayerDirections(found, cosine_bound(overlaps.sigma, shape, seed=seed), sides)
+
+
+def _from_record(source: Source, moment: Moment, groups: Groups, seed: int) -> Iterator[LayerDirections]:
+    spectra = {one.module: one.spectra for one in moment.inner}
+    for point in _recorded_course(source, moment, groups):
+        shape = stack_shape(point.cosines.stack)
+        bound = cosine_bound(spectra[point.cosines.module], shape, seed=seed) if shape else float("nan")
+        yield LayerDirections(point.cosines, bound)
+
+
+def _recorded_course(source: Source, moment: Moment, groups: Groups) -> Iterator[TimedCosines]:
+    for one in moment.inner:
+        stack = source.stacks.get(one.module, "")
+        shape = stack_shape(stack) or (nan, nan)
+        if len(one.layers) > 1:
+            rank = max(map(len, one.spectra))
+            cosines = layer_cosines(one.module, one.scale, stack, one.layers, rank, one.inner, shape, groups)
+            yield TimedCosines(moment.epoch, moment.step, cosines)
+
+
+def _saved_course(
+    name: str, source: Source, saved: Saved, errors: list[MSPLoraError], groups: Groups
+) -> Iterator[TimedCosines]:
+    try:
+        adapter = read_updates(name, source, saved)
+    except MSPLoraError as error:
+        errors.append(error)
+        return
+    for module in adapter.modules:
+        layers = adapter.layers(module)
+        if len(layers) > 1:
+            shape, rank = _size(layers)
+            stack, inner = adapter.stacks.get(module, ""), update_inner_products(list(layers.values()))
+            cosines = layer_cosines(module, adapter.whole, stack, list(layers), rank, inner, shape, groups)
+            yield TimedCosines(saved.epoch, saved.step, cosines)
+
+
+def _size(layers: Mapping[int, LowRankUpdate]) -> tuple[tuple[int, int], int]:
+    """The shape of the updates, and the largest rank."""
+    updates = list(layers.values())
+    return updates[0].shape, max(update.rank for update in updates)

@@ -1,0 +1,196 @@
+"""What cosines, shares and subspaces are where updates share no direction: every update rotated at random.
+
+The null model rotates the inputs and the outputs of each update by orthogonal matrices drawn from the Haar measure,
+each independently. It keeps every spectrum and needs nothing else of the updates. Means and standard deviations are
+exact wherever a formula exists; the rest is drawn at the cost of r × r matrices, whatever the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msplora_analysis.kernels.distribution import real_numbers
+from msplora_analysis.kernels.nulls import gaussian_triangles
+from msplora_core.errors import ParameterError
+from msplora_core.pyramid import layer_groups
+
+_MOST_ENTRIES = 2**22
+"""Random numbers of a bound on cosines: more pairs of layers get fewer draws each, and need no more."""
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation of a number under the null model.
+
+    Args:
+        mean: float64, of any shape.
+        deviation: float64, likewise.
+    """
+
+    mean: Any
+    deviation: Any
+
+
+def sharing_null(norms: ArrayLike, shape: tuple[float, float], groups: int | Sequence[int] | None = None) -> Spread:
+    """Return what `sharing_shares` gives for updates that share no direction.
+
+    Inner products of updates rotated at random are uncorrelated, with mean 0 and variance ‖ΔW_i‖²·‖ΔW_j‖²/(out·in).
+    The shares are linear in them, so both numbers are exact. The means are those of orthogonal updates: 1/L,
+    (G − 1)/L and (L − G)/L, exactly so for groups of one size or updates of one norm.
+
+    Args:
+        norms: (L,) Frobenius norms of the layers' updates.
+        shape: (out, in) of the updates.
+        groups: as for `sharing_shares`.
+
+    Returns:
+        Mean and standard deviation, (3,) each: all layers, groups beyond that, the rest. NaN if all norms are 0.
+
+    Raises:
+        ParameterError: if `norms` is not one row of numbers, or the groups do not fit.
+
+    Example:
+        >>> null = sharing_null(np.ones(12), (768, 768))
+        >>> null.mean.round(3), null.deviation.round(5)
+        (array([0.083, 0.167, 0.75 ]), array([0.00015, 0.0002 , 0.00023]))
+    """
+    squares = np.square(real_numbers(norms, "norms"))
+    if squares.ndim != 1 or not len(squares):
+        raise ParameterError("norms", expected="one row of numbers", found=squares.shape)
+    layers = len(squares)
+    group = np.array(layer_groups(layers, groups))
+    by_all = np.full((layers, layers), 1 / layers)
+    by_group = (group[:, None] == group) / np.bincount(group)[group]
+    weights = np.stack([by_all, by_group - by_all, np.eye(layers) - by_group])
+    total = squares.sum() or np.nan
+    mean = np.diagonal(weights, axis1=1, axis2=2) @ squares / total
+    apart = np.square(weights) * (1 - np.eye(layers))
+    variance = 2 * np.einsum("kij,i,j->k", apart, squares, squares) / (shape[0] * shape[1])
+    return Spread(mean, np.sqrt(variance) / total)
+
+
+def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: float = 0.05, seed: int = 0) -> float:
+    """Return the size that no cosine between two updates exceeds, with probability 1 − `level`, if they share nothing.
+
+    A cosine has mean 0 and standard deviation 1/√(out·in) exactly. Its tails depend on the spectra: given the overlap
+    O of the outputs, with entries of variance 1/out, it is normal with variance Σ_ab s_a²·t_b²·O_ab²/in for spectra s
+    and t of norm 1. O is drawn; the bound holds for all pairs at once, by the sum of their tails.
+
+    Args:
+        spectra: of each update its singular values. A zero spectrum does not count.
+        shape: (out, in) of the updates.
+        level: the probability that some cosine exceeds the bound.
+        seed: of the draws.
+
+    Returns:
+        The bound on |cosine|, at most 1; NaN with fewer than two updates.
+
+    Example:
+        >>> round(cosine_bound(np.ones((12, 8)), (768, 768)) * 768, 1)  # in standard deviations, over 66 pairs
+        3.5
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    squares = np.square(_unit_spectra(spectra))
+    if len(squares) < 2:
+        return float("nan")
+    first, second = np.triu_indices(len(squares), 1)
+    draws = int(np.clip(_MOST_ENTRIES // (len(first) * squares.shape[1] ** 2), 1, 200))
+    random = np.random.default_rng(seed)
+    spread = np.empty((draws, len(first)))
+    for draw in spread:
+        overlap = np.square(random.standard_normal((len(first), squares.shape[1], squares.shape[1])))
+        draw[:] = np.sqrt(np.einsum("pa,pab,pb->p", squares[first], overlap, squares[second], optimize=True))
+
+    def excess(deviations: float) -> float:
+        return float(2 * ndtr(-deviations / spread).mean(axis=0).sum()) - level
+
+    return min(1.0, float(brentq(excess, 0.0, 1e3)) / float(np.sqrt(shape[0] * shape[1])))
+
+
+def subspace_null(size: int, first: int, second: int) -> Spread:
+    """Return mean and standard deviation of φ = ‖UᵀV‖²_F / min(i, j) for two random subspaces, exactly.
+
+    Args:
+        size: d, of the space.
+        first: i, dimension of the one.
+        second: j, of the other.
+
+    Example:
+        >>> null = subspace_null(768, 8, 8)
+        >>> null.mean.round(4), null.deviation.round(4)
+        (np.float64(0.0104), np.float64(0.0018))
+    """
+    i, j, d = float(first), float(second), float(size)
+    variance = 2 * i * j * (d - i) * (d - j) / (d**2 * max(d - 1, 1.0) * (d + 2))
+    return Spread(np.float64(max(i, j) / d), np.sqrt(np.float64(variance)) / min(i, j))
+
+
+def common_subspace_null(
+    spectra: Sequence[ArrayLike], size: int, rank: int, draws: int = 20, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the mean energy that `common_subspace` finds in updates whose directions on that side are random.
+
+    The best of all subspaces holds more energy than a random one does, also where nothing is common: it adapts to
+    the draw. The directions of a layer are orthonormal columns of a Gaussian matrix, of which only triangular factors
+    are drawn.
+
+    Args:
+        spectra: of each update its singular values. A zero spectrum does not count.
+        size: d, of the space on that side.
+        rank: dimension of the common subspace.
+        draws: how many.
+        seed: of the random numbers.
+
+    Returns:
+        (draws,) float64 shares of 1; empty if all spectra are zero.
+
+    Example:
+        >>> common_subspace_null(np.ones((12, 8)), 768, rank=8).mean().round(3)  # 1/12 would be one layer's own
+        np.float64(0.135)
+    """
+    sigma = _unit_spectra(spectra)
+    layers, width = sigma.shape
+    if not layers:
+        return np.empty(0)
+    random = np.random.default_rng(seed)
+    energies = np.empty(draws)
+    for draw in range(draws):
+        (gaussian,) = gaussian_triangles(size, layers * width, 1, random)
+        weighted = _frames(gaussian.reshape(len(gaussian), layers, width).swapaxes(0, 1)) * sigma[:, None, :size]
+        energies[draw] = leading_energy(weighted.swapaxes(0, 1).reshape(len(gaussian), -1), rank) / layers
+    return energies
+
+
+def leading_energy(rows: NDArray[np.float64], rank: int) -> float:
+    """Return the sum of the largest squared singular values of a matrix."""
+    return leading_sum(rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows, rank)
+
+
+def leading_sum(gram: NDArray[np.float64], count: int) -> float:
+    """Return the sum of the largest eigenvalues of a symmetric matrix."""
+    from scipy.linalg import eigh
+
+    first = max(0, len(gram) - count)
+    return float(eigh(gram, eigvals_only=True, subset_by_index=[first, len(gram) - 1]).sum())
+
+
+def _unit_spectra(spectra: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Spectra of norm 1 as the rows of a matrix, filled up with zeros; without those that are zero."""
+    known = [one for one in (real_numbers(one, "spectra") for one in spectra) if one.any()]
+    rows = np.zeros((len(known), max((len(one) for one in known), default=0)))
+    for row, values in zip(rows, known, strict=True):
+        row[: len(values)] = values / np.linalg.norm(values)
+    return rows
+
+
+def _frames(gaussian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal columns that span those of each Gaussian matrix: (n, rows, r) -> (n, rows, min(rows, r))."""
+    if gaussian.shape[1] < 2 * gaussian.shape[2]:  # may be too ill-conditioned for its Gram matrix
+        return np.linalg.qr(gaussian).Q
+    R = np.linalg.cholesky(gaussian.swapaxes(1, 2) @ gaussian)
+    return gaussian @ np.linalg.inv(R).swapaxes(1, 2)

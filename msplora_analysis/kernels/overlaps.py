@@ -1,0 +1,177 @@
+"""All that two or more updates have to do with each other, from the overlaps of their singular vectors.
+
+With ΔW_i = U_i·Σ_i·V_iᵀ, everything about directions is in the r × r blocks U_iᵀ·U_j (outputs) and V_iᵀ·V_j (inputs):
+inner products, similarities and angles of subspaces, and the energy of one update in the subspaces of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.kernels.direction_nulls import leading_sum
+from msplora_core.errors import ParameterError
+from msplora_core.linalg.triangular import triangular_factor
+from msplora_core.linalg.truncation import low_rank_svd
+from msplora_core.linalg.updates import LowRankUpdate
+
+Side = Literal["inputs", "outputs"]
+SIDES: tuple[Side, Side] = ("inputs", "outputs")
+_ORTHONORMAL = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionOverlaps:
+    """The singular values of updates, and the overlaps of all their singular vectors.
+
+    Args:
+        sigma: of each update its singular values, (k,) float64, descending, without those that are zero.
+        outputs: (N, N) overlaps of the left singular vectors of all updates, N the sum of all k.
+        inputs: (N, N) likewise of the right ones.
+
+    Example:
+        >>> one = LowRankUpdate(np.eye(4, 2), np.eye(2, 3))
+        >>> two = LowRankUpdate(np.eye(4, 2), np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+        >>> both = direction_overlaps([one, two])
+        >>> both.similarity("outputs", 0, 1)[-1, -1], both.similarity("inputs", 0, 1)[-1, -1]
+        (np.float64(1.0), np.float64(0.5))
+        >>> both.energy_within(0, 1, "inputs"), both.inner_products()
+        (0.5, array([[2., 1.],
+               [1., 2.]]))
+    """
+
+    sigma: Sequence[NDArray[np.float64]]
+    outputs: NDArray[np.float64]
+    inputs: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ends", np.cumsum([0, *map(len, self.sigma)]))
+
+    @property
+    def ranks(self) -> list[int]:
+        """The numerical rank of each update; 0 for a zero update."""
+        return [len(values) for values in self.sigma]
+
+    def block(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
+        """Return the overlaps of the singular vectors of update i with those of update j: (k_i, k_j)."""
+        return getattr(self, side)[self._own(i), self._own(j)]  # type: ignore[no-any-return]
+
+    def inner_products(self) -> NDArray[np.float64]:
+        """Return ⟨ΔW_i, ΔW_j⟩ of all updates, (L, L) float64."""
+        sigma = np.concatenate(self.sigma)
+        terms = self.outputs * self.inputs
+        terms *= sigma
+        terms *= sigma[:, None]
+        found = np.zeros((len(self.sigma), len(self.sigma)))
+        known = np.flatnonzero(self.ranks)
+        if len(known):
+            starts = np.unique(self._ends[known])  # type: ignore[attr-defined]
+            sums = np.add.reduceat(np.add.reduceat(terms, starts, axis=0), starts, axis=1)
+            found[np.ix_(known, known)] = sums
+        return found
+
+    def similarity(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
+        """Return φ of the leading directions of two updates, (k_i, k_j) (see `subspace_similarity`)."""
+        sums = np.square(self.block(side, i, j)).cumsum(axis=0).cumsum(axis=1)
+        counts = np.minimum(np.arange(1, len(sums) + 1)[:, None], np.arange(1, sums.shape[1] + 1))
+        return np.minimum(sums / counts, 1.0)
+
+    def angles(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
+        """Return the principal angles between the subspaces of two updates, in radians, ascending.
+
+        From their cosines: angles below 1e-7 are not told from 0.
+        """
+        block = self.block(side, i, j)
+        return np.arccos(np.clip(np.linalg.svd(block, compute_uv=False), 0.0, 1.0)) if block.size else np.empty(0)
+
+    def energy_within(self, i: int, j: int, side: Side | Literal["both"]) -> float:
+        """Return the share of ‖ΔW_i‖² that lies in the subspaces of update j.
+
+        Args:
+            i: the update whose energy is meant.
+            j: the update whose subspaces are meant.
+            side: `inputs` for ‖ΔW_i·P‖², `outputs` for ‖P·ΔW_i‖², `both` for both projections at once.
+
+        Returns:
+            A share of 1; NaN if ΔW_i is zero.
+        """
+        sigma = self.sigma[i]
+        if not len(sigma):
+            return float("nan")
+        if side == "both":
+            within = self.block("outputs", i, j).T * sigma @ self.block("inputs", i, j)
+        else:
+            within = self.block(side, i, j) * sigma[:, None]
+        return min(1.0, float(np.square(within).sum() / np.square(sigma).sum()))
+
+    def common_energy(self, side: Side, rank: int) -> float:
+        """Return the mean share of the updates' energy in their best common subspace (see `common_subspace`).
+
+        Args:
+            side: inputs or outputs.
+            rank: dimension of the subspace.
+        """
+        weights = np.concatenate([values / (np.linalg.norm(values) or 1.0) for values in self.sigma])
+        gram = getattr(self, side) * weights * weights[:, None]
+        count = np.count_nonzero(self.ranks)
+        return min(1.0, leading_sum(gram, rank) / count) if count else float("nan")
+
+    def _own(self, i: int) -> slice:
+        ends = self._ends  # type: ignore[attr-defined]
+        return slice(int(ends[i]), int(ends[i + 1]))
+
+
+def direction_overlaps(updates: Sequence[LowRankUpdate]) -> DirectionOverlaps:
+    """Return the overlaps of the singular vectors of updates of one shape.
+
+    Costs two Gram matrices of the stacked singular vectors, O(L²·r²·(in + out)); nothing of size out × in is formed.
+
+    Args:
+        updates: L updates of equal shape; ranks and dtypes may differ.
+
+    Raises:
+        ParameterError: if shapes differ, or a value is not finite.
+    """
+    shapes = {update.shape for update in updates}
+    if len(shapes) != 1:
+        raise ParameterError("updates", expected="updates of one shape", found=sorted(shapes))
+    left, sigma, right = zip(*map(_bases, updates), strict=True)
+    outputs, inputs = (np.concatenate(rows) for rows in (left, right))
+    return DirectionOverlaps(sigma, outputs @ outputs.T, inputs @ inputs.T)
+
+
+_Bases = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def _bases(update: LowRankUpdate) -> _Bases:
+    """Uᵀ (k, out), σ (k,) and Vᵀ (k, in), without the directions of zero singular values."""
+    found = _by_triangular_factors(update)
+    if found is None:
+        U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+        found = U.T, sigma, Vt
+    rows, sigma, columns = found
+    kept = int(np.count_nonzero(sigma > sigma[:1] * np.finfo(np.float64).eps * max(update.shape)))
+    return rows[:kept], sigma[:kept], columns[:kept]
+
+
+def _by_triangular_factors(update: LowRankUpdate) -> _Bases | None:
+    """The same several times faster than by Householder QR; None where the factors are too ill-conditioned for it."""
+    B, A = update.B.T.astype(np.float64), update.A.astype(np.float64)
+    if not (np.isfinite(B).all() and np.isfinite(A).all()):
+        raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
+    if update.rank > min(update.shape):
+        return None
+    (left,), (right,) = triangular_factor(B.T[None]), triangular_factor(A.T[None])
+    U, sigma, Vt = np.linalg.svd(update.scaling * left @ right.T)
+    try:
+        rows = np.linalg.solve(left, U).T @ B
+        columns = np.linalg.solve(right, Vt.T).T @ A
+    except np.linalg.LinAlgError:
+        return None
+    unit = np.eye(update.rank)
+    sound = all(abs(basis @ basis.T - unit).max() <= _ORTHONORMAL for basis in (rows, columns))
+    return (rows, sigma, columns) if sound else None

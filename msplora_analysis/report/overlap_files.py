@@ -1,0 +1,85 @@
+"""What `overlap` leaves on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.directions.overlap import Overlap
+from msplora_analysis.report.overlap_summary import overlap_json
+from msplora_analysis.report.writing import home, pictures, write_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+def write_overlap(
+    found: Overlap,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    figures: Iterable[tuple[str, Figure]] = (),
+    n_jobs: int = 1,
+) -> list[Path]:
+    """Write an overlap to a folder, replacing files of the same names.
+
+    | file | holds |
+    |---|---|
+    | sharing.csv | what the layers of each run share at its end (`Overlap.sharing`) |
+    | course.csv | the same over training |
+    | subspaces.csv | how the layers' subspaces overlap |
+    | cosines.csv | the cosine of every pair of layers |
+    | methods.csv | mean excess of each method, with its interval |
+    | summary.json | `summarise_overlap(found)`; written last |
+
+    Args:
+        found: what `overlap` found.
+        out: the folder; `analysis/overlap` in the run or study, or beside a single file, where not given.
+        figures: names and pictures to save: `draw_overlap(found)`.
+        n_jobs: how many processes turn pictures into files.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
+    folder = Path(out) if out is not None else home(found.path) / "overlap"
+    return write_files(folder, _files(found, figures, n_jobs))
+
+
+def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
+    yield from pictures(figures, n_jobs)
+    tables = {"sharing": found.sharing, "course": found.course, "subspaces": found.subspaces,
+              "cosines": _cosines(found), "methods": found.methods}  # fmt: skip
+    for name, table in tables.items():
+        if len(table):
+            yield f"{name}.csv", table.to_csv(index=False).encode()
+    yield "summary.json", overlap_json(found).encode()
+
+
+def _cosines(found: Overlap) -> DataFrame:
+    """A row for each pair of layers of each run, module type and scale."""
+    import pandas as pd
+
+    parts = []
+    for run in found.runs:
+        for one in run.final:
+            first, second = np.triu_indices(len(one.cosines.layers), 1)
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "run": run.name,
+                        "scale": one.cosines.scale,
+                        "module": one.cosines.module,
+                        "layer": one.cosines.layers[first],
+                        "other_layer": one.cosines.layers[second],
+                        "cosine": one.cosines.cosines[first, second],
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -1,0 +1,68 @@
+"""An overlap as plain values: what `summary.json` holds and `overlap --json` prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from msplora_analysis.directions.findings import findings
+from msplora_analysis.directions.overlap import Overlap
+from msplora_analysis.report.summary import records
+from msplora_core.storage.strict_json import plain
+
+FORMAT = "msplora-overlap"
+VERSION = 1
+READING = {
+    "shared_by_all": "share of the energy, the sum of squared norms, that the mean update over all layers explains",
+    "shared_by_groups": "that the means over groups of layers explain beyond it",
+    "own": "the rest; the three sum to 1",
+    "null_": "the same for updates rotated at random, which share no direction: mean, exact",
+    "deviation_": "standard deviation of the null",
+    "excess": "shared_by_all + shared_by_groups minus their null; 0 where nothing is shared",
+    "cosine_bound": "no cosine between two layers exceeds it, with probability 0.95, where they share no direction",
+    "common": "mean share of the layers' energy in the best common subspace of dimension `rank`",
+    "neighbours": "phi at full rank, ||U^T V||_F^2 / rank, mean over neighbouring layers; pairs: over all pairs",
+    "chance": "phi of random subspaces",
+}
+
+
+def summarise_overlap(found: Overlap) -> dict[str, Any]:
+    """Return the numbers of an overlap as strict JSON has them: null for what is not finite.
+
+    Args:
+        found: what `overlap` found.
+
+    Returns:
+        format, version, path, seed, reading (what the numbers mean), sharing and subspaces (a row a run, module type
+        and scale, at the end of the run), cosines (whole matrices), methods (mean excess with its interval), findings
+        (sentences), answers (the paper's question, with the verdict), notes, skipped, failed.
+    """
+    value: dict[str, Any] = plain(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "path": str(found.path),
+            "seed": found.seed,
+            "reading": READING,
+            "sharing": records(found.sharing),
+            "subspaces": records(found.subspaces),
+            "cosines": [
+                {"run": run.name, "module": one.cosines.module, "scale": one.cosines.scale,
+                 "layers": one.cosines.layers, "cosines": one.cosines.cosines}
+                for run in found.runs for one in run.final
+            ],
+            "methods": records(found.methods),
+            "findings": list(findings(found.sharing, found.subspaces)),
+            "answers": [asdict(answer) for answer in found.answers],
+            "notes": found.notes,
+            "skipped": found.skipped,
+            "failed": found.failed,
+        }
+    )  # fmt: skip
+    return value
+
+
+def overlap_json(found: Overlap) -> str:
+    """Return `summarise_overlap` as the text of `summary.json`."""
+    return json.dumps(summarise_overlap(found), indent=2, allow_nan=False) + "\n"

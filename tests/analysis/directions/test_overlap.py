@@ -1,0 +1,159 @@
+"""The overlap of layers: planted structures, runs with snapshots, a published adapter."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_analysis import load_updates, overlap
+from msplora_analysis.directions.findings import findings
+from msplora_core.components import Component, ComponentKey, layer_inner_products
+from msplora_core.errors import RunDirectoryError
+from msplora_core.linalg import LowRankUpdate
+from msplora_core.runs import RunDirectory, RunRecord, Snapshot
+
+MNLI = Path(__file__).parents[4] / "shared" / "adapters" / "microsoft-roberta-base-mnli"
+WIDTH, LAYERS = 64, 6
+
+
+def planted(shared, rank=2, seed=0):
+    """Updates of equal norm, this share of whose energy is one update that all layers have."""
+    random = np.random.default_rng(seed)
+
+    def factors():
+        B, A = (np.linalg.qr(random.standard_normal((WIDTH, rank))).Q for _ in range(2))
+        return B, A.T
+
+    B, A = factors()
+    updates = []
+    for _ in range(LAYERS):
+        own_B, own_A = factors()
+        updates.append(
+            LowRankUpdate(np.hstack([B * shared**0.5, own_B * (1 - shared) ** 0.5]), np.vstack([A, own_A]), scaling=1.0)
+        )
+    return updates
+
+
+def write_adapter(folder, updates, module="query", model="minilm"):
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"base_model.model.encoder.layer.{{}}.self.{module}.lora_{{}}.weight"
+    tensors = {}
+    for layer, update in enumerate(updates):
+        tensors[name.format(layer, "A")] = np.ascontiguousarray(update.A * update.scaling, dtype=np.float32)
+        tensors[name.format(layer, "B")] = np.ascontiguousarray(update.B, dtype=np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    rank = updates[0].rank
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "base_model_name_or_path": model}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def write_run(path, updates, method="lora-r4", task="mrpc", seed=0, adapter=True, epochs=2):
+    """A run whose layers have these updates from the first epoch on, growing."""
+    run = RunDirectory(path)
+    scale = "layer" if method.startswith("lora") else "total"
+    record = RunRecord(method=method, model="minilm", task=task, seed=seed, layers=LAYERS, modules=["query"])
+    record.components = [
+        {"key": f"{scale}/query/{layer}", "shape": [WIDTH, WIDTH], "stack": f"encoder.layer {WIDTH}x{WIDTH}"}
+        for layer in range(LAYERS)
+    ]
+    run.write_record(record)
+    for epoch in range(epochs + 1):
+        grown = [
+            Component(ComponentKey(scale, "query", layer), LowRankUpdate(one.B, one.A, one.scaling * epoch))
+            for layer, one in enumerate(updates)
+        ]
+        spectra = {str(one.key): one.update.singular_values() for one in grown}
+        run.write_snapshot(Snapshot(epoch, 10 * epoch, spectra, inner=layer_inner_products(grown)))
+    if adapter:
+        write_adapter(run.adapter_path, [LowRankUpdate(one.B, one.A, one.scaling * epochs) for one in updates])
+    return run
+
+
+def test_what_all_layers_share_is_found(tmp_path):
+    found = overlap(write_adapter(tmp_path / "lora", planted(0.5)))
+    (row,) = found.sharing.to_dict("records")
+    expected = 0.5 + 0.5 / LAYERS
+    assert row["shared_by_all"] == pytest.approx(expected, abs=0.03)
+    assert row["excess"] == pytest.approx(0.5 - 0.5 / 2, abs=0.03)
+    inputs = found.subspaces.set_index("side").loc["inputs"]
+    assert inputs["common"] > 0.5 > inputs["null_common"]
+    assert inputs["neighbours"] > 0.45 > 4 / WIDTH == inputs["chance"]
+    (sentence,) = findings(found.sharing, found.subspaces)
+    assert sentence.startswith("query: the layers share 0.2")
+    assert "overlap on both sides" in sentence
+
+
+def test_layers_that_share_nothing_are_said_to(tmp_path):
+    found = overlap(write_adapter(tmp_path / "lora", planted(0.0)))
+    (sentence,) = findings(found.sharing, found.subspaces)
+    assert sentence.startswith("query: the layers share nothing (")
+    assert "overlap as random ones do" in sentence
+
+
+def test_a_run_has_a_course_and_its_snapshots_agree_with_its_adapter(tmp_path):
+    found = overlap(write_run(tmp_path / "run", planted(0.3)).path)
+    course = found.course.set_index("epoch")
+    assert course["shared_by_all"].isna()[0]
+    names = ["shared_by_all", "shared_by_groups", "own", "excess", "largest_cosine"]
+    for name in names:
+        np.testing.assert_allclose(course[name][2], found.sharing[name].item(), atol=1e-6)
+    assert found.sharing["epoch"].item() == 2
+
+
+def test_a_run_without_its_adapter_gives_inner_products_alone(tmp_path):
+    found = overlap(write_run(tmp_path / "run", planted(0.3), adapter=False).path)
+    assert len(found.sharing) == 1
+    assert found.sharing["cosine_bound"].notna().all()
+    assert found.subspaces.empty
+    assert any("only inner products are known" in note for note in found.notes)
+
+
+def test_a_zero_layer_is_left_out_and_said(tmp_path):
+    updates = planted(0.3)
+    updates[2] = LowRankUpdate(updates[2].B * 0, updates[2].A)
+    found = overlap(write_adapter(tmp_path / "lora", updates))
+    cosines = found.runs[0].final[0].cosines.cosines
+    assert np.isnan(cosines[2]).all()
+    assert np.isfinite(np.delete(np.delete(cosines, 2, 0), 2, 1)).all()
+    assert any("layer 2 of query" in note and "zero" in note for note in found.notes)
+
+
+def test_one_layer_alone_cannot_be_compared(tmp_path):
+    with pytest.raises(RunDirectoryError, match="two layers or more of a module type"):
+        overlap(write_adapter(tmp_path / "lora", planted(0.3)[:1]))
+
+
+def test_groups_change_what_groups_share(tmp_path):
+    path = write_adapter(tmp_path / "lora", planted(0.3))
+    assert overlap(path, groups=6).sharing["own"].item() == pytest.approx(0.0, abs=1e-9)
+    assert overlap(path, groups=(1,)).sharing["null_shared_by_groups"].item() == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_updates_are_read_by_layer(tmp_path):
+    updates = planted(0.3)
+    adapter = load_updates(write_run(tmp_path / "run", updates).path)
+    layers = adapter.layers("query")
+    assert list(layers) == list(range(LAYERS))
+    np.testing.assert_allclose(layers[3].B @ layers[3].A, 2 * updates[3].B @ updates[3].A, atol=1e-6)
+    write_adapter(tmp_path / "other", updates)
+    with pytest.raises(RunDirectoryError, match="expected one adapter, found 2"):
+        load_updates(tmp_path)
+
+
+@pytest.mark.skipif(not MNLI.is_dir(), reason="no shared adapters beside the checkout")
+def test_the_published_adapter_shares_nothing():
+    pytest.importorskip("torch", reason="the adapter is a .bin")
+    found = overlap(MNLI, alpha=16, model="roberta-base")
+    shares = found.sharing[["shared_by_all", "shared_by_groups", "own"]]
+    np.testing.assert_allclose(shares, [[1 / 12, 1 / 6, 3 / 4]] * 2, atol=5e-4)
+    assert found.sharing["largest_cosine"].abs().max() < 0.01
+    inputs, outputs = (found.subspaces[found.subspaces["side"] == side] for side in ("inputs", "outputs"))
+    assert inputs["pairs"].iloc[0] == pytest.approx(0.026, abs=5e-4)
+    np.testing.assert_allclose(inputs["chance"], 0.0104, atol=5e-5)
+    np.testing.assert_allclose(outputs["pairs"], outputs["chance"], rtol=0.05)
+    for sentence in findings(found.sharing, found.subspaces):
+        assert "share nothing" in sentence
+        assert "in their inputs alone" in sentence

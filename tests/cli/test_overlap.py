@@ -1,0 +1,78 @@
+"""`msplora-analyze overlap`: what it prints, writes and says where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_cli.app import main
+
+
+def write_adapter(folder: Path, *, seed: int = 0, layers: int = 4, width: int = 32, model: str = "minilm") -> Path:
+    random = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    name = "base_model.model.encoder.layer.{}.self.query.lora_{}.weight"
+    tensors = {
+        name.format(layer, factor): random.standard_normal((width, 2) if factor == "B" else (2, width))
+        for layer in range(layers)
+        for factor in "AB"
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": model}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+class Overlap:
+    """The command, as a shell would run it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["msplora-analyze", "overlap", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = self._capsys.readouterr()
+        return code, captured.out, " ".join(captured.err.split())
+
+
+@pytest.fixture
+def overlap(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Overlap:
+    monkeypatch.setenv("COLUMNS", "80")
+    return Overlap(capsys, monkeypatch)
+
+
+def test_prints_tables_that_fit_and_a_sentence_for_each_module(overlap: Overlap, tmp_path: Path) -> None:
+    code, out, err = overlap(write_adapter(tmp_path / "lora"), "--no-figures")
+    assert code == 0
+    assert "…" not in out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["module", "layers", "all", "groups", "own", "cosine", "bound"] in rows
+    assert "query: the layers share nothing (" in out
+    assert f"6 files in {tmp_path / 'lora' / 'analysis' / 'overlap'}" in err
+
+
+def test_json_is_the_summary_and_nothing_else(overlap: Overlap, tmp_path: Path) -> None:
+    code, out, _ = overlap(write_adapter(tmp_path / "lora"), "--json", "--no-figures", "--out", tmp_path / "out")
+    assert code == 0
+    assert out == (tmp_path / "out" / "summary.json").read_text()
+    assert json.loads(out)["format"] == "msplora-overlap"
+
+
+def test_wrong_input_is_one_line(overlap: Overlap, tmp_path: Path) -> None:
+    code, out, err = overlap(write_adapter(tmp_path / "one", layers=1), "--no-figures")
+    assert (code, out) == (1, "")
+    assert "expected two layers or more of a module type" in err
+    code, _, err = overlap(write_adapter(tmp_path / "lora"), "--groups", 9)
+    assert code == 1
+    assert "groups: expected 1 to 4, the number of layers, found 9" in err
+    assert overlap(tmp_path / "lora", "--groups", "x")[0] == 2
