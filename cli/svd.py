@@ -23,6 +23,10 @@ _COMPARISONS_KEY = """\
 values: how many leading singular values are compared. KL, baseline's and difference: means over pairs of runs.
 > 0: how many of these pairs have layers further apart than the baseline's."""
 
+_INTERFERENCE_KEY = """\
+Below 0 one undoes part of what the other does; unrelated directions give 0. Between scales: of the steps in weight
+space. Layers: of the gradients that they send to the component they share. Interval: over runs, about these tasks."""
+
 _MANY_RUNS = 50
 
 
@@ -135,6 +139,8 @@ def _print(analysis: Analysis) -> None:
         console.print(_comparisons_table(analysis), _COMPARISONS_KEY, "", width=width, sep="\n")
     if len(analysis.scores):
         console.print(_scores_table(analysis), "", width=width, sep="\n")
+    if len(analysis.interference):
+        console.print(_interference_table(analysis), _INTERFERENCE_KEY, "", width=width, sep="\n")
     for line in [*map(str, analysis.claims), *(f"Note: {note}" for note in analysis.notes)]:
         console.print(line, markup=False, soft_wrap=True)
 
@@ -230,6 +236,29 @@ def _scores_table(analysis: Analysis) -> Table:
     for method, rows in scores.groupby("method", sort=False):
         value = rows.set_index("name")["mean"]
         table.add_row(Text(str(method)), *(f"{value[name]:.3f}" if name in value else "–" for name in names))
+    return table
+
+
+def _interference_table(analysis: Analysis) -> Table:
+    from rich.text import Text
+
+    from msplora_analysis import interference_by_method
+    from msplora_cli.tables import titled_table
+
+    rows = interference_by_method(analysis.interference)
+    table = titled_table(
+        "Do scales and layers move the same way? Mean cosine over training",
+        ["method", "between", "first", "last", "mean", "95% interval", "runs < 0"],
+        left=2,
+    )
+    before = ""
+    for _, row in rows.iterrows():
+        pair = row["pair"].replace("-", ", ") if row["between"] == "scales" else f"layers, by {row['pair']}"
+        interval = f"{row['low']:+.3f} to {row['high']:+.3f}" if row["low"] == row["low"] else "–"
+        numbers = (f"{row[name]:+.3f}" for name in ("first", "last", "cosine"))
+        negative = f"{round(row['negative'] * row['runs'])} of {row['runs']}"
+        table.add_row(Text(row["method"] if row["method"] != before else ""), pair, *numbers, interval, negative)
+        before = row["method"]
     return table
 
 

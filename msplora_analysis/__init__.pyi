@@ -10,6 +10,9 @@ from .courses import courses as courses
 from .directions.overlap import Overlap as Overlap
 from .directions.overlap import overlap as overlap
 from .directions.redundancy import Redundancy as Redundancy
+from .interference_courses import interference_by_epoch as interference_by_epoch
+from .interference_courses import interference_by_method as interference_by_method
+from .interference_courses import interference_courses as interference_courses
 from .kernels import CommonSubspace as CommonSubspace
 from .kernels import DirectionOverlaps as DirectionOverlaps
 from .kernels import InfiniteDivergenceWarning as InfiniteDivergenceWarning
@@ -39,6 +42,7 @@ from .kernels import update_cosines as update_cosines
 from .kernels import update_inner_products as update_inner_products
 from .loading.adapter_updates import AdapterUpdates as AdapterUpdates
 from .loading.adapter_updates import load_updates as load_updates
+from .loading.cosines import load_interference as load_interference
 from .loading.run_states import load_runs as load_runs
 from .loading.scores import load_scores as load_scores
 from .loading.table import SkippedWarning as SkippedWarning
@@ -52,6 +56,7 @@ from .planning.plan_targets import read_plan_targets as read_plan_targets
 from .planning.rank_plan import Plan as Plan
 from .planning.rank_plan import plan_ranks as plan_ranks
 from .plots import plot_effective_rank as plot_effective_rank
+from .plots import plot_interference as plot_interference
 from .plots import plot_kl_difference as plot_kl_difference
 from .plots import plot_layer_spectra as plot_layer_spectra
 from .plots import plot_pairwise_kl as plot_pairwise_kl

@@ -16,6 +16,8 @@ from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.comparison.spread import replicate_spread
 from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.courses import COURSE, courses
+from msplora_analysis.interference_courses import interference_courses
+from msplora_analysis.loading.cosines import load_interference
 from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
@@ -49,6 +51,8 @@ class Analysis:
             null_mean, null_low, null_high, place, draws, null, seed (see `null_measures`); empty without draws.
         scores: evaluation metrics by run and epoch (see `load_scores`).
         runs: whether each run was finished and learned anything (see `load_runs`).
+        interference: cosines between scales and between layers by run and epoch, where trainings recorded them (see
+            `interference_courses`).
         claims: the paper's two, for every method that they concern.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
@@ -69,6 +73,7 @@ class Analysis:
     nulls: DataFrame
     scores: DataFrame
     runs: DataFrame
+    interference: DataFrame
     claims: list[Claim]
     notes: list[str]
     skipped: list[str]
@@ -203,6 +208,7 @@ def analyse(
         nulls=drawn.beside(measured, by, average),
         scores=scores,
         runs=runs,
+        interference=interference_courses(_named_as_in(table, load_interference(path))),
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
                                   *notes, *found, *time_notes(timed), *pooling_notes(comparisons)])),
@@ -211,6 +217,12 @@ def analyse(
         average=average,
         scale=scale,
     )  # fmt: skip
+
+
+def _named_as_in(table: DataFrame, other: DataFrame) -> DataFrame:
+    """Another table of the same runs, with methods and models named as in the spectra table."""
+    names = table[["run", "method", "model"]].astype(str).drop_duplicates("run")
+    return other.drop(columns=["method", "model"]).merge(names, on="run")
 
 
 def _at(table: DataFrame, epoch: int | None) -> DataFrame:

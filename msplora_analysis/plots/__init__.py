@@ -1,5 +1,6 @@
 """Pictures of computed data: data and `ax=None` in, the axes out. Nothing computes, saves or shows."""
 
+from msplora_analysis.plots.cosine_courses import plot_interference
 from msplora_analysis.plots.effective_rank import plot_effective_rank
 from msplora_analysis.plots.kl_difference import plot_kl_difference
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra
@@ -8,6 +9,7 @@ from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 
 __all__ = [
     "plot_effective_rank",
+    "plot_interference",
     "plot_kl_difference",
     "plot_layer_spectra",
     "plot_pairwise_kl",

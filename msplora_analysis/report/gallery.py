@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msplora_analysis.courses import COURSE, courses
+from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.measures import average_spectra, last_epochs, measure
 from msplora_analysis.plots.canvas import offscreen
+from msplora_analysis.plots.cosine_courses import plot_interference
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
 from msplora_analysis.plots.kl_difference import plot_kl_difference
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra
@@ -45,6 +47,7 @@ def draw_figures(analysis: Analysis) -> _Named:
         yield from _spectra(analysis)
         yield from _matrices(analysis)
         yield from _courses(analysis)
+        yield from _interference(analysis)
 
 
 def _spectra(analysis: Analysis) -> _Named:
@@ -115,6 +118,16 @@ def _courses(analysis: Analysis) -> _Named:
             above = _marked(analysis, above, model, *map(str, rows["method"].unique()))
             axes = plot_effective_rank(rows, title=above)
             yield _name(analysis, "m-eff", model, str(method), *words), _figure_of(axes[0])
+
+
+def _interference(analysis: Analysis) -> _Named:
+    """Cosines between scales and between layers over training, a picture a method."""
+    by_epoch = interference_by_epoch(analysis.interference)
+    for names, part in by_epoch.groupby(["model", "method"], observed=True, sort=False):
+        model, method = map(str, names)
+        what = f"Which parts of {title(method)} move the same way"
+        axes = plot_interference(part, title=_heading(_rows(analysis.table, model, method), what, model))
+        yield _name(analysis, "interference", model, method), _figure_of(axes[0])
 
 
 def _rows(table: DataFrame, model: str, method: str) -> DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
+from msplora_analysis.interference_courses import interference_by_method
 from msplora_analysis.loading.scores import last_scores
 from msplora_core.storage.strict_json import plain
 
@@ -23,6 +24,8 @@ READING = {
     "is at most k, for it is 1 by definition, and for zero spectra",
     "entropy_rank": "ranks (Roy and Vetterli 2007); high means broad, complex",
     "kl": "nats (Eq. 9); row i, column j holds D(layer i || layer j); adjacent: mean of both directions",
+    "interference": "cosine over training; 0 for unrelated directions, negative where one undoes part of what "
+    "the other does",
     "difference": "method minus baseline; positive where the method's layers are further apart",
 }
 AVERAGING = {
@@ -50,7 +53,8 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and
         scale), measures_by_run, layers (KL between the layers of each method), comparisons (with the baseline, for
         `layer` and `total`; whole matrices, their cells with interval and p, and a row for each pair of runs), spread
-        (KL between seeds), nulls (beside each measure), scores (task metrics), claims (each with its verdicts), notes,
+        (KL between seeds), nulls (beside each measure), interference (by method and
+        pair, where recorded), scores (task metrics), claims (each with its verdicts), notes,
         skipped, failed.
     """
     found: dict[str, Any] = plain(
@@ -67,6 +71,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
             "spread": records(analysis.spread),
             "nulls": records(analysis.nulls),
+            "interference": records(interference_by_method(analysis.interference)),
             "scores": records(last_scores(analysis.scores)),
             "claims": [asdict(claim) for claim in analysis.claims],
             "notes": analysis.notes,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.report.summary import to_json
 from msplora_core.errors import FileError
@@ -43,6 +44,7 @@ def write_analysis(
     | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
     | kl-METHOD-SCALE.png, .pdf | KL between layers |
     | m-eff.png, .pdf | M_eff-k over training |
+    | interference-METHOD.png, .pdf | cosines between scales and between layers over training, where recorded |
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
@@ -53,6 +55,8 @@ def write_analysis(
     | cells.csv | each cell of the difference with its interval, p, and whether it is decided after correction |
     | spread.csv | KL between the same layer's spectra of two seeds |
     | nulls.csv | what a null model gives for each number of measures.csv |
+    | interference.csv | cosines between scales and between layers by epoch, where recorded |
+    | interference-by-run.csv | the same of each run |
     | scores.csv | evaluation metrics by run and epoch |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
@@ -120,6 +124,9 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
             yield name, table
     if len(analysis.scores):
         yield "scores", analysis.scores
+    if len(analysis.interference):
+        yield "interference", interference_by_epoch(analysis.interference)
+        yield "interference-by-run", analysis.interference
     if analysis.layers:
         tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], kl=one.kl) for one in analysis.layers]
         yield "kl", pd.concat(tables, ignore_index=True)

@@ -158,7 +158,7 @@ def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
 def _joined(gradients: Mapping[int, torch.Tensor]) -> NDArray[np.float64]:
     """The gradients of A and B as one vector."""
     parts = [gradients[place].flatten().cpu().double() for place in sorted(gradients)]
-    return np.asarray(torch.cat(parts), dtype=np.float64)
+    return np.array(torch.cat(parts).numpy(), dtype=np.float64)
 
 
 def _mean_and_spread(series: dict[str, Any]) -> Cosines:

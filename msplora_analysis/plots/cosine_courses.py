@@ -1,0 +1,78 @@
+"""Cosines over training: whether scales, and layers that share a component, move the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.plots.canvas import Frame, paper_style, write_around
+from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.words import counted
+from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_FRAME = Frame(height=1.35, left=0.42, gap=0.34)
+_TITLES = {"scales": "two scales' steps", "layers": "two layers' gradients"}
+_COLOURS = {"global-mid": "#56B4E9", "global-layer": "#D55E00", "mid-layer": "#000000", **SCALE_COLOURS}
+
+
+def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes] | None = None) -> list[Axes]:
+    """Draw cosines over training, of one method: a panel for pairs of scales, one for layers that share a component.
+
+    Above 0 both move the same way, below 0 one undoes part of what the other does. With several runs, the line is
+    their mean and the band is its 95% t interval over runs.
+
+    Args:
+        courses: as `interference_by_epoch` gives them, of one model and method.
+        title: written above the panels.
+        ax: an Axes for each panel; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on: `scales`, then `layers`, as far as there are any.
+
+    Raises:
+        ParameterError: if there is nothing to draw, several methods, or `ax` has another length.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    kinds = [kind for kind in _TITLES if (courses["between"] == kind).any()]
+    if not kinds or courses["method"].nunique() > 1:
+        found = f"{courses['method'].nunique()} methods with {len(courses)} rows"
+        raise ParameterError("courses", expected="cosines of one method", found=found)
+    if ax is not None and len(ax) != len(kinds):
+        raise ParameterError("ax", expected=f"{len(kinds)} axes, one for each of {', '.join(kinds)}", found=len(ax))
+    runs = int(courses["runs"].max())
+    foot = f"line: mean of {counted(runs, 'run')}; band: its 95% interval over runs" if runs > 1 else ""
+    with paper_style(ax is None):
+        axes = list(ax) if ax is not None else _FRAME.panels(len(kinds), title=title, foot=foot, lines=4)[0]
+        for panel, kind in zip(axes, kinds, strict=True):
+            rows = courses[courses["between"] == kind].sort_values("epoch")
+            panel.axhline(0, color="0.6", linewidth=0.6, zorder=0)
+            pairs = [pair for pair in _COLOURS if (rows["pair"] == pair).any()]
+            for pair in pairs:
+                one, colour = rows[rows["pair"] == pair], _COLOURS[pair]
+                panel.plot(one["epoch"], one["cosine"], color=colour, marker="o", markeredgewidth=0, label=_name(pair))
+                panel.fill_between(one["epoch"], one["low"], one["high"], color=colour, alpha=0.2, linewidth=0)
+            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            panel.yaxis.set_major_locator(MaxNLocator(5))
+            panel.set_title(_TITLES[kind])
+            panel.set_xlabel("epoch")
+            panel.set_ylabel("cosine" if panel is axes[0] else "")
+            key: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.27)} if ax is None else {}
+            panel.legend(frameon=False, borderaxespad=0, borderpad=0, labelspacing=0.2, **key)
+        if ax is not None:
+            write_around(axes[0], title, foot)
+    return axes
+
+
+def _name(pair: str) -> str:
+    """Whose directions are compared.
+
+    Example:
+        >>> _name("global-mid"), _name("mid")
+        ('global and mid', 'of mid')
+    """
+    return pair.replace("-", " and ") if "-" in pair else f"of {pair}"
