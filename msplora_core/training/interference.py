@@ -152,13 +152,14 @@ def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inner products as cosines; NaN where a vector is zero or not finite."""
     norms = np.sqrt(np.diagonal(products))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return products / np.outer(norms, norms)
+        found: NDArray[np.float64] = products / np.outer(norms, norms)
+    return found
 
 
 def _joined(gradients: Mapping[int, torch.Tensor]) -> NDArray[np.float64]:
     """The gradients of A and B as one vector."""
     parts = [gradients[place].flatten().cpu().double() for place in sorted(gradients)]
-    return np.array(torch.cat(parts).numpy(), dtype=np.float64)
+    return np.asarray(torch.cat(parts))
 
 
 def _mean_and_spread(series: dict[str, Any]) -> Cosines:
