@@ -87,7 +87,8 @@ class SlurmLauncher:
                 time=self.minutes,
                 array_parallelism=self.jobs or len(configs),
                 stderr_to_stdout=True,
-                additional_parameters={**self.options, "requeue": True},
+                # A requeued job would truncate the log of its first part.
+                additional_parameters={"open_mode": "append", **self.options, "requeue": True},
             )
             jobs = executor.map_array(_Train(), [to_line(config) for config in configs])
         except (RuntimeError, OSError, FailedJobError) as error:

@@ -4,7 +4,7 @@
 #     sh tests/slurm/one-node.sh          # install slurm-wlm and munge where missing, configure, start
 #     sh tests/slurm/one-node.sh stop
 #
-# Jobs get CPUs only; there is no accounting (sacct) and no limit on memory.
+# Jobs on the partition `urgent` preempt those on `main`. Jobs get CPUs only; there is no accounting (sacct) and no limit on memory.
 set -e
 stop() { for name in slurmd slurmctld munged; do pid=$(pidof $name) && kill $pid || true; done; }
 if [ "$1" = stop ]; then stop; exit; fi
@@ -34,8 +34,11 @@ SlurmdTimeout=20
 KillWait=5
 MinJobAge=30
 JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=$(hostname -s) CPUs=$(nproc) State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 CONF
 pidof munged >/dev/null || runuser -u munge -- munged
 pidof slurmctld >/dev/null || slurmctld

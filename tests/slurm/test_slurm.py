@@ -44,6 +44,15 @@ def spectra(out: Path) -> dict[str, list[dict[str, np.ndarray]]]:
     return {name: [dict(snapshot.spectra) for snapshot in run.snapshots()] for name, run in runs.items()}
 
 
+def first_epoch_finished(out: Path, launcher: subprocess.Popen[str]) -> Path:
+    """Wait for the second epoch's snapshot, which follows the first one's checkpoint; return the first one's."""
+    snapshots = out / "acceptability-lora-r2-seed0" / "snapshots"
+    while not (snapshots / "epoch-0002.safetensors").is_file():
+        assert launcher.poll() is None
+        time.sleep(0.1)
+    return snapshots / "epoch-0001.safetensors"
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     from transformers import AutoTokenizer, BertConfig, BertModel, set_seed
@@ -64,10 +73,7 @@ def test_cancelled_killed_and_started_again_it_ends_as_an_undisturbed_local_run(
     out = tmp_path / "slurm"
     options = ("--out", str(out), "--launcher", "slurm", "--slurm", "time=30:00")
     first = start(study, *options)
-    snapshot = out / "acceptability-lora-r2-seed0" / "snapshots" / "epoch-0001.safetensors"
-    while not snapshot.is_file():
-        assert first.poll() is None
-        time.sleep(0.1)
+    snapshot = first_epoch_finished(out, first)
     ids = json.loads((out / "logs" / "jobs.json").read_text())
     first.send_signal(signal.SIGKILL)  # the launcher: its jobs go on
     subprocess.run(["scancel", ids[str(out / "acceptability-lora-r2-seed0")]], check=True)
@@ -95,6 +101,21 @@ def test_cancelled_killed_and_started_again_it_ends_as_an_undisturbed_local_run(
             assert one.keys() == other.keys()
             for key in one:
                 np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_preempted_jobs_are_requeued_and_lose_no_epoch(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "slurm"
+    launcher = start(study, "--out", str(out), "--launcher", "slurm")
+    snapshot = first_epoch_finished(out, launcher)
+    done = snapshot.read_bytes()
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--wait", "--output=/dev/null", "--wrap=sleep 5"]
+    subprocess.run(urgent, check=True)
+    said = launcher.communicate()[1]
+    assert launcher.returncode == 0, said
+    assert snapshot.read_bytes() == done
+    logs = "".join(path.read_text() for path in out.joinpath("logs").glob("*_log.out"))
+    assert "PREEMPTION" in logs
+    assert {name: len(epochs) for name, epochs in spectra(out).items()} == dict.fromkeys(spectra(out), 7)
 
 
 def test_what_slurm_refuses_is_one_line(study: Path, tmp_path: Path) -> None:
