@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,19 @@ def load_base(config: RunConfig) -> tuple[Any, Any]:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
+
+
+def start_at_mean(model: Any, labels: Sequence[float]) -> None:
+    """Set the bias of a regression head to the mean label, so that the adapter does not have to learn a constant.
+
+    With a bias of zero, targets of 0 to 5 make the first steps large and all in one direction: in short trainings
+    the updates then end as that direction alone, and the score stays that of a constant.
+    """
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.out_features == 1 and module.bias is not None:
+            torch.nn.init.constant_(module.bias, sum(labels) / len(labels))
 
 
 def check_fit(config: RunConfig) -> None:

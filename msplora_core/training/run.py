@@ -20,7 +20,14 @@ from msplora_core.runs.lock import run_lock
 from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
 from msplora_core.training.data.task_data import read_task
-from msplora_core.training.models import attach_adapter, load_base, model_label, packaged_model, quiet_transformers
+from msplora_core.training.models import (
+    attach_adapter,
+    load_base,
+    model_label,
+    packaged_model,
+    quiet_transformers,
+    start_at_mean,
+)
 from msplora_core.training.processes import (
     ended_early,
     is_lost_connection,
@@ -89,6 +96,8 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
     with quiet_transformers():
         base, tokenizer = load_base(config)
         train = train.with_permuted_labels() if config.random_labels else train
+        if task.outputs == 1:
+            start_at_mean(base, train.labels)
         encoded = EncodedExamples(train, tokenizer, config.max_length)
         encoded_dev = EncodedExamples(dev, tokenizer, config.max_length).by_length()
         model = attach_adapter(config, base)

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from msplora_core.errors import ParameterError, RunDirectoryError, TrainingError
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, TaskData, train_run
+from msplora_core.training.data.grammar import generate
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def test_kill_in_mid_epoch_then_resume(config: RunConfig, few: TaskData) -> None
 import signal
 from transformers import TrainerCallback
 from msplora_core.training import RunConfig, TaskData, train_run
+from msplora_core.training.data.grammar import generate
 from msplora_core.training.data.grammar import generate
 
 class Slow(TrainerCallback):
@@ -362,3 +364,11 @@ def test_bf16_trains_without_a_gpu(config: RunConfig, few: TaskData) -> None:
     assert run.read_record().hyperparameters["bf16"]
     assert losses(run) == pytest.approx(losses(exact), rel=0.02)
     assert losses(run) != losses(exact)
+
+
+def test_a_regression_starts_at_the_mean_label(config: RunConfig) -> None:
+    """With a bias of zero, the loss before training is at least the squared mean label, 9 here."""
+    data = TaskData(generate("similarity", "train", 30), generate("similarity", "dev", 10))
+    high = replace(data.train, labels=[3.0 + (label > 2.5) for label in data.train.labels])
+    run = train_run(replace(config, task="similarity", epochs=1), data=TaskData(high, data.dev))
+    assert losses(run)[0] < 1
