@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from msplora_analysis import Plan
 
 _BUDGET = "How many ranks: at most one of these"
 
@@ -64,11 +67,10 @@ def plan(
     Example: msplora-analyze plan runs/mrpc-lora-r8-seed0 --mean-rank 4 -o plan
     """
     from msplora_analysis.loading.several import load_several
-    from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_summary import summarise_plan
-    from msplora_analysis.planning.plan_targets import read_plan_targets
     from msplora_analysis.planning.rank_plan import plan_ranks
-    from msplora_cli.console import messages, print_json
+    from msplora_cli.console import data, print_json
+    from msplora_cli.plan_tables import plan_lines
 
     table = load_several(paths, alpha=alpha, module=module or ())
     found = plan_ranks(
@@ -85,10 +87,27 @@ def plan(
     if as_json:
         print_json(summarise_plan(found))
     else:
-        print(found)
+        for part in plan_lines(found, data().width):
+            data().print(part, soft_wrap=isinstance(part, str), markup=False)
     if out is not None:
-        for path in write_plan(found, out, read_plan_targets(paths[0], alpha=alpha)):
-            messages().print(f"Wrote {path}", markup=False, soft_wrap=True)
+        _write(found, paths[0], alpha, out)
+
+
+def _write(found: Plan, path: str, alpha: float | None, out: Path) -> None:
+    """Write the files of trainers, or without them what needs no paths, and say why."""
+    from msplora_analysis.planning.plan_files import write_plan
+    from msplora_analysis.planning.plan_targets import read_plan_targets
+    from msplora_cli.console import messages
+    from msplora_core.errors import MSPLoraError, one_line
+
+    try:
+        targets = read_plan_targets(path, alpha=alpha)
+    except MSPLoraError:
+        write_plan(found, out)
+        messages().print(f"Wrote plan.csv and plan.json alone to {one_line(str(out))}", markup=False, soft_wrap=True)
+        raise
+    written = write_plan(found, out, targets)
+    messages().print(f"{len(written)} files in {one_line(str(out))}", markup=False, soft_wrap=True)
 
 
 def _count(text: str) -> float:

@@ -17,6 +17,8 @@ def load_several(
 ) -> DataFrame:
     """Read the spectra of several paths into one table, each run named with the path that it was found at.
 
+    A run of unknown task is a task of its own, as in `load_spectra`.
+
     Args:
         paths: at least one, each as for `load_spectra`.
         alpha, module: how adapters are read (see `load_spectra`).
@@ -33,5 +35,6 @@ def load_several(
         table = load_spectra(path, alpha=alpha, module=module)
         own = table["run"].astype(str)
         several = own.nunique() > 1
-        tables.append(table.assign(run=[f"{path}/{run}" for run in own] if several else path))
+        run = f"{path}/" + own if several else own.replace({own.iloc[0]: path})
+        tables.append(table.assign(run=run, task=table["task"].astype(str).where(table["task"] != "", run)))
     return pd.concat(tables, ignore_index=True)

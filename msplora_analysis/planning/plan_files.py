@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from msplora_analysis.planning.kohya_text import kohya_lines
 from msplora_analysis.planning.plan_summary import plan_table, summarise_plan
 from msplora_analysis.planning.plan_targets import PlanTargets
 from msplora_analysis.planning.rank_plan import Plan
 from msplora_analysis.planning.trainer_fields import trainer_fields
-from msplora_analysis.planning.trainer_texts import trainer_texts
+from msplora_analysis.planning.trainer_texts import axolotl_lines, llama_factory_lines, peft_lines
 from msplora_core.errors import FileError
 from msplora_core.formats.peft.plan_file import PLAN
 from msplora_core.storage.atomic import write_atomically
@@ -29,7 +30,7 @@ def write_plan(plan: Plan, out: str | os.PathLike[str], targets: PlanTargets | N
     | peft.py | the same as Python |
     | axolotl.yaml | `lora_r`, `lora_alpha`, `lora_rank_pattern`, `lora_alpha_pattern` |
     | kohya.txt | `--network_args` of sd-scripts |
-    | llamafactory.yaml | one rank for all modules |
+    | llamafactory.yaml | one rank for all modules, since it takes no patterns |
 
     The last three are of LoRA alone. Where the modules belong to several models of a pipeline, each has its folder.
 
@@ -59,7 +60,19 @@ def write_plan(plan: Plan, out: str | os.PathLike[str], targets: PlanTargets | N
 def _files(plan: Plan, targets: PlanTargets | None) -> Iterator[tuple[str, str]]:
     yield "plan.csv", plan_table(plan, targets).to_csv(index=False)
     yield "plan.json", json.dumps(summarise_plan(plan), indent=2) + "\n"
-    if targets is not None:
-        fields = plain(trainer_fields(plan, targets))
-        yield PLAN, json.dumps(fields, indent=2) + "\n"
-        yield from trainer_texts(plan, targets, fields).items()
+    if targets is None:
+        return
+    for model in targets.models or ("",):
+        folder = f"{model}/" if len(targets.models) > 1 else ""
+        fields = plain(trainer_fields(plan, targets, model))
+        yield folder + PLAN, json.dumps(fields, indent=2) + "\n"
+        yield f"{folder}peft.py", _text(peft_lines(fields))
+        if "r" in fields:
+            yield f"{folder}axolotl.yaml", _text(axolotl_lines(fields))
+            yield f"{folder}llamafactory.yaml", _text(llama_factory_lines(plan, fields))
+    if "r" in fields:
+        yield "kohya.txt", _text(kohya_lines(plan, targets))
+
+
+def _text(lines: Iterator[str]) -> str:
+    return "\n".join([*lines, ""])

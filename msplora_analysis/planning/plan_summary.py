@@ -8,6 +8,9 @@ from msplora_analysis.planning.plan_targets import PlanTargets
 from msplora_analysis.planning.rank_plan import Plan
 from msplora_core.storage.strict_json import plain
 
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's `--max-lora-rank` takes (MaxLoRARanks in vllm/config/lora.py)."""
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -22,8 +25,9 @@ def summarise_plan(plan: Plan) -> dict[str, Any]:
         plan: what `plan_ranks` found.
 
     Returns:
-        format, version, rule, parameters, mean_rank, loss (of all energy) and worst (module, and the share of its own
-        energy that it loses), each of the plan and of the uniform plan of equal parameters, stability, notes, modules.
+        format, version, rule, parameters; mean_rank, loss (of all energy) and worst (module, and the share of its own
+        energy that it loses) of the plan and of the uniform plan of equal parameters; stability, notes, modules; and
+        vllm_max_lora_rank, which serves all planned ranks (null above 512).
     """
     modules, whole = plan.modules, plan.modules[["parameters_before", "parameters"]].sum(skipna=False)
     summary: dict[str, Any] = plain(
@@ -43,6 +47,7 @@ def summarise_plan(plan: Plan) -> dict[str, Any]:
                 "loss": plan.uniform_loss,
                 "worst": dict(zip(("module", "loss"), plan.uniform_worst, strict=True)),
             },
+            "vllm_max_lora_rank": least_vllm_rank(max(one.rank for one in plan.ranks)),
             "stability": plan.stability.to_dict("records"),
             "notes": plan.notes,
             "modules": modules.astype(object).where(modules.notna(), None).to_dict("records"),
@@ -61,3 +66,13 @@ def plan_table(plan: Plan, targets: PlanTargets | None = None) -> DataFrame:
     table = plan.modules.copy()
     table.insert(0, "path", [targets.path(one) if targets and one.unit is not None else "" for one in plan.ranks])
     return table
+
+
+def least_vllm_rank(rank: int) -> int | None:
+    """Return the lowest value of vLLM's `--max-lora-rank` that serves a rank; None if there is none.
+
+    Example:
+        >>> least_vllm_rank(6), least_vllm_rank(300), least_vllm_rank(600)
+        (8, 320, None)
+    """
+    return next((one for one in VLLM_RANKS if one >= rank), None)

@@ -11,6 +11,7 @@ from typing import Any
 from msplora_analysis.planning.rank_plan import PlannedRank
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
+from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.weight_files import CONFIG
 
@@ -24,12 +25,14 @@ class PlanTargets:
         paths: of the modules of each type and unit, as (module, unit).
         scalings: α/r by (scale, module, unit), as the adapter has it.
         groups: of convolutions that have several, by (module, unit).
+        models: of a pipeline, with which the paths begin; empty for a single model.
     """
 
     configuration: Mapping[str, Any]
     paths: Mapping[tuple[str, int | None], str]
     scalings: Mapping[tuple[str, str, int], float]
     groups: Mapping[tuple[str, int | None], int]
+    models: tuple[str, ...] = ()
 
     def path(self, one: PlannedRank) -> str:
         """Return the path of a module.
@@ -65,13 +68,15 @@ def read_plan_targets(path: str | os.PathLike[str], *, alpha: float | None = Non
     adapter = read_adapter(runs[0]().checkpoints[-1].path if runs else place, alpha=alpha)
     config = PeftConfig.read(adapter.path / CONFIG).content if adapter.format == "PEFT" else {}
     _check_paths(adapter, config)
-    whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
     members = list(zip(adapter.updates, adapter.keys, strict=True))
+    whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
+    models = tuple(dict.fromkeys(update.path.partition(".")[0] for update in adapter.updates))
     return PlanTargets(
         configuration=config,
         paths={(key.module, key.unit): update.path for update, key in members if key.scale == whole},
         scalings={(key.scale, key.module, key.unit): update.scaling for update, key in members},
         groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
+        models=models if adapter.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else (),
     )
 
 

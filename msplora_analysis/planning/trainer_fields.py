@@ -17,7 +17,7 @@ _CARRIED = ("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_
 _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
 
-def trainer_fields(plan: Plan, targets: PlanTargets) -> dict[str, Any]:
+def trainer_fields(plan: Plan, targets: PlanTargets, model: str = "") -> dict[str, Any]:
     """Return the fields of `peft.LoraConfig`, or of `MSPLoraConfig`, that give each module its planned rank.
 
     α is such that α/r of each module stays as in the probe; with rsLoRA, whose scaling is α/√r, α itself stays.
@@ -26,12 +26,15 @@ def trainer_fields(plan: Plan, targets: PlanTargets) -> dict[str, Any]:
     Args:
         plan: the ranks.
         targets: the modules by their paths (see `read_plan_targets`).
+        model: of a pipeline with several models, the one to give them for.
 
     Raises:
         ParameterError: if the plan has modules that the targets do not have, or no rank above 0.
     """
     shared = bool(plan.modules["unit"].isna().any())
-    ranks, alphas = _shared(plan, targets) if shared else _own(plan, targets)
+    ranks, alphas = _shared(plan, targets) if shared else module_ranks(plan, targets)
+    if model:
+        ranks, alphas = (_of_model(values, model) for values in (ranks, alphas))
     kept = [path for path, rank in ranks.items() if rank and rank != [0, 0, 0]]
     if not kept:
         raise ParameterError("plan", expected="a rank above 0 for at least one module", found="none")
@@ -54,8 +57,12 @@ def trainer_fields(plan: Plan, targets: PlanTargets) -> dict[str, Any]:
     }
 
 
-def _own(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rank and α by path, where each module has its own."""
+def module_ranks(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return rank and α by path, where each module has its own.
+
+    Raises:
+        ParameterError: if the plan has modules that the targets do not have.
+    """
     ranks, alphas = dict[str, Any](), dict[str, Any]()
     for one in plan.ranks:
         path, groups = targets.path(one), targets.groups.get((one.module, one.unit), 1)
@@ -73,6 +80,10 @@ def _shared(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict[str,
         ranks[path] = [one.rank if one else 0 for one in scales]
         alphas[path] = [targets.alpha(one, one.rank or one.before) if one else 1 for one in scales]  # 1: not used
     return ranks, alphas
+
+
+def _of_model(values: Mapping[str, Any], model: str) -> dict[str, Any]:
+    return {path.removeprefix(f"{model}."): one for path, one in values.items() if path.startswith(f"{model}.")}
 
 
 def _patterns(values: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:

@@ -1,55 +1,92 @@
-"""A plan in the words of trainers, each with what that trainer accepts."""
+"""A plan in the words of trainers, each with what that trainer takes and what not."""
 
 from __future__ import annotations
 
-import pprint
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from json import dumps
 from typing import Any
 
-from msplora_analysis.planning.plan_targets import PlanTargets
+from msplora_analysis.planning.plan_summary import least_vllm_rank
 from msplora_analysis.planning.rank_plan import Plan
 
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's `--max-lora-rank` takes (vllm/config/lora.py)."""
+_AXOLOTL = {
+    "lora_target_modules": "target_modules",
+    "lora_exclude_modules": "exclude_modules",
+    "peft_layers_to_transform": "layers_to_transform",
+    "peft_layers_pattern": "layers_pattern",
+    "lora_fan_in_fan_out": "fan_in_fan_out",
+    "peft_use_rslora": "use_rslora",
+    "peft_use_dora": "use_dora",
+}
 
 
-def trainer_texts(plan: Plan, targets: PlanTargets, fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the text of each file for a trainer by its name; of MSPLoRA, which only PEFT can train, `peft.py` alone.
+def peft_lines(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of `peft.py`.
+
+    Args:
+        fields: the plan in the fields of PEFT (see `trainer_fields`).
+    """
+    kind, package = ("MSPLoraConfig", "msplora_core") if "ranks" in fields else ("LoraConfig", "peft")
+    yield "# The keys of the patterns are full module paths, escaped; PEFT takes the first that matches a path's end."
+    yield "# Add what else the training needs: task_type, lora_dropout, ..."
+    if "r" in fields:
+        highest = max([fields["r"], *fields["rank_pattern"].values()])
+        option = least_vllm_rank(highest)
+        yield f"# vLLM serves it with --max-lora-rank {option}." if option else f"# vLLM serves no rank of {highest}."
+    yield f"from {package} import {kind}"
+    yield ""
+    yield f"config = {kind}("
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            yield f"    {name}={{"
+            yield from (f"        {key!r}: {one!r}," for key, one in value.items())
+            yield "    },"
+        elif name != "peft_type":
+            yield f"    {name}={value!r},"
+    yield ")"
+
+
+def axolotl_lines(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of `axolotl.yaml`: texts of JSON are texts of YAML.
+
+    Args:
+        fields: as for `peft_lines`, of LoRA.
+    """
+    yield "# axolotl passes lora_rank_pattern and lora_alpha_pattern on to PEFT (docs/lora.qmd). Versions before June"
+    yield "# 2026 do not know them and train rank lora_r everywhere. Copy these lines into your configuration."
+    if any(alpha != int(alpha) for alpha in [fields["lora_alpha"], *fields["alpha_pattern"].values()]):
+        yield "# It takes whole numbers only: alpha is rounded here, so that alpha/r is not quite that of the probe."
+    yield f"lora_r: {fields['r']}"
+    yield f"lora_alpha: {_whole(fields['lora_alpha'])}"
+    for theirs, ours in _AXOLOTL.items():
+        value = fields.get(ours)
+        if isinstance(value, list):
+            yield f"{theirs}:"
+            yield from (f"  - {dumps(one)}" for one in value)
+        elif value:
+            yield f"{theirs}: {dumps(value)}"
+    for name in ("rank_pattern", "alpha_pattern"):
+        if fields[name]:
+            yield f"lora_{name}:"
+            yield from (f"  {dumps(key)}: {_whole(value)}" for key, value in fields[name].items())
+
+
+def llama_factory_lines(plan: Plan, fields: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of `llamafactory.yaml`.
 
     Args:
         plan: the ranks.
-        targets: the modules by their paths.
-        fields: the plan in the fields of PEFT (see `trainer_fields`).
+        fields: as for `peft_lines`, of LoRA.
     """
-    return {"peft.py": _peft(fields)}
+    rank = max(1, round(plan.uniform_rank))
+    yield "# LLaMA-Factory takes one rank for all modules and no patterns: this is not the plan, but the whole rank"
+    yield "# that is nearest to its parameters."
+    yield f"lora_rank: {rank}"
+    yield f"lora_alpha: {_whole(fields['lora_alpha'] / fields['r'] * rank)}"
+    targets = fields["target_modules"]
+    if isinstance(targets, list) and not any("." in name for name in targets):
+        yield f"lora_target: {','.join(targets)}"
 
 
-def least_vllm_rank(rank: int) -> int | None:
-    """Return the lowest value of vLLM's `--max-lora-rank` that serves a rank; None if there is none.
-
-    Example:
-        >>> least_vllm_rank(6), least_vllm_rank(300), least_vllm_rank(600)
-        (8, 320, None)
-    """
-    return next((one for one in VLLM_RANKS if one >= rank), None)
-
-
-def _peft(fields: Mapping[str, Any]) -> str:
-    kind, package = ("LoraConfig", "peft") if "r" in fields else ("MSPLoraConfig", "msplora_core")
-    arguments = [
-        f"    {name}={pprint.pformat(value, indent=1, width=110, sort_dicts=False)},"
-        for name, value in fields.items()
-        if name != "peft_type"
-    ]
-    return "\n".join(
-        [
-            "# Keys of the patterns are full module paths, of which PEFT takes the first that matches.",
-            "# Add what else the training needs: task_type, lora_dropout, ...",
-            f"from {package} import {kind}",
-            "",
-            f"config = {kind}(",
-            *arguments,
-            ")",
-            "",
-        ]
-    )
+def _whole(value: float) -> int:
+    return max(1, round(value))

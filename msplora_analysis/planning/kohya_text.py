@@ -1,0 +1,49 @@
+"""A plan as arguments of sd-scripts (kohya)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from msplora_analysis.planning.plan_targets import PlanTargets
+from msplora_analysis.planning.rank_plan import Plan
+from msplora_analysis.planning.trainer_fields import module_ranks
+from msplora_analysis.planning.unet_blocks import block_ranks
+
+_HEAD = """\
+# sd-scripts: networks.lora_anima and networks.lora_flux take ranks by regular expression, of which the first that
+# matches counts. lora_anima matches the path of a module, lora_flux its flat name (lora_unet_...): these patterns match
+# both. The last, .*=0, leaves out what the plan does not have. Only lora_anima takes alphas likewise
+# (network_reg_alphas, ignored elsewhere): lora_flux gives all modules --network_alpha, so that alpha/r differs there.
+""".splitlines()
+
+
+def kohya_lines(plan: Plan, targets: PlanTargets) -> Iterator[str]:
+    """Yield the lines of `kohya.txt`.
+
+    Args:
+        plan: the ranks, of LoRA.
+        targets: the modules by their paths; those of all models of a pipeline stand in one argument.
+    """
+    ranks, alphas = module_ranks(plan, targets)
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    names = {path: path.partition(".")[2] if targets.models else path for path in ranks}
+    keys = {path: f"^(.*_)?{name.replace('.', '[._]')}$" for path, name in names.items() if ranks[path]}
+    yield from _HEAD
+    dims = _pairs({keys[path]: ranks[path] for path in keys} | {".*": 0})
+    reg_alphas = _pairs({keys[path]: alphas[path] for path in keys})
+    arguments = f"--network_args 'network_reg_dims={dims}' 'network_reg_alphas={reg_alphas}'"
+    yield f"--network_dim={rank or 1} --network_alpha={alpha:g} {arguments}"
+    unet = [path for path in ranks if path.startswith("unet.") or not targets.models]
+    blocks = block_ranks({names[path]: ranks[path] for path in unet})
+    if blocks:
+        first = next(iter(keys))
+        scaled = [f"{alphas[first] / ranks[first] * one:g}" for one in blocks]
+        yield ""
+        yield "# networks.lora (SD 1, SD 2, SDXL) takes no patterns, but a rank for each block of the U-Net: the mean"
+        yield f"# over the modules of each of the {len(blocks)} blocks, rounded up; 0 where there are none."
+        yield f"--network_args 'block_dims={','.join(map(str, blocks))}' 'block_alphas={','.join(scaled)}'"
+
+
+def _pairs(values: Mapping[str, float]) -> str:
+    return ",".join(f"{key}={value:g}" for key, value in values.items())

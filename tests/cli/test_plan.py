@@ -1,0 +1,121 @@
+"""`msplora-analyze plan`, on adapters written without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_cli import app
+from tests.analysis.conftest import write_run
+
+
+@pytest.fixture
+def adapter(tmp_path: Path):
+    """Writes a LoRA of rank 4 on three layers, whose last layers need more ranks."""
+
+    def write(name: str = "adapter", seed: int = 0) -> Path:
+        random = np.random.default_rng(seed)
+        folder = tmp_path / name
+        folder.mkdir()
+        tensors = {}
+        for layer in range(3):
+            for module in ("q_proj", "v_proj"):
+                key = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+                weights = np.array([1, 0.1 * layer, 0.01 * layer, 0.001])
+                tensors[f"{key}.lora_A.weight"] = random.standard_normal((4, 16)).astype(np.float32)
+                tensors[f"{key}.lora_B.weight"] = (random.standard_normal((8, 4)) * weights).astype(np.float32)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["v_proj", "q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        return folder
+
+    return write
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr("sys.argv", ["msplora-analyze", "plan", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    return int(ended.value.code or 0)
+
+
+def test_it_says_ranks_losses_and_what_is_not_known(adapter, monkeypatch, capsys) -> None:
+    assert call(monkeypatch, adapter(), "--mean-rank", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Plan: mean rank 2; at least rank 1."
+    assert any(line.split()[:2] == ["q_proj", "4"] for line in lines)
+    assert any(line.split()[:3] == ["uniform", "2", "288"] for line in lines)
+    assert "Stability: not known from one run at one epoch; give runs with other seeds." in lines
+    assert max(map(len, lines)) <= 160
+
+
+def test_several_runs_tell_how_stable_it_is(adapter, monkeypatch, capsys) -> None:
+    paths = [adapter(f"seed-{seed}", seed) for seed in range(3)]
+    assert call(monkeypatch, *paths, "--mean-rank", 2) == 0
+    assert "Stability: plans of single tasks have rank correlation" in capsys.readouterr().out
+
+
+def test_files_for_trainers(adapter, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert call(monkeypatch, adapter(), "--parameters", "0.2k", "-o", tmp_path / "plan") == 0
+    assert "7 files in" in capsys.readouterr().err
+    fields = json.loads((tmp_path / "plan/peft.json").read_text())
+    assert fields["target_modules"] == ["q_proj", "v_proj"]
+    assert set(fields) == {"r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern"}
+
+
+def test_json_and_a_shuffled_control(adapter, monkeypatch, capsys) -> None:
+    path = adapter()
+    assert call(monkeypatch, path, "--keep", 0.5, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert call(monkeypatch, path, "--keep", 0.5, "--json", "--shuffle", 1) == 0
+    control = json.loads(capsys.readouterr().out)
+    ranks, shuffled = ([row["rank"] for row in one["modules"]] for one in (plan, control))
+    assert sorted(ranks) == sorted(shuffled)
+    assert control["planned"]["loss"] >= plan["planned"]["loss"]
+    assert control["notes"][0] == "A control: the planned ranks on other modules at random, seed 1."
+
+
+def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainers(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    write_run(tmp_path / "run")
+    assert call(monkeypatch, tmp_path / "run", "--mean-rank", 4, "-o", tmp_path / "plan") == 1
+    printed = capsys.readouterr()
+    assert "Note: The shapes of some modules are not known: each rank counts the same" in printed.out
+    assert "Wrote plan.csv and plan.json alone" in printed.err
+    assert printed.err.splitlines()[-1].startswith("error: ")
+    assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == ["plan.csv", "plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 1, "error: nowhere: expected"),
+        (["ADAPTER", "--mean-rank", "9"], 1, "error: mean_rank: expected from 1, rank 1 for each module, to 4"),
+        (["ADAPTER", "--mean-rank", "2", "--keep", "0.5"], 1, "energy: expected at most one of these"),
+        (["ADAPTER", "--parameters", "many"], 2, "--parameters"),
+        (["ADAPTER", "--least", "-1"], 2, "--least"),
+        ([], 2, "PATH"),
+    ],
+)
+def test_bad_input_is_one_line(adapter, monkeypatch, capsys, arguments: list, code: int, message: str) -> None:
+    path = adapter()
+    assert call(monkeypatch, *(path if argument == "ADAPTER" else argument for argument in arguments)) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert code == 2 or error.count("\n") == 1
+
+
+def test_it_loads_no_torch(adapter, tmp_path: Path) -> None:
+    script = (
+        "import sys; from msplora_cli import app; sys.argv = ['x', 'plan', sys.argv[1], '-o', sys.argv[2]]\n"
+        "try: app.main()\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script, adapter(), tmp_path / "plan"], check=True, capture_output=True)
