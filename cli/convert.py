@@ -1,4 +1,4 @@
-"""`msplora-analyze convert`: an adapter as plain LoRA, for tools that support only LoRA."""
+"""`msplora-analyze convert`: an adapter as plain LoRA, for tools that support only LoRA, or as a pyramid."""
 
 from __future__ import annotations
 
@@ -22,15 +22,24 @@ def convert(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; new or empty.")],
-    to: Annotated[Literal["lora"], typer.Option(help="The method to convert to.")] = "lora",
+    to: Annotated[Literal["lora", "msplora"], typer.Option(help="The method to convert to.")] = "lora",
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Keep at most this many ranks of each module.")] = None,
     energy: Annotated[
         float | None, typer.Option(help="Keep at least this share of each module's squared singular values: 0.99.")
     ] = None,
+    ranks: Annotated[
+        str | None, typer.Option(help="With --to msplora: ranks of global, mid and layer scale, as in 8,4,2.")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="With --to msplora: number of groups of layers, or boundaries: 4,8."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write an adapter in any known format as plain LoRA of PEFT: the same weight updates, or the best of lower rank.
+
+    With --to msplora, as the MSPLoRA adapter with the closest weight updates.
 
     Example: msplora-analyze convert runs/mrpc-msplora --to lora -o lora --rank 8
     """
@@ -38,13 +47,22 @@ def convert(
     from msplora_core.conversion.disk import convert_adapter
     from msplora_core.errors import one_line
 
+    if to == "msplora":
+        from msplora_cli.convert_pyramid import as_pyramid
+
+        if rank is not None or energy is not None:
+            raise typer.BadParameter("--rank and --energy belong to --to lora; a pyramid has --ranks")
+        as_pyramid(source, out, ranks or "8,4,2", groups, alpha, as_json=as_json)
+        return
+    if ranks is not None or groups is not None:
+        raise typer.BadParameter("--ranks and --groups belong to --to msplora")
     conversion = convert_adapter(source, out, alpha=alpha, rank=rank, energy=energy)
     modules = conversion.modules
     if as_json:
         print_json([_as_json(module) for module in modules])
     elif rank is None and energy is None:
-        ranks = sorted({module.rank for module in modules})
-        data().print(f"{len(modules)} modules of rank {', '.join(map(str, ranks))}, with the same updates.")
+        found = sorted({module.rank for module in modules})
+        data().print(f"{len(modules)} modules of rank {', '.join(map(str, found))}, with the same updates.")
     else:
         _print_errors(modules)
     for note in conversion.notes:

@@ -3,6 +3,7 @@ from .adapter import set_trainable_scales as set_trainable_scales
 from .components import component_spectra as component_spectra
 from .conversion import convert_adapter as convert_adapter
 from .conversion import convert_to_lora as convert_to_lora
+from .conversion import convert_to_pyramid as convert_to_pyramid
 from .errors import MSPLoraError as MSPLoraError
 from .formats import read_adapter as read_adapter
 from .linalg import low_rank_singular_values as low_rank_singular_values

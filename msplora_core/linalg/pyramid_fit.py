@@ -13,10 +13,10 @@ from msplora_core.linalg.truncation import low_rank_svd
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.pyramid import SCALES, check_ranks
 
-LEAST_GAIN = 1e-9
+LEAST_GAIN = 1e-8
 """The fit ends after a sweep that raises the explained share by less."""
 
-MOST_SWEEPS = 5_000
+MOST_SWEEPS = 500
 _FOLLOWED = 8
 """Directions followed beyond a component's rank: they keep the leading ones leading, also where values lie close."""
 

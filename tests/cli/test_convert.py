@@ -81,3 +81,33 @@ def test_bad_input_is_one_line(
     assert "Traceback" not in error
     assert code == 2 or error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pyramid_beside_its_null(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert call(monkeypatch, adapter, "--to", "msplora", "-o", tmp_path / "out", "--ranks", "2,1,1", "--groups", 2) == 0
+    printed = capsys.readouterr()
+    assert "q_proj" in printed.out
+    assert "evaluate the result on its task" in printed.out
+    assert printed.err.startswith("Wrote ")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["ranks"], config["groups"]) == ("MSPLORA", [2, 1, 1], 2)
+    assert call(monkeypatch, adapter, "--to", "msplora", "-o", tmp_path / "json", "--json") == 0
+    (fit,) = json.loads(capsys.readouterr().out)["modules"]
+    assert fit["null"] <= 1
+    assert (fit["module"], fit["layers"], fit["zero"]) == ("q_proj", 4, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--to", "msplora", "--rank", "2"], 2, "--rank and --energy belong to --to lora"),
+        (["--ranks", "8,4,2"], 2, "--ranks and --groups belong to --to msplora"),
+        (["--to", "msplora", "--ranks", "8,4"], 1, "error: --ranks: expected three ranks: global, mid, layer"),
+        (["--to", "msplora", "--groups", "9"], 1, "error: groups: expected 1 to 4, the number of layers with q_proj"),
+    ],
+)
+def test_bad_input_of_a_pyramid(adapter, tmp_path: Path, monkeypatch, capsys, arguments, code, message) -> None:
+    assert call(monkeypatch, adapter, "-o", tmp_path / "out", *arguments) == code
+    error = capsys.readouterr().err
+    assert message in " ".join(error.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,186 @@
+"""An adapter on disk, written as the MSPLoRA adapter that comes closest to its updates. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.conversion.endpoints import (
+    AdapterFiles,
+    by_model,
+    check_target,
+    low_rank_factors,
+    open_adapter,
+    whole_updates,
+    write_adapters,
+)
+from msplora_core.conversion.origin import origin_of
+from msplora_core.conversion.shared import SharingModules, shared_configuration, sharing_modules
+from msplora_core.formats import Adapter
+from msplora_core.linalg.pyramid_fit import PyramidFit, fit_pyramid, rotated
+from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.pyramid import check_ranks
+
+NULL_DRAWS = 3
+"""Fits of randomly rotated layers, whose mean is the null. They differ little: by 0.0004 at twelve layers of 768²."""
+
+Progress = Callable[[str, str, int, float], None]
+"""Module type, what is fitted to it, number of the sweep, share explained."""
+
+
+@dataclass(frozen=True)
+class SharingFit:
+    """How well a pyramid holds the updates of one module type. All shares are of Σ_l ‖ΔW_l‖².
+
+    Args:
+        module: the module type.
+        layers: number of its layers.
+        shape: (out, in) of the updates.
+        explained: by the pyramid; NaN if all updates are zero.
+        null: by a pyramid fitted to the same updates with random singular vectors, mean of `NULL_DRAWS`; NaN where
+            nothing can be shared: one layer, or no rank at the shared scales.
+        layer_rank: by the layer rank alone.
+        own_ranks: by the same number of parameters spent on ranks of the layers' own, where they explain most.
+        sweeps: of the fit.
+        converged: whether it ended for lack of progress.
+        zero: paths whose update is zero.
+    """
+
+    module: str
+    layers: int
+    shape: tuple[int, int]
+    explained: float
+    null: float
+    layer_rank: float
+    own_ranks: float
+    sweeps: int
+    converged: bool
+    zero: tuple[str, ...] = ()
+
+    @property
+    def gain(self) -> float:
+        """What sharing explains of that which random directions leave unexplained; NaN where these leave nothing."""
+        return (self.explained - self.null) / (1 - self.null) if self.null < 1 - 1e-9 else np.nan
+
+
+@dataclass(frozen=True)
+class PyramidConversion:
+    """What a conversion to a pyramid wrote.
+
+    Args:
+        fits: one for each module type.
+        parameters: number of values in the written factors.
+        parameters_before: in those of the adapter.
+        notes: sentences that a user of the result should know.
+    """
+
+    fits: list[SharingFit]
+    parameters: int
+    parameters_before: int
+    notes: tuple[str, ...] = ()
+
+
+def convert_to_pyramid(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    ranks: tuple[int, int, int] = (8, 4, 2),
+    groups: int | Sequence[int] | None = None,
+    alpha: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> PyramidConversion:
+    """Write an adapter as the MSPLoRA adapter of PEFT whose updates come closest to its own in the Frobenius norm.
+
+    A good fit of weights is no good score: evaluate the result on its task. Components are float32 with scaling 1. A
+    trained head and biases are taken over; an adapter of a pipeline with several models becomes one folder for each.
+    PEFT loads the result after `import msplora_core.adapter`.
+
+    Args:
+        path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
+            directory, or a folder of checkpoints, of which the last is converted.
+        out: the folder to write; new or empty.
+        ranks: of (global, mid, layer); 0 leaves a scale out.
+        groups: number of groups of layers, or their boundaries; by default 3, or as many as there are layers.
+        alpha: α, for files that do not hold it.
+        seed: of the null's random directions.
+        progress: called after each sweep of a fit.
+
+    Returns:
+        How well each module type is held, beside its null.
+
+    Raises:
+        AdapterFileError: if the adapter cannot be read.
+        UnsupportedAdapterError: if its updates are more than low-rank products, its modules have no names, or it
+            adapts a convolution with groups.
+        FileError: if there are several adapters, or the folder cannot be written or is not empty.
+        ParameterError: for invalid ranks, or groups that do not fit the layers.
+    """
+    ranks = check_ranks(ranks)
+    target = Path(out)
+    check_target(target)
+    adapter, notes = open_adapter(path, alpha)
+    origin = origin_of(adapter)
+    stored = {one.path: one for one in whole_updates(adapter)}
+    modules = {
+        model: sharing_modules({short: stored[long] for long, short in paths.items()}, ranks, groups)
+        for model, paths in by_model(origin, stored).items()
+    }
+    fits: list[SharingFit] = []
+    adapters = {}
+    for model, sharing in modules.items():
+        tensors: dict[str, NDArray[Any]] = {}
+        for one in sharing:
+            fit, components = _fitted(adapter, one, seed, progress)
+            fits.append(fit)
+            tensors |= one.tensors(components.components)
+        adapters[model] = AdapterFiles(tensors, shared_configuration(origin.configuration, sharing, ranks, groups))
+    write_adapters(target, origin, adapters)
+    written = sum(one.parameters for sharing in modules.values() for one in sharing)
+    before = sum(one.parameters for one, key in zip(adapter.updates, adapter.keys, strict=True) if key.scale != "total")
+    return PyramidConversion(fits, written, before, (*notes, *adapter.notes, *origin.notes))
+
+
+def _fitted(
+    adapter: Adapter, sharing: SharingModules, seed: int, progress: Progress | None
+) -> tuple[SharingFit, PyramidFit]:
+    """The pyramid of one module type, beside what it has to be held against."""
+    updates = [low_rank_factors(adapter, stored) for stored in sharing.updates]
+
+    def fitted(given: Sequence[LowRankUpdate], what: str) -> PyramidFit:
+        def told(sweep: int, explained: float) -> None:
+            if progress is not None:
+                progress(sharing.module, what, sweep, explained)
+
+        return fit_pyramid(given, sharing.ranks, sharing.groups, progress=told)
+
+    fit = fitted(updates, "the layers")
+    shares = len(updates) > 1 and any(sharing.ranks[:2]) and not np.isnan(fit.explained)
+    nulls = [
+        fitted(rotated(updates, seed + draw), f"random directions {draw + 1}/{NULL_DRAWS}").explained
+        for draw in range(NULL_DRAWS if shares else 0)
+    ]
+    spectra = [update.singular_values() for update in updates]
+    largest = max(float(sigma[0]) for sigma in spectra) or 1.0
+    squares = [np.square(sigma / largest) for sigma in spectra]
+    total = sum(float(one.sum()) for one in squares) or np.nan
+    budget = sharing.parameters // sum(sharing.updates[0].shape)
+    report = SharingFit(
+        module=sharing.module,
+        layers=len(updates),
+        shape=sharing.updates[0].shape,
+        explained=fit.explained,
+        null=float(np.mean(nulls)) if nulls else np.nan,
+        layer_rank=sum(float(one[: sharing.ranks[2]].sum()) for one in squares) / total,
+        own_ranks=float(np.sort(np.concatenate(squares))[::-1][:budget].sum()) / total,
+        sweeps=len(fit.course),
+        converged=fit.converged,
+        zero=tuple(path for path, sigma in zip(sharing.paths, spectra, strict=True) if not sigma.any()),
+    )
+    return report, fit
