@@ -7,6 +7,8 @@ from .comparison.layers import adjacent_kl as adjacent_kl
 from .comparison.layers import layer_divergences as layer_divergences
 from .comparison.spread import replicate_spread as replicate_spread
 from .courses import courses as courses
+from .directions.adapter_pairs import AdapterComparison as AdapterComparison
+from .directions.adapter_pairs import AdapterPair as AdapterPair
 from .directions.overlap import Overlap as Overlap
 from .directions.overlap import overlap as overlap
 from .directions.redundancy import Redundancy as Redundancy
@@ -56,13 +58,18 @@ from .planning.plan_targets import read_plan_targets as read_plan_targets
 from .planning.rank_plan import Plan as Plan
 from .planning.rank_plan import plan_ranks as plan_ranks
 from .plots import plot_effective_rank as plot_effective_rank
+from .plots import plot_energy_shares as plot_energy_shares
 from .plots import plot_interference as plot_interference
 from .plots import plot_kl_difference as plot_kl_difference
+from .plots import plot_layer_cosines as plot_layer_cosines
 from .plots import plot_layer_spectra as plot_layer_spectra
 from .plots import plot_pairwise_kl as plot_pairwise_kl
+from .plots import plot_sharing_course as plot_sharing_course
+from .plots import plot_subspace_similarity as plot_subspace_similarity
 from .plots import plot_svd_heatmaps as plot_svd_heatmaps
 from .report.gallery import draw_figures as draw_figures
 from .report.overlap_files import write_overlap as write_overlap
+from .report.overlap_pictures import draw_overlap as draw_overlap
 from .report.overlap_summary import summarise_overlap as summarise_overlap
 from .report.summary import summarise as summarise
 from .report.writing import write_analysis as write_analysis

@@ -38,12 +38,12 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
         if len(kinds) > 1:
             notes.append(f"{method}: runs that adapt other modules or layers are no replicates; measured apart")
         for words, members in zip(_labels(list(kinds)), kinds.values(), strict=True):
-            label = _short(members[0], runs.index) if words and len(members) == 1 else words
+            label = short_name(members[0], runs.index) if words and len(members) == 1 else words
             replicates = group.loc[members]
             known = replicates[(replicates["task"] != "") & replicates["seed"].notna()]
             twice = [str(run) for run in known.index[known.duplicated(["task", "seed"], keep=False)]]
             for run in members:
-                shown = _short(run, runs.index) if run in twice else label
+                shown = short_name(run, runs.index) if run in twice else label
                 names[run] = f"{method} ({shown})" if shown else str(method)
             if twice:
                 notes.append(
@@ -67,8 +67,8 @@ def _labels(kinds: Sequence[frozenset[tuple[object, ...]]]) -> list[str]:
     return [f"{label}, variant {number}" for number, label in enumerate(labels, 1)]
 
 
-def _short(run: str, runs: Iterable[str]) -> str:
-    """The shortest ending of a run's path that no other run has."""
+def short_name(run: str, runs: Iterable[str]) -> str:
+    """Return the shortest ending of a run's path that no other run has."""
     names = run.split("/")
     endings = ["/".join(names[start:]) for start in range(len(names))]
     return next(end for end in reversed(endings) if sum(f"/{other}".endswith(f"/{end}") for other in runs) < 2)

@@ -1,10 +1,11 @@
-"""What the overlap of layers means, a sentence for each module type."""
+"""What overlaps mean, in sentences: of layers, and of adapters that are to be merged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from msplora_analysis.directions.adapter_pairs import AdapterPair
 from msplora_analysis.directions.redundancy import NEGLIGIBLE
 
 if TYPE_CHECKING:
@@ -71,3 +72,37 @@ def _overlapping(rows: DataFrame) -> str:
     numbers = ", ".join(f"{row['side']} {row['neighbours']:.3g}" for _, row in rows.iterrows())
     chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in rows["chance"]))
     return f"the subspaces of neighbours overlap {where} (φ: {numbers}; chance {chance})"
+
+
+def merging(pair: AdapterPair) -> Iterator[str]:
+    """Yield what two adapters mean for each other where they are merged or stacked: sentences on their weights.
+
+    Args:
+        pair: of an `AdapterComparison`.
+    """
+    names = f"{pair.first} and {pair.second}"
+    if pair.equal:
+        yield f"{names} have equal updates: the same adapter twice."
+        return
+    near = abs(pair.cosine) <= _DEVIATIONS * pair.deviation
+    alike = "orthogonal as a whole" if near else "opposed as a whole" if pair.cosine < 0 else "aligned as a whole"
+    yield (
+        f"{names} are {alike}: cosine {pair.cosine:+.4f}, where random updates have 0 ± {pair.deviation:.4f}. "
+        f"Their sum holds {pair.kept[0]:.3f} of {pair.first} along its own direction, and {pair.kept[1]:.3f} of "
+        f"{pair.second}."
+    )
+    (one, two), (null, other_null) = pair.overwritten, pair.null
+    yield (
+        f"Of the energy of {pair.first}, {one:.2%} lies in both the inputs and the outputs of {pair.second}, where a "
+        f"sum overwrites it (random subspaces: {null:.2%}); of {pair.second}, {two:.2%} in those of {pair.first} "
+        f"({other_null:.2%})."
+    )
+    opposed = int((pair.modules["cosine"] < -_DEVIATIONS * pair.modules["deviation_cosine"]).sum())
+    worst = ", ".join(
+        f"{row['module']} {row['layer']} (cosine {row['cosine']:+.3f}, overwritten {row['overwritten']:.1%})"
+        for _, row in pair.modules.head(3).iterrows()
+    )
+    yield (
+        f"Opposed: {opposed} of {len(pair.modules)} modules. Most in conflict: {worst}. This is about weights: what a "
+        "merge does to the tasks, only an evaluation shows."
+    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msplora_analysis.comparison.variants import separate_variants
+from msplora_analysis.directions.adapter_pairs import AdapterComparison, compare_adapters
 from msplora_analysis.directions.direction_tables import (
     component_table,
     course_sharing,
@@ -18,6 +20,7 @@ from msplora_analysis.directions.direction_tables import (
 from msplora_analysis.directions.layer_directions import Groups
 from msplora_analysis.directions.redundancy import Redundancy, excess_by_method, redundancy
 from msplora_analysis.directions.run_directions import RunDirections, run_directions
+from msplora_analysis.loading.adapter_updates import load_all_updates
 from msplora_analysis.loading.sources import find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.errors import MSPLoraError, RunDirectoryError
@@ -42,6 +45,7 @@ class Overlap:
         subspaces: how the layers' subspaces overlap at the end: a row a run, module type, scale and side.
         methods: mean excess by method, with its interval over tasks.
         answers: does MSPLoRA take redundancy out that LoRA has? For each method that this concerns.
+        adapters: those of `path` and `with_` held against each other, where there are others.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, a message each.
         failed: the runs of which nothing could be read.
@@ -55,6 +59,7 @@ class Overlap:
     subspaces: DataFrame
     methods: DataFrame
     answers: list[Redundancy]
+    adapters: AdapterComparison | None
     notes: list[str]
     skipped: list[str]
     failed: list[str]
@@ -67,6 +72,7 @@ class Overlap:
 def overlap(
     path: str | os.PathLike[str],
     *,
+    with_: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     groups: Groups = None,
     draws: int = 20,
     alpha: float | None = None,
@@ -80,6 +86,8 @@ def overlap(
 
     Args:
         path: an adapter, a run, or a study: a folder with such at any depth (see `load_spectra`).
+        with_: other adapters, seeds or epochs of the same base model to hold those of `path` against, whatever their
+            formats and ranks; the adapters of a folder each count.
         groups: of layers by depth, for what groups share: a number, or the boundaries; three where not given.
         draws: of the null model of common subspaces.
         alpha, module, model, task, seed: how adapters are read (see `load_spectra`).
@@ -90,8 +98,14 @@ def overlap(
 
     Raises:
         RunDirectoryError: if nothing can be read at `path`, or nothing of it has two layers to compare.
+        ComparisonError: if adapters have other base models, other shapes, or no module in common.
         ParameterError: for a parameter with a wrong value.
     """
+    others = [with_] if isinstance(with_, (str, os.PathLike)) else list(with_)
+    adapters = None
+    if others:
+        read = partial(load_all_updates, alpha=alpha, module=module, model=model, task=task, seed=seed)
+        adapters = compare_adapters([one for place in (path, *others) for one in read(place)])
     found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
     runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
     for done, (name, opened) in enumerate(found, 1):
@@ -106,7 +120,8 @@ def overlap(
             runs.append(run)
         if progress is not None:
             progress(done, len(found))
-    _check_something(path, runs, errors)
+    if adapters is None:
+        _check_something(path, runs, errors)
     sources, of_bases = name_unknown_bases([(run.name, run.source) for run in runs], [run.keys for run in runs])
     named = [(run.name, source) for run, source in zip(runs, sources, strict=True)]
     sources, of_tasks = name_unknown_tasks(named)
@@ -119,6 +134,7 @@ def overlap(
         facts[run]["method"] = method
     sharing = final_sharing(runs, facts)
     notes = [note for run in runs for note in run.notes]
+    notes += list(adapters.alone) if adapters else []
     notes += [*_zero_layers(runs), *of_bases, *of_tasks, *of_variants]
     return Overlap(
         path=Path(path),
@@ -128,6 +144,7 @@ def overlap(
         subspaces=final_subspaces(runs, facts),
         methods=excess_by_method(sharing),
         answers=redundancy(sharing),
+        adapters=adapters,
         notes=list(dict.fromkeys(notes)),
         skipped=[str(error) for error in errors],
         failed=failed,
@@ -144,7 +161,7 @@ def _zero_layers(runs: Sequence[RunDirections]) -> Iterator[str]:
         for one in (one.cosines for one in run.final):
             zero = [str(layer) for layer, norm in zip(one.layers, one.norms, strict=True) if norm == 0]
             if zero:
-                layers = f"layer {zero[0]}" if len(zero) == 1 else f"layers {', '.join(zero)}"
+                layers = "all layers" if len(zero) == len(one.layers) else f"layer {', '.join(zero)}"
                 yield f"{run.name}: {layers} of {one.module} ({one.scale}): the update is zero; left out of means"
 
 

@@ -54,6 +54,8 @@ class Redundancy:
 def run_excess(sharing: DataFrame) -> DataFrame:
     """Return the excess of each run at each scale: the mean over its module types, a row a run and scale.
 
+    Runs whose updates are zero have none.
+
     Args:
         sharing: as `Overlap.sharing`.
     """
@@ -61,7 +63,7 @@ def run_excess(sharing: DataFrame) -> DataFrame:
     found = sharing.groupby(keys, observed=True, dropna=False, sort=False).agg(
         rank=("rank", "max"), excess=("excess", "mean"), deviation=("deviation_own", _root_mean)
     )
-    return found.reset_index()
+    return found.reset_index().dropna(subset="excess")
 
 
 def excess_by_method(sharing: DataFrame) -> DataFrame:

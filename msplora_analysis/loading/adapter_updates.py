@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msplora_analysis.loading.source import Saved, Source
 from msplora_analysis.loading.sources import find_sources
@@ -117,6 +118,18 @@ def load_updates(
         names = ", ".join(one.name for one in found[:3])
         raise RunDirectoryError(path, expected="one adapter", found=f"{len(found)}: {names}", hint="name one of them")
     return last_updates(found[0].name, found[0].open(), path)
+
+
+def load_all_updates(path: str | os.PathLike[str], **options: Any) -> list[AdapterUpdates]:
+    """Read the updates of each adapter at or below a path, as `load_updates` reads one; an adapter alone is named so.
+
+    Args:
+        path: an adapter, a run, or a folder of such.
+        **options: as for `load_updates`.
+    """
+    found = find_sources(path, **options)
+    names = [str(path)] if len(found) == 1 else [one.name for one in found]
+    return [last_updates(name, one.open(), path) for name, one in zip(names, found, strict=True)]
 
 
 def last_updates(name: str, source: Source, path: str | os.PathLike[str]) -> AdapterUpdates:

@@ -70,7 +70,7 @@ def _spectra(analysis: Analysis) -> _Named:
                 of_rank = table[table["rank"] == rank] if mixed else table
                 by_unit = average_spectra(last_epochs(of_rank), ["scale", "unit"])
                 kind, ax = "spectra", plot_layer_spectra(by_unit, title=above)
-            yield _name(analysis, kind, model, method, *words), _figure_of(ax)
+            yield _name(analysis, kind, model, method, *words), figure_of(ax)
 
 
 def _matrices(analysis: Analysis) -> _Named:
@@ -87,14 +87,14 @@ def _matrices(analysis: Analysis) -> _Named:
         if one.scale == analysis.scale and len(one.layers) >= _LEAST_LAYERS and one.length > 1:
             tasks = _tasks(_rows(analysis.table, one.model, one.method))
             ax = plot_pairwise_kl(one, title=_marked(analysis, divergence_title(one, tasks), one.model, one.method))
-            yield _name(analysis, "kl", one.model, one.method, one.scale, *stack(one)), _figure_of(ax)
+            yield _name(analysis, "kl", one.model, one.method, one.scale, *stack(one)), figure_of(ax)
     for pair in analysis.comparisons:
         if pair.scale == analysis.scale and len(pair.layers) >= _LEAST_LAYERS:
             tasks = [str(task) for task in pair.pairs["task"].unique()]
             above = _marked(analysis, comparison_title(pair, tasks), pair.model, pair.method, pair.baseline)
             ax = plot_kl_difference(pair, title=above)
             words = [pair.method, "vs", pair.baseline, pair.scale]
-            yield _name(analysis, "fig4", pair.model, *words, *stack(pair)), _figure_of(ax)
+            yield _name(analysis, "fig4", pair.model, *words, *stack(pair)), figure_of(ax)
 
 
 def _courses(analysis: Analysis) -> _Named:
@@ -117,7 +117,7 @@ def _courses(analysis: Analysis) -> _Named:
             above = _heading(table, what, model, runs=False)
             above = _marked(analysis, above, model, *map(str, rows["method"].unique()))
             axes = plot_effective_rank(rows, title=above)
-            yield _name(analysis, "m-eff", model, str(method), *words), _figure_of(axes[0])
+            yield _name(analysis, "m-eff", model, str(method), *words), figure_of(axes[0])
 
 
 def _interference(analysis: Analysis) -> _Named:
@@ -127,7 +127,7 @@ def _interference(analysis: Analysis) -> _Named:
         model, method = map(str, names)
         what = f"Which parts of {title(method)} move the same way"
         axes = plot_interference(part, title=_heading(_rows(analysis.table, model, method), what, model))
-        yield _name(analysis, "interference", model, method), _figure_of(axes[0])
+        yield _name(analysis, "interference", model, method), figure_of(axes[0])
 
 
 def _rows(table: DataFrame, model: str, method: str) -> DataFrame:
@@ -156,7 +156,8 @@ def _name(analysis: Analysis, kind: str, model: str, *words: str) -> str:
     return file_name(kind, *([model] if analysis.spectra["model"].nunique() > 1 else []), *words)
 
 
-def _figure_of(ax: Axes) -> Figure:
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes are on."""
     figure = ax.get_figure(root=True)
     assert figure is not None  # the plots just made it
     return figure

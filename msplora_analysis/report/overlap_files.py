@@ -29,11 +29,18 @@ def write_overlap(
 
     | file | holds |
     |---|---|
+    | cosines-METHOD-SCALE-MODULE.png, .pdf | cosines between layers, the mean over the runs |
+    | phi-METHOD-SCALE-MODULE.png, .pdf | φ(i, j) of neighbouring layers, the mean over neighbours and runs |
+    | shares.png, .pdf | what layers share, beside layers that share nothing |
+    | course.png, .pdf | the same over training |
+    | adapters.png, .pdf | cosines between adapters, where there are more than two |
+    | phi-FIRST-with-SECOND.png, .pdf | φ(i, j) of two adapters, the mean over modules |
     | sharing.csv | what the layers of each run share at its end (`Overlap.sharing`) |
     | course.csv | the same over training |
     | subspaces.csv | how the layers' subspaces overlap |
     | cosines.csv | the cosine of every pair of layers |
     | methods.csv | mean excess of each method, with its interval |
+    | adapters.csv | each module of each pair of adapters, where there are others (`AdapterPair.modules`) |
     | summary.json | `summarise_overlap(found)`; written last |
 
     Args:
@@ -55,11 +62,21 @@ def write_overlap(
 def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
     yield from pictures(figures, n_jobs)
     tables = {"sharing": found.sharing, "course": found.course, "subspaces": found.subspaces,
-              "cosines": _cosines(found), "methods": found.methods}  # fmt: skip
+              "cosines": _cosines(found), "methods": found.methods,
+              "adapters": _adapters(found)}  # fmt: skip
     for name, table in tables.items():
         if len(table):
             yield f"{name}.csv", table.to_csv(index=False).encode()
     yield "summary.json", overlap_json(found).encode()
+
+
+def _adapters(found: Overlap) -> DataFrame:
+    """A row for each module of each pair of adapters."""
+    import pandas as pd
+
+    pairs = found.adapters.pairs if found.adapters else ()
+    parts = [pair.modules.assign(adapter=pair.first, other=pair.second) for pair in pairs]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _cosines(found: Overlap) -> DataFrame:

@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from msplora_analysis.directions.findings import findings
+from msplora_analysis.directions.adapter_pairs import AdapterComparison
+from msplora_analysis.directions.findings import findings, merging
 from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.report.summary import records
 from msplora_core.storage.strict_json import plain
@@ -24,6 +25,8 @@ READING = {
     "common": "mean share of the layers' energy in the best common subspace of dimension `rank`",
     "neighbours": "phi at full rank, ||U^T V||_F^2 / rank, mean over neighbouring layers; pairs: over all pairs",
     "chance": "phi of random subspaces",
+    "overwritten": "share of the energy of one adapter in both the inputs and the outputs of the other",
+    "conflict": "share of both adapters' energy in the module x (sqrt(the smaller overwritten) - cosine) / 2",
 }
 
 
@@ -36,7 +39,8 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
     Returns:
         format, version, path, seed, reading (what the numbers mean), sharing and subspaces (a row a run, module type
         and scale, at the end of the run), cosines (whole matrices), methods (mean excess with its interval), findings
-        (sentences), answers (the paper's question, with the verdict), notes, skipped, failed.
+        (sentences), answers (the paper's question, with the verdict), adapters (held against
+        each other, or null), notes, skipped, failed.
     """
     value: dict[str, Any] = plain(
         {
@@ -55,12 +59,23 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
             "methods": records(found.methods),
             "findings": list(findings(found.sharing, found.subspaces)),
             "answers": [asdict(answer) for answer in found.answers],
+            "adapters": _adapters(found.adapters) if found.adapters else None,
             "notes": found.notes,
             "skipped": found.skipped,
             "failed": found.failed,
         }
     )  # fmt: skip
     return value
+
+
+def _adapters(found: AdapterComparison) -> dict[str, Any]:
+    return {
+        "names": found.names,
+        "cosines": found.cosines,
+        "pairs": [
+            vars(pair) | {"modules": records(pair.modules), "findings": list(merging(pair))} for pair in found.pairs
+        ],
+    }
 
 
 def overlap_json(found: Overlap) -> str:

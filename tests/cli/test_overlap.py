@@ -56,9 +56,33 @@ def test_prints_tables_that_fit_and_a_sentence_for_each_module(overlap: Overlap,
     assert code == 0
     assert "…" not in out
     rows = [line.split() for line in out.splitlines()]
-    assert ["module", "layers", "all", "groups", "own", "cosine", "bound"] in rows
+    assert ["module", "all", "groups", "own", "beyond", "chance", "cosine", "bound"] in rows
     assert "query: the layers share nothing (" in out
     assert f"6 files in {tmp_path / 'lora' / 'analysis' / 'overlap'}" in err
+
+
+def test_adapters_are_held_against_each_other(overlap: Overlap, tmp_path: Path) -> None:
+    one, two = write_adapter(tmp_path / "one"), write_adapter(tmp_path / "two", seed=1)
+    code, out, _ = overlap(one, "--with", two, "--with", one, "--no-figures", "--out", tmp_path / "out")
+    assert code == 0
+    assert "one with two: modules most in conflict" in out
+    assert "one and two are orthogonal as a whole: cosine" in out
+    assert "one and one (again) have equal updates: the same adapter twice." in out
+    assert "Cosines between adapters" in out
+    assert (tmp_path / "out" / "adapters.csv").read_text().count("\n") == 13
+    other = write_adapter(tmp_path / "other", model="bert")
+    code, _, err = overlap(one, "--with", other, "--no-figures")
+    assert code == 1
+    assert "adapts minilm, but" in err
+    assert "bert; compare adapters of the same base model, or if it is the same, name it with --model" in err
+    assert overlap(one, "--with", other, "--model", "minilm", "--json", "--no-figures")[0] == 0
+
+
+def test_pictures_are_drawn(overlap: Overlap, tmp_path: Path) -> None:
+    one, two = write_adapter(tmp_path / "one"), write_adapter(tmp_path / "two", seed=1)
+    overlap(one, "--with", two, "--out", tmp_path / "out")
+    names = {path.stem for path in (tmp_path / "out").glob("*.p*")}
+    assert names == {"cosines-lora-r2-layer-query", "phi-lora-r2-layer-query", "phi-one-with-two", "shares"}
 
 
 def test_json_is_the_summary_and_nothing_else(overlap: Overlap, tmp_path: Path) -> None:

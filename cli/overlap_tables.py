@@ -1,0 +1,120 @@
+"""An overlap as a person reads it: tables that fit a terminal, and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from msplora_analysis.directions.direction_tables import SHARES
+from msplora_analysis.directions.findings import by_module, findings, merging
+from msplora_cli.console import data
+from msplora_cli.tables import titled_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.table import Table
+
+    from msplora_analysis.directions.adapter_pairs import AdapterComparison, AdapterPair
+    from msplora_analysis.directions.overlap import Overlap
+
+_SHARING_KEY = """\
+all, groups, own: shares of the energy, the sum of squared norms, that all layers share,
+groups of layers, none. beyond chance: all + groups, minus those of layers that share
+nothing. cosine: the largest between two layers; bound: no cosine is larger, with
+probability 0.95, where layers share nothing."""
+_SUBSPACES_KEY = """\
+common: mean share of the layers' energy in their best common subspace of dimension dim;
+in brackets that of random directions. φ: overlap of the subspaces of two layers at full
+rank, 0 to 1: next to each other, all pairs; chance: φ of random subspaces."""
+_CONFLICTS_KEY = """\
+φ: overlap of inputs and of outputs at full rank. first's, second's: the share of its
+energy in both the inputs and the outputs of the other, where a sum overwrites it.
+In brackets: random subspaces. All modules: adapters.csv."""
+_MOST_MODULES = 10
+_MOST_PAIRS = 3
+"""Of adapters, to be described in full."""
+
+
+def print_overlap(found: Overlap) -> None:
+    """Print the tables and sentences of an overlap: of the adapters where there are several to compare, else of layers.
+
+    Args:
+        found: what `overlap` found.
+    """
+    console = data()
+    width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
+    for table, key in _between_adapters(found.adapters) if found.adapters else _between_layers(found):
+        console.print(table, key, "", width=width, sep="\n")
+    if found.adapters:
+        few = len(found.adapters.pairs) <= _MOST_PAIRS
+        lines = [line for pair in found.adapters.pairs for line in islice(merging(pair), None if few else 1)]
+    else:
+        lines = [*findings(found.sharing, found.subspaces), *map(str, found.answers)]
+    for line in [*lines, *(f"Note: {note}" for note in found.notes)]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _between_adapters(found: AdapterComparison) -> Iterator[tuple[Table, str]]:
+    for pair in found.pairs if len(found.pairs) <= _MOST_PAIRS else ():
+        if not pair.equal:
+            yield _conflicts_table(pair), _CONFLICTS_KEY
+    if len(found.pairs) > 1:
+        yield _adapters_table(found), "Over all modules that two have in common."
+
+
+def _between_layers(found: Overlap) -> Iterator[tuple[Table, str]]:
+    yield _sharing_table(found.sharing), _SHARING_KEY
+    if len(found.subspaces):
+        yield _subspaces_table(found.subspaces), _SUBSPACES_KEY
+
+
+def _sharing_table(sharing: DataFrame) -> Table:
+    rows = by_module(sharing)
+    words = _words(rows)
+    columns = ["all", "groups", "own", "beyond chance", "cosine", "bound"]
+    table = titled_table("What the layers share", [*words, *columns], left=len(words))
+    for _, row in rows.iterrows():
+        beyond = f"{row['excess']:+.3f} ± {row['deviation_own']:.4f}"
+        cosines = f"{row['largest_cosine']:+.3f}", f"{row['cosine_bound']:.3f}"
+        table.add_row(
+            *(Text(str(row[name])) for name in words), *(f"{row[name]:.3f}" for name in SHARES), beyond, *cosines
+        )
+    return table
+
+
+def _subspaces_table(subspaces: DataFrame) -> Table:
+    rows = by_module(subspaces)
+    words = [*_words(rows), "side"]
+    headers = [*words, "dim", "common", "φ next", "φ all", "chance"]
+    table = titled_table("Which subspaces the layers share", headers, left=len(words))
+    for _, row in rows.iterrows():
+        common = f"{row['common']:.3f} ({row['null_common']:.3f})"
+        phi = (f"{row[name]:.3f}" for name in ("neighbours", "pairs", "chance"))
+        table.add_row(*(Text(str(row[name])) for name in words), f"{row['rank']:.0f}", common, *phi)
+    return table
+
+
+def _words(rows: DataFrame) -> list[str]:
+    """The columns that name the rows, without those that are the same in all."""
+    return [name for name in ("model", "method", "scale") if rows[name].nunique() > 1] + ["module"]
+
+
+def _conflicts_table(pair: AdapterPair) -> Table:
+    title = f"{pair.first} with {pair.second}: modules most in conflict"
+    table = titled_table(title, ["module", "layer", "cosine", "φ in", "φ out", "first's", "second's"], left=1)
+    for _, row in pair.modules.head(_MOST_MODULES).iterrows():
+        phi = [f"{row[f'phi_{side}']:.3f} ({row[f'chance_{side}']:.3f})" for side in ("inputs", "outputs")]
+        shares = [f"{row[name]:.2%} ({row[f'null_{name}']:.2%})" for name in ("overwritten", "overwritten_other")]
+        table.add_row(Text(str(row["module"])), str(row["layer"]), f"{row['cosine']:+.3f}", *phi, *shares)
+    return table
+
+
+def _adapters_table(found: AdapterComparison) -> Table:
+    numbers = [str(place + 1) for place in range(len(found.names))]
+    table = titled_table("Cosines between adapters", ["", *numbers], left=1)
+    for number, name, row in zip(numbers, found.names, found.cosines, strict=True):
+        table.add_row(Text(f"{number} {name}"), *(f"{value:+.3f}" for value in row))
+    return table

@@ -1,0 +1,78 @@
+"""What layers share: of the energy of their updates, beside layers that share nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.plots.canvas import Frame, paper_style, write_around
+from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_PARTS = {"shared_by_all": ("all layers", "global"), "shared_by_groups": ("groups of layers", "mid"),
+          "own": ("one layer's own", "layer")}  # fmt: skip
+_ROW, _BAR, _NULL = 0.22, 0.46, 0.22
+"""Inches a row; heights of a bar and of its null, as shares of the row."""
+_LETTER = 0.05
+"""Inches, of 6 points."""
+_LONGEST = 28
+"""Letters of a label on a new figure; a longer one is cut in the middle."""
+
+
+def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Draw a bar for each row: the shares of the energy that all layers share, groups of layers, and none.
+
+    The thin, pale bar below it shows the same for layers that share nothing.
+
+    Args:
+        shares: columns shared_by_all, shared_by_groups, own and null_shared_by_all, null_shared_by_groups, null_own
+            (see `Overlap.sharing`).
+        labels: a name for each row.
+        title: written above.
+        ax: an Axes to draw on; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        ParameterError: if `labels` has another length.
+    """
+    if len(labels) != len(shares):
+        raise ParameterError("labels", expected=f"{len(shares)}, one for each row", found=len(labels))
+    own = ax is None
+    foot = "thin bars: layers that share nothing"
+    with paper_style(own):
+        if ax is None:
+            labels = [_short(label) for label in labels]
+            left = 0.14 + _LETTER * max(map(len, labels))
+            (ax,), _ = Frame(height=_ROW * len(labels), left=left).panels(
+                1, title=title, foot=foot, lines=3, titled=False
+            )
+        rows = np.arange(len(shares))
+        for kind, offset, height, alpha in (("", -0.12, _BAR, 1.0), ("null_", 0.26, _NULL, 0.4)):
+            start = np.zeros(len(shares))
+            for name, (words, scale) in _PARTS.items():
+                width = shares[f"{kind}{name}"].to_numpy(dtype=np.float64)
+                ax.barh(rows + offset, width, height, start, color=SCALE_COLOURS[scale], alpha=alpha, linewidth=0,
+                        label=words if not kind else None)  # fmt: skip
+                start = start + width
+        ax.set_yticks(rows, list(labels))
+        ax.set_ylim(len(shares) - 0.5, -0.5)
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("share of the energy")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.27 / (_ROW * len(labels))), ncols=3, frameon=False,
+                  handlelength=1, columnspacing=1)  # fmt: skip
+        if not own:
+            write_around(ax, title, foot)
+    return ax
+
+
+def _short(label: str) -> str:
+    half = _LONGEST // 2 - 1
+    return label if len(label) <= _LONGEST else f"{label[:half]}...{label[-half:]}"

@@ -1,0 +1,69 @@
+"""Which layers' updates point the same way: cosines, layers × layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from msplora_analysis.plots.canvas import paper_style
+from msplora_analysis.plots.colours import DIFFERENCE
+from msplora_analysis.plots.layer_matrix import as_matrix, draw_layer_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def plot_layer_cosines(
+    cosines: ArrayLike,
+    *,
+    bound: float | None = None,
+    layers: ArrayLike | None = None,
+    title: str = "",
+    name: str = "layer",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the cosines between updates, layers × layers: red where they point the same way, blue where they oppose.
+
+    Colours reach to the largest cosine between two layers, or to the bound where that is larger. The diagonal, which is
+    1 by definition, is left open.
+
+    Args:
+        cosines: (L, L), as `update_cosines` gives them; NaN is shown as missing.
+        bound: the size that no cosine exceeds where layers share nothing (see `cosine_bound`): marked in the colour
+            bar.
+        layers: (L,) names of the layers; 0 to L-1 where not given.
+        title: written above.
+        name: what the rows are, in one word.
+        ax: an Axes to draw on; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        ParameterError: if `cosines` is no square matrix, or `layers` has another length.
+    """
+    from matplotlib.colors import Normalize
+
+    matrix = as_matrix(cosines, "cosines", "LayerCosines").copy()
+    np.fill_diagonal(matrix, 0.0)
+    known = bound if bound is not None and np.isfinite(bound) else 0.0
+    reach = max(np.nanmax(abs(matrix), initial=0.0), known) or 1.0
+    foot = (
+        f"lines in the colour bar: no cosine is larger (p = 0.95) where nothing is shared, ±{known:.3g}"
+        if known
+        else ""
+    )
+    own = ax is None
+    drawn = draw_layer_matrix(
+        matrix, layers, ax, title=title, label="cosine", cmap=DIFFERENCE, norm=Normalize(-reach, reach), foot=foot
+    )
+    drawn.set_xlabel(drawn.get_xlabel().replace("layer", name, 1))
+    drawn.set_ylabel(name)
+    with paper_style(own):
+        drawn.plot([-0.5, len(matrix) - 0.5], [-0.5, len(matrix) - 0.5], color="0.6", linewidth=0.5)
+        if known:
+            for place in (-known, known):
+                drawn.figure.axes[-1].axhline(place, color="black", linewidth=0.8)
+    return drawn

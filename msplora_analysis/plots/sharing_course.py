@@ -1,0 +1,64 @@
+"""What layers share over training, beyond layers that share nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msplora_analysis.plots.canvas import Frame, paper_style, time_axis, write_around
+from msplora_analysis.plots.colours import NULL_COLOUR
+from msplora_analysis.plots.words import counted
+from msplora_core.methods import title as method_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_FRAME = Frame(height=1.5, left=0.5)
+_BAND = 2.0
+"""Standard deviations of the null model."""
+
+
+def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Draw the share of the energy that layers share beyond chance, over training: a line a method.
+
+    The line is the mean over module types and runs, the band reaches from the lowest to the highest run. The grey band
+    around 0 is what one run gives whose layers share nothing, two standard deviations wide on each side.
+
+    Args:
+        course: of one model: columns method, run, module, epoch (or clock and time, see `courses`), excess and
+            deviation_own (see `Overlap.course`).
+        title: written above.
+        ax: an Axes to draw on; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on.
+    """
+    import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
+
+    time, clock = time_axis(course)
+    known = course[course["excess"].notna()].astype({"method": str, "run": str})
+    rows = known.groupby(["method", "run", time], sort=False)[["excess", "deviation_own"]].mean().reset_index()
+    methods = list(rows["method"].unique())
+    runs = rows.groupby("method", sort=False)["run"].nunique()
+    foot = "line: mean of the runs; band: lowest to highest; grey: layers that share nothing"
+    own = ax is None
+    with paper_style(own):
+        if ax is None:
+            key = 1 + len(methods)
+            (ax,), _ = _FRAME.panels(1, title=title, foot=foot, lines=1 + key, titled=False)
+        half = _BAND * rows["deviation_own"].mean()
+        ax.axhspan(-half, half, color=NULL_COLOUR, linewidth=0)
+        sns.lineplot(rows, x=time, y="excess", hue="method", hue_order=methods, style="method", style_order=methods,
+                     palette="colorblind", errorbar=("pi", 100), markers=True, markeredgewidth=0, ax=ax,
+                     err_kws={"alpha": 0.2, "linewidth": 0})  # fmt: skip
+        ax.set_xlabel(clock)
+        ax.set_ylabel("shared beyond chance")
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool((rows[time] % 1 == 0).all())))
+        handles, names = ax.get_legend_handles_labels()
+        labels = [f"{method_title(name)}, {counted(int(runs[name]), 'run')}" for name in names]
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if own else {"loc": "best"}
+        ax.legend(handles, labels, frameon=False, **place)
+        if not own:
+            write_around(ax, title, foot)
+    return ax

@@ -1,0 +1,79 @@
+"""How much the leading directions of two updates overlap, as in Fig. 3 of the LoRA paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from msplora_analysis.plots.canvas import (
+    Frame,
+    add_colour_bar,
+    colour_norm,
+    draw_heatmap,
+    paper_style,
+    whole_ticks,
+    write_around,
+)
+from msplora_analysis.plots.colours import MAGNITUDE
+from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FRAME = Frame(height=1.15, right=0.5, gap=0.24, bar=0.07)
+
+
+def plot_subspace_similarity(
+    grids: Mapping[str, ArrayLike],
+    *,
+    names: tuple[str, str] = ("i", "j"),
+    title: str = "",
+    foot: str = "",
+    vmax: float | None = None,
+    ax: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Draw φ(i, j) of the leading i directions of one update and j of another, a panel a side.
+
+    Args:
+        grids: by the name of the side, such as inputs and outputs, the (I, J) grid that `subspace_similarity` gives.
+        names: what the rows and the columns count.
+        title: written above all panels.
+        foot: written below them, such as what random subspaces give.
+        vmax: end of the colour scale; the highest value where not given.
+        ax: an Axes for each side; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        ParameterError: if there is no grid, one is no matrix, or `ax` has another length.
+    """
+    matrices = {side: np.asarray(grid, dtype=np.float64) for side, grid in grids.items()}
+    if not matrices or any(grid.ndim != 2 or not grid.size for grid in matrices.values()):
+        raise ParameterError(
+            "grids", expected="a matrix for each side", found=[grid.shape for grid in matrices.values()]
+        )
+    if ax is not None and len(ax) != len(matrices):
+        raise ParameterError("ax", expected=f"{len(matrices)} axes, one for each side", found=len(ax))
+    own, bar = ax is None, None
+    values = np.concatenate([grid.ravel() for grid in matrices.values()])
+    norm = colour_norm(values, 0.0, vmax, log=False)
+    with paper_style(own):
+        axes = list(ax) if ax is not None else []
+        if ax is None:
+            axes, bar = _FRAME.panels(len(matrices), title=title, foot=foot)
+        for panel, (side, grid) in zip(axes, matrices.items(), strict=True):
+            image = draw_heatmap(panel, grid, cmap=MAGNITUDE, norm=norm)
+            panel.set_title(side)
+            panel.set_xlabel(names[1])
+            for axis, count in ((panel.xaxis, grid.shape[1]), (panel.yaxis, grid.shape[0])):
+                places = whole_ticks(count, 8)
+                axis.set_ticks(places, [str(place + 1) for place in places])
+        axes[0].set_ylabel(names[0])
+        if not own:
+            write_around(axes[0], title, foot)
+        add_colour_bar(image, axes, bar, r"$\phi(i, j)$")
+    return axes

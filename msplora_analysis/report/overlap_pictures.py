@@ -1,0 +1,135 @@
+"""Which pictures an overlap makes, and what each is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.courses import courses
+from msplora_analysis.directions.adapter_pairs import AdapterComparison
+from msplora_analysis.directions.findings import by_module
+from msplora_analysis.directions.overlap import Overlap
+from msplora_analysis.directions.run_directions import LayerDirections
+from msplora_analysis.plots.canvas import offscreen
+from msplora_analysis.plots.energy_shares import plot_energy_shares
+from msplora_analysis.plots.layer_cosines import plot_layer_cosines
+from msplora_analysis.plots.sharing_course import plot_sharing_course
+from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
+from msplora_analysis.plots.words import counted, heading
+from msplora_analysis.report.gallery import figure_of, file_name
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+_Named = Iterator[tuple[str, "Figure"]]
+_LEAST_LAYERS = 3
+"""A matrix of two layers is one number, which the tables hold."""
+_MOST_PAIRS = 6
+"""Adapters in more pairs than these have the matrix of all alone."""
+
+
+def draw_overlap(found: Overlap) -> _Named:
+    """Draw all pictures of an overlap, one at a time, for `write_overlap` to save. Made without pyplot.
+
+    Args:
+        found: what `overlap` found.
+
+    Yields:
+        A name without ending, as `write_overlap` lists them, and the figure.
+    """
+    with offscreen():
+        if found.adapters:
+            yield from _adapters(found.adapters)
+        yield from _layers(found)
+        yield from _shares(found)
+
+
+def _layers(found: Overlap) -> _Named:
+    """Cosines between layers and similarities of neighbours, by method, scale and module type."""
+    members = {(run.name, one.cosines.scale, one.cosines.module): one for run in found.runs for one in run.final}
+    several = found.sharing["model"].nunique() > 1
+    keys = ["model", "method", "scale", "module"]
+    for names, rows in found.sharing.groupby(keys, observed=True, sort=False):
+        model, method, scale, module = map(str, names)
+        group = [members[run, scale, module] for run in rows.loc[rows["excess"].notna(), "run"]]
+        if not group or len(group[0].cosines.layers) < _LEAST_LAYERS:
+            continue
+        words = [*([model] if several else []), method, scale, module]
+        what = f"{title(method)}, {scale}" if _has_scales(found.sharing, method) else title(method)
+        tasks = [task for task in map(str, rows["task"].unique()) if task]
+        above = heading(what, model, [module], tasks=tasks, runs=counted(len(group), "run"))
+        mean = np.mean([one.cosines.cosines for one in group], axis=0)
+        bound = float(rows["cosine_bound"].mean() / np.sqrt(len(group)))
+        ax = plot_layer_cosines(mean, bound=bound, layers=group[0].cosines.layers, title=above)
+        yield file_name("cosines", *words), figure_of(ax)
+        group = [one for one in group if one.sides]
+        if group:
+            yield file_name("phi", *words), _neighbours(group, above)
+
+
+def _has_scales(sharing: DataFrame, method: str) -> bool:
+    return sharing.loc[sharing["method"] == method, "scale"].nunique() > 1
+
+
+def _neighbours(group: list[LayerDirections], above: str) -> Figure:
+    grids = {}
+    for number, side in enumerate(group[0].sides):
+        drawn = [one.sides[number].grid for one in group]
+        size = min(len(grid) for grid in drawn)
+        grids[str(side.side)] = np.mean([grid[:size, :size] for grid in drawn], axis=0)
+    chance = " and ".join(dict.fromkeys(f"{float(side.chance.mean):.3g}" for side in group[0].sides))
+    foot = f"mean over neighbouring layers; random subspaces: max(i, j)/d, {chance} at full rank"
+    axes = plot_subspace_similarity(grids, names=("i of a layer", "j of the next"), title=above, foot=foot)
+    return figure_of(axes[0])
+
+
+def _shares(found: Overlap) -> _Named:
+    """Shares of all methods, and their course over training, a picture a model."""
+    rows = by_module(found.sharing) if len(found.sharing) else found.sharing
+    several = found.sharing["model"].nunique() > 1
+    for model, part in rows.groupby("model", observed=True, sort=False):
+        words = [str(model)] if several else []
+        named = [name for name in ("method", "scale") if part[name].nunique() > 1]
+        labels = [", ".join([*(_label(name, str(row[name])) for name in named), str(row["module"])])
+                  for _, row in part.iterrows()]  # fmt: skip
+        what = "What layers share" + ("" if "method" in named else f", {title(str(part['method'].iloc[0]))}")
+        ax = plot_energy_shares(part, labels, title=f"{what} on {str(model).rsplit('/', 1)[-1]}")
+        yield file_name("shares", *words), figure_of(ax)
+        course = found.course[(found.course["model"] == model) & found.course["excess"].notna()]
+        if course.groupby("run", observed=True)["epoch"].nunique().max() > 1:
+            timed = courses(course)
+            for clock, rows_of_clock in timed.groupby("clock", sort=False):
+                more = [str(clock)] if timed["clock"].nunique() > 1 else []
+                above = f"What layers share over training on {str(model).rsplit('/', 1)[-1]}"
+                yield file_name("course", *words, *more), figure_of(plot_sharing_course(rows_of_clock, title=above))
+
+
+def _label(name: str, value: str) -> str:
+    return title(value) if name == "method" else value
+
+
+def _adapters(found: AdapterComparison) -> _Named:
+    """Cosines between adapters, and the similarity of each pair's subspaces."""
+    if len(found.names) > 2:
+        numbers = list(range(1, len(found.names) + 1))
+        names = "; ".join(f"{number} {name}" for number, name in zip(numbers, found.names, strict=True))
+        ax = plot_layer_cosines(
+            found.cosines, layers=numbers, title=f"Cosines between adapters\n{names}", name="adapter"
+        )
+        yield "adapters", figure_of(ax)
+    if len(found.pairs) > _MOST_PAIRS:
+        return
+    for pair in found.pairs:
+        if all(grid.size for grid in pair.grids.values()):
+            above = f"{pair.first} (i) with {pair.second} (j)\nmean over {counted(len(pair.modules), 'module')}"
+            chances = [pair.modules[f"chance_{side}"].mean() for side in pair.grids]
+            chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in chances))
+            foot = f"random subspaces: max(i, j)/d, {chance} at full rank"
+            axes = plot_subspace_similarity(
+                {str(side): grid for side, grid in pair.grids.items()}, title=above, foot=foot
+            )
+            yield file_name("phi", pair.first, "with", pair.second), figure_of(axes[0])

@@ -1,0 +1,121 @@
+"""Adapters against each other: dense references, formats that name modules differently, and what is refused."""
+
+import numpy as np
+import pytest
+
+from msplora_analysis import load_updates, overlap
+from msplora_analysis.directions.adapter_pairs import compare_adapters
+from msplora_core.components import ComponentKey
+from msplora_core.errors import ComparisonError
+from msplora_core.linalg import LowRankUpdate
+from tests.analysis.directions.test_overlap import planted, write_adapter
+
+
+def made(seed=0, rank=2, layers=3, width=24):
+    random = np.random.default_rng(seed)
+    return [
+        LowRankUpdate(random.standard_normal((width, rank)), random.standard_normal((rank, width)))
+        for _ in range(layers)
+    ]
+
+
+def dense(update):
+    return update.scaling * update.B.astype(np.float64) @ update.A.astype(np.float64)
+
+
+def pair(tmp_path, one, two):
+    paths = [write_adapter(tmp_path / name, updates) for name, updates in (("one", one), ("two", two))]
+    (found,) = compare_adapters([load_updates(path) for path in paths]).pairs
+    return found
+
+
+def test_numbers_of_dense_updates(tmp_path):
+    one, two = made(), made(1, rank=3)
+    found = pair(tmp_path, one, two)
+    ours, theirs = (np.array([dense(update) for update in updates]) for updates in (one, two))
+    cosine = (ours * theirs).sum() / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert found.cosine == pytest.approx(cosine, abs=1e-6)
+    assert found.kept[0] == pytest.approx(1 + (ours * theirs).sum() / (ours**2).sum(), abs=1e-6)
+    rows = found.modules.set_index("layer")
+    for layer in range(3):
+        W, V = ours[layer], theirs[layer]
+        left, right = np.linalg.qr(two[layer].B).Q, np.linalg.qr(two[layer].A.T).Q
+        overwritten = np.square(left.T @ W @ right).sum() / np.square(W).sum()
+        assert rows["overwritten"][layer] == pytest.approx(overwritten, abs=1e-6)
+        assert rows["within_inputs"][layer] == pytest.approx(np.square(W @ right).sum() / np.square(W).sum(), abs=1e-6)
+        expected = (W * V).sum() / np.linalg.norm(W) / np.linalg.norm(V)
+        assert rows["cosine"][layer] == pytest.approx(expected, abs=1e-6)
+    assert found.modules["conflict"].is_monotonic_decreasing
+
+
+def test_an_opposed_module_comes_first(tmp_path):
+    one, two = made(), made(1)
+    two[1] = LowRankUpdate(-one[1].B, one[1].A)
+    first = pair(tmp_path, one, two).modules.iloc[0]
+    assert (first["layer"], round(first["cosine"], 6), round(first["overwritten"], 6)) == (1, -1, 1)
+
+
+def test_the_nulls_are_the_means_over_random_adapters():
+    found = [compare_adapters([adapter(made(2 * i)), adapter(made(2 * i + 1))]).pairs[0] for i in range(60)]
+    cosines = np.array([one.cosine for one in found])
+    assert np.std(cosines) == pytest.approx(np.mean([one.deviation for one in found]), rel=0.25)
+    overwritten = np.mean([one.overwritten for one in found])
+    assert overwritten == pytest.approx(np.mean([one.null for one in found]), rel=0.25)
+
+
+def adapter(updates, prefix="", name="a", model=""):
+    from pathlib import Path
+
+    from msplora_analysis import AdapterUpdates
+
+    keys = [ComponentKey("layer", "query", layer) for layer in range(len(updates))]
+    places = {key: f"{prefix}encoder.layer.{key.unit}.self.query" for key in keys}
+    return AdapterUpdates(name, "lora-r2", model, "", None, 0.0, 0, Path(name), dict(zip(keys, updates, strict=True)),
+                          places, {"query": "encoder.layer 24x24"})  # fmt: skip
+
+
+def test_modules_are_matched_by_the_end_of_their_paths():
+    found = compare_adapters([adapter(made(), "roberta."), adapter(made())])
+    assert len(found.pairs[0].modules) == 3
+    assert found.pairs[0].equal
+    assert found.alone == []
+
+
+def test_modules_that_one_adapter_lacks_are_said():
+    found = compare_adapters([adapter(made()), adapter(made(1)[:2], name="b")])
+    assert len(found.pairs[0].modules) == 2
+    assert found.alone == ["1 modules only in a (encoder.layer.2.self.query): left out of pairs without them"]
+
+
+def test_a_zero_adapter_has_no_cosine():
+    zero = [LowRankUpdate(update.B * 0, update.A) for update in made()]
+    found = compare_adapters([adapter(made()), adapter(zero, name="zero")])
+    assert np.isnan(found.cosines[0, 1])
+    assert np.isnan(found.cosines[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (adapter(made(width=20), name="b"), "a has encoder.layer.0.self.query of shape 24 × 24, but b 20 × 20"),
+        (adapter(made(), "vision.", name="b", model="vit"), "a adapts org/minilm, but b vit; compare adapters of"),
+    ],
+)
+def test_adapters_of_other_models_are_refused(other, message):
+    with pytest.raises(ComparisonError, match=message):
+        compare_adapters([adapter(made(), model="org/minilm"), other])
+
+
+def test_no_module_in_common():
+    other = adapter(made(), name="b")
+    other = type(other)(**{**vars(other), "places": {key: f"{path}.dense" for key, path in other.places.items()}})
+    with pytest.raises(ComparisonError, match="a adapts query, but b query: no module in common"):
+        compare_adapters([adapter(made()), other])
+
+
+def test_overlap_takes_one_other_or_several(tmp_path):
+    paths = [write_adapter(tmp_path / str(seed), planted(0.3, seed=seed)) for seed in range(3)]
+    assert len(overlap(paths[0], with_=paths[1]).adapters.pairs) == 1
+    found = overlap(paths[0], with_=paths[1:]).adapters
+    assert found.names == ["0", "1", "2"]
+    np.testing.assert_allclose(found.cosines, found.cosines.T)
