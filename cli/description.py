@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from msplora_core.checkup.diagnosis import Diagnosis
     from msplora_core.formats import Adapter, ModuleSummary
 
 _LEAST_WIDTH = 20
+_MOST_BARS = 16
+_BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def heading(adapter: Adapter) -> str:
@@ -26,12 +34,15 @@ def totals(adapter: Adapter) -> str:
     )
 
 
-def table(lines: Sequence[ModuleSummary], width: int) -> tuple[str, Any]:
+def table(
+    lines: Sequence[ModuleSummary], width: int, spectra: Mapping[str, NDArray[np.float64]] | None = None
+) -> tuple[str, Any]:
     """Return what is the same for all scales and module types, and a table with a row for each.
 
     Args:
         lines: the rows.
         width: columns of the terminal.
+        spectra: singular values by component key; where given and short enough, each row shows the mean of its own.
     """
     from rich import box
     from rich.table import Table
@@ -46,6 +57,9 @@ def table(lines: Sequence[ModuleSummary], width: int) -> tuple[str, Any]:
         "scaling": [", ".join(f"{scaling:.4g}" for scaling in line.scalings) for line in lines],
         "dtype": [", ".join(line.dtypes) for line in lines],
     }
+    drawings = [_drawing(line, spectra or {}) for line in lines]
+    if any(drawings):
+        columns["spectrum"] = drawings
     common = [name for name in ("scale", "rank", "scaling", "dtype") if len(set(columns[name])) == 1]
     shown = {name: cells for name, cells in columns.items() if name not in common}
     others = sum(max(map(len, [name, *cells])) for name, cells in shown.items() if name != "module")
@@ -56,6 +70,62 @@ def table(lines: Sequence[ModuleSummary], width: int) -> tuple[str, Any]:
     for row in zip(*shown.values(), strict=True):
         drawn.add_row(*map(Text, row))
     return ", ".join(f"{name} {columns[name][0]}" for name in common), drawn
+
+
+def _drawing(line: ModuleSummary, spectra: Mapping[str, NDArray[np.float64]]) -> str:
+    """The mean spectrum of a row's components as bars."""
+    keys = (f"{line.scale}/{line.module}/{unit}" for unit in line.units)
+    own = [spectra[key] for key in keys if key in spectra]
+    if not own or len({len(sigma) for sigma in own}) > 1 or not 1 < len(own[0]) <= _MOST_BARS:
+        return ""
+    return bars([float(sum(values)) for values in zip(*own, strict=True)])
+
+
+def bars(values: Sequence[float]) -> str:
+    """Return numbers of at least 0 as bars of block characters, the largest as a whole block.
+
+    Example:
+        >>> bars([8, 4, 1, 0])
+        '█▄▁ '
+    """
+    most = max(values)
+    return "".join(_BLOCKS[math.ceil(value / most * 8)] if most > 0 else " " for value in values)
+
+
+def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any:
+    """Return a table with a row for each adapter: method, parameters, size, mean rank, findings.
+
+    Args:
+        found: the adapters, each with its name.
+        width: columns of the terminal.
+    """
+    from rich.text import Text
+
+    from msplora_cli.tables import titled_table
+
+    rows = [
+        (adapter.method, f"{adapter.parameters:,}", _size(adapter.size), f"{adapter.mean_rank:.3g}", _counts(diagnosis))
+        for _, adapter, diagnosis in found
+    ]
+    headers = ["method", "parameters", "on disk", "mean rank", "findings"]
+    others = sum(max(map(len, column)) + 1 for column in zip(headers, *rows, strict=True))
+    names = shortened([name for name, *_ in found], max(_LEAST_WIDTH, width - others - 1))
+    drawn = titled_table(f"{len(found)} adapters", ["adapter", *headers], left=2)
+    for name, row in zip(names, rows, strict=True):
+        drawn.add_row(*map(Text, (name, *row)))
+    return drawn
+
+
+def _counts(diagnosis: Diagnosis) -> str:
+    """How many findings there are of the worst severity."""
+    from msplora_core.checkup.finding import SEVERITIES
+
+    counts = Counter(one.severity for one in diagnosis.findings)
+    worst = next((severity for severity in SEVERITIES if counts[severity]), None)
+    if worst is None:
+        return "none"
+    plural = "s" if worst == "note" and counts[worst] > 1 else ""
+    return f"{counts[worst]} {worst}{plural}"
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:

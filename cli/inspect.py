@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from msplora_core.checkup.diagnosis import Diagnosis
     from msplora_core.formats import Adapter, AdapterRun
 
 
@@ -19,48 +20,91 @@ def inspect(
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
     base: Annotated[Path | None, typer.Option(help="The base model of a full fine-tune.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 where something is broken, for pipelines.")
+    ] = False,
 ) -> None:
-    """Describe an adapter: format, method, base model, and which modules it adapts.
+    """Describe an adapter and check it: what it is, which modules it adapts, and what is wrong with it.
+
+    Findings come worst first: broken (not to be used as it is), doubtful (to be looked at), note (good to know). Of a
+    folder with several adapters, a row for each. A full fine-tune (--base) is described, but not checked.
 
     Example: msplora-analyze inspect adapter_model.safetensors
+
+    Example: msplora-analyze inspect runs --strict
     """
     from msplora_cli.console import messages, print_json
+    from msplora_core.checkup.diagnosis import Diagnosis, diagnose
     from msplora_core.errors import MSPLoraError
 
     found, failed = [], False
     for opened in _opened(path, alpha, base):
         try:
-            found.append(opened())
+            adapter, run = opened()
+            found.append((adapter, run, Diagnosis([], {}) if base else diagnose(adapter)))
         except MSPLoraError as error:
             messages().print(f"error: {error}", markup=False, soft_wrap=True)
             failed = True
     if as_json:
-        print_json([_as_json(adapter, run) for adapter, run in found])
+        print_json([_as_json(*one) for one in found])
+    elif len(found) > 1:
+        _print_overview(path, [(adapter, diagnosis) for adapter, _, diagnosis in found])
     else:
-        for adapter, run in found:
-            _print(adapter, run)
+        for one in found:
+            _print(*one)
     if failed:
         raise typer.Exit(1)
+    if strict and any(one.severity == "broken" for _, _, diagnosis in found for one in diagnosis.findings):
+        raise typer.Exit(3)
 
 
-def _print(adapter: Adapter, run: AdapterRun | None) -> None:
+def _line(text: str) -> None:
     from msplora_cli.console import data
-    from msplora_cli.description import heading, table, totals
     from msplora_core.errors import one_line
 
-    def line(text: str) -> None:
-        data().print(one_line(text), markup=False, soft_wrap=True)
+    data().print(one_line(text), markup=False, soft_wrap=True)
 
-    line(heading(adapter))
+
+def _print(adapter: Adapter, run: AdapterRun | None, diagnosis: Diagnosis) -> None:
+    from msplora_cli.console import data
+    from msplora_cli.description import heading, table, totals
+    from msplora_core.checkup.finding import summarised
+
+    _line(heading(adapter))
     if run and len(run.checkpoints) > 1:
-        line(f"the last of {len(run.checkpoints)} checkpoints: {_moments(run)}")
-    line(totals(adapter))
-    common, rows = table(adapter.modules(), data().width)
+        _line(f"the last of {len(run.checkpoints)} checkpoints: {_moments(run)}")
+    _line(totals(adapter))
+    common, rows = table(adapter.modules(), data().width, diagnosis.spectra if data().is_terminal else {})
     if common:
-        line(f"all: {common}")
+        _line(f"all: {common}")
     data().print(rows)
     for note in _notes(adapter, run):
-        line(f"note: {note}")
+        _line(f"note: {note}")
+    for text in summarised(diagnosis.findings):
+        _line(text)
+
+
+def _print_overview(path: str, found: Sequence[tuple[Adapter, Diagnosis]]) -> None:
+    """A row for each of several adapters, then what is broken or doubtful in which."""
+    from msplora_cli.console import data
+    from msplora_cli.description import overview
+    from msplora_core.checkup.finding import summarised
+    from msplora_core.errors import one_line
+
+    names = [one_line(_name(path, adapter)) for adapter, _ in found]
+    data().print(overview([(name, *one) for name, one in zip(names, found, strict=True)], data().width))
+    for name, (_, diagnosis) in zip(names, found, strict=True):
+        for text in summarised(one for one in diagnosis.findings if one.severity != "note"):
+            _line(f"{name}: {text}")
+
+
+def _name(path: str, adapter: Adapter) -> str:
+    """Where an adapter lies below the path that was given; of a run, the run."""
+    from msplora_core.runs import RunDirectory
+
+    place = adapter.path.parent if RunDirectory.is_run(adapter.path.parent) else adapter.path
+    root = Path(path)
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
 
 
 def _notes(adapter: Adapter, run: AdapterRun | None) -> list[str]:
@@ -95,7 +139,7 @@ def _moments(run: AdapterRun) -> str:
     return f"epochs {', '.join(f'{epoch:g}' for epoch in epochs)}"
 
 
-def _as_json(adapter: Adapter, run: AdapterRun | None) -> dict[str, Any]:
+def _as_json(adapter: Adapter, run: AdapterRun | None, diagnosis: Diagnosis) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {
@@ -110,4 +154,5 @@ def _as_json(adapter: Adapter, run: AdapterRun | None) -> dict[str, Any]:
         "epochs": [None if isnan(one.epoch) else one.epoch for one in run.checkpoints] if run else [],
         "steps": [one.step for one in run.checkpoints] if run else [],
         "modules": [asdict(line) for line in adapter.modules()],
+        "findings": [asdict(one) for one in diagnosis.findings],
     }

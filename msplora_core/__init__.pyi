@@ -1,5 +1,7 @@
 from .adapter import MSPLoraConfig as MSPLoraConfig
 from .adapter import set_trainable_scales as set_trainable_scales
+from .checkup import Finding as Finding
+from .checkup import findings as findings
 from .components import component_spectra as component_spectra
 from .conversion import convert_adapter as convert_adapter
 from .conversion import convert_to_lora as convert_to_lora

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from msplora_cli.app import app
+from msplora_cli.console import data
 from msplora_core.runs import RunDirectory, RunRecord
 
 
@@ -82,7 +83,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
     write_adapter(tmp_path / "\x1b[31mred", base_model_name_or_path="a\x1b]0;title\x07b")
     (write_adapter(tmp_path / "\x1b[2Jbad") / "adapter_config.json").write_text("{")
     result = inspect(tmp_path)
-    assert "?[31mred: lora-r2" in result.stdout
+    assert "?[31mred: lora-r2" in result.stdout  # the only one that can be read
     assert "?[2Jbad" in result.stderr
     assert "\x1b" not in result.stdout + result.stderr
 
@@ -106,7 +107,7 @@ def test_a_bad_adapter_among_good_ones_is_reported_and_the_rest_shown(tmp_path):
     write_adapter(tmp_path / "d")
     result = inspect(tmp_path)
     assert result.exit_code == 1
-    assert result.stdout.count("lora-r2 in the format of PEFT") == 2
+    assert [line.split()[:2] for line in result.stdout.splitlines()[2:4]] == [["a", "lora-r2"], ["d", "lora-r2"]]
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "b/adapter_config.json: expected JSON in UTF-8" in errors[0]
@@ -155,3 +156,49 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path, arguments):
 
 def test_help_has_an_example():
     assert "Example: msplora-analyze inspect" in inspect("--help").stdout
+
+
+def test_findings_come_last_and_strict_stops_a_pipeline(tmp_path):
+    folder = write_adapter(tmp_path / "lora")
+    path = folder / "adapter_model.safetensors"
+    tensors = {name: np.zeros_like(value) if "lora_B" in name else value for name, value in load_file(path).items()}
+    save_file(tensors, path)
+    finding = "broken: never trained: all modules: every update is zero; train it, or save it after training"
+    result = inspect(folder)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, finding)
+    assert inspect(folder, "--strict").exit_code == 3
+    (adapter,) = json.loads(inspect(folder, "--json", "--strict").stdout)
+    assert [(one["severity"], one["kind"], one["module"], one["value"]) for one in adapter["findings"]] == [
+        ("broken", "never trained", "all modules", 0.0)
+    ]
+
+
+def test_a_folder_of_adapters_has_a_row_for_each(tmp_path):
+    for name in ("a-rather-long-name-of-a-run-seed0", "a-rather-long-name-of-a-run-seed1"):
+        run = RunDirectory(tmp_path / name)
+        run.write_record(RunRecord("lora-r2", "some/base"))
+        write_adapter(run.adapter_path)
+        run.append_metrics({"loss": 0.5})
+    run.append_metrics({"loss": 1e8})
+    data.cache_clear()  # the console keeps the width that it was made with
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path), "--strict"], env={"COLUMNS": "80"})
+    data.cache_clear()
+    assert result.exit_code == 3
+    rows = result.stdout.splitlines()
+    assert rows[0].startswith("2 adapters")
+    assert all(len(row.rstrip()) <= 80 for row in rows[:4])
+    assert rows[2].split() != rows[3].split()
+    assert "a-rather-long-name-of-a-run-seed1: broken: the loss blew up: metrics.jsonl: the last loss is 1e+08" in (
+        result.stdout)  # fmt: skip
+    assert "seed0: broken" not in result.stdout
+
+
+def test_spectra_are_bars_on_a_terminal_only(tmp_path):
+    from msplora_cli.description import table
+    from msplora_core import read_adapter
+
+    adapter = read_adapter(write_adapter(tmp_path / "lora"))
+    spectra = {f"layer/q_proj/{layer}": np.array([4.0, 1.0]) for layer in range(3)}
+    _, drawn = table(adapter.modules(), 80, spectra)
+    assert next(iter(drawn.columns[-1].cells)).plain == "█▂"
+    assert "█" not in inspect(tmp_path / "lora").stdout

@@ -161,6 +161,7 @@ class Patterns:
     """
 
     def __init__(self, config: PeftConfig, name: str, values: Mapping[str, Any]) -> None:
+        self._patterns = list(values)
         self._compiled = [(_compiled(config, name, pattern), value) for pattern, value in values.items()]
         self._error = config.error
         self._name = name
@@ -172,6 +173,16 @@ class Patterns:
         if self._checks > MOST_PATTERN_CHECKS:
             raise self._error(self._name, f"at most {MOST_PATTERN_CHECKS} patterns × modules", self._checks)
         return next((value for pattern, value in self._compiled if pattern.match(module)), default)
+
+    def unmatched(self, modules: Collection[str]) -> list[str]:
+        """Return the patterns, as the file has them, that match none of some modules' paths."""
+        if len(self._compiled) * len(modules) > MOST_PATTERN_CHECKS:
+            return []
+        return [
+            pattern
+            for pattern, (compiled, _) in zip(self._patterns, self._compiled, strict=True)
+            if not any(compiled.match(module) for module in modules)
+        ]
 
 
 def _compiled(config: PeftConfig, name: str, pattern: str) -> re.Pattern[str]:

@@ -1,0 +1,98 @@
+"""What the file and the configuration of an adapter show beside its spectra."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.checkup.finding import Finding
+from msplora_core.components import Component
+from msplora_core.errors import FileError
+from msplora_core.formats.adapter_file import Adapter
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.weight_files import CONFIG
+from msplora_core.linalg.updates import LowRankUpdate
+
+LARGEST_SCALING, LEAST_SCALING = 16.0, 1 / 256
+"""α/r is 1 or 2 as a rule; α = 1 with r = 128, a default of some trainers, is still usual."""
+_HALF = {"float16": 6.1e-5}
+"""The least normal number: below it digits are lost, and in the end the number itself."""
+_MOST_LOST = 0.5
+
+
+def sound_components(adapter: Adapter, found: list[Finding]) -> Iterator[Component]:
+    """Yield the components of an adapter that can be measured; what is wrong with values goes into `found`."""
+    for stored, key in zip(adapter.updates, adapter.keys, strict=True):
+        if key.scale == "total":
+            continue
+        try:
+            update = stored.load()
+        except FileError as error:
+            if error.expected != "finite numbers":
+                raise
+            says, advice = f"{error.key} holds NaN or infinity", "do not use it; take an earlier checkpoint"
+            found.append(Finding("broken", "not finite", str(key), float("nan"), says, advice))
+            continue
+        lost = _lost(update.B, update.A) if isinstance(update, LowRankUpdate) and stored.dtype in _HALF else 0.0
+        if lost > _MOST_LOST:
+            says = f"{lost:.0%} of a factor's numbers are too small for {stored.dtype} or were rounded to zero"
+            advice = "save it in float32 or bfloat16"
+            found.append(Finding("doubtful", "rounded away", str(key), lost, says, advice))
+        yield Component(key, update)
+
+
+def _lost(*factors: NDArray[Any]) -> float:
+    """The highest share, over factors that are not zero as a whole, of numbers below the least normal one."""
+    shares = [float(np.mean(np.abs(factor) < _HALF["float16"])) for factor in factors if factor.any()]
+    return max(shares, default=0.0)
+
+
+def scaling_findings(adapter: Adapter, config: PeftConfig | None) -> Iterator[Finding]:
+    """α/r far from the usual."""
+    rslora = config is not None and config.flag("use_rslora")
+    for stored, key in zip(adapter.updates, adapter.keys, strict=True):
+        size = abs(stored.scaling)
+        if key.scale == "total" or LEAST_SCALING <= size <= LARGEST_SCALING:
+            continue
+        advice = "check alpha"
+        if rslora and size > LARGEST_SCALING:
+            plain = stored.scaling / np.sqrt(stored.rank)
+            advice = f"use_rslora is set: check that alpha does not hold √r already; alpha/r is {plain:.3g}"
+        says = f"scaling {stored.scaling:.3g}, 1 or 2 as a rule"
+        yield Finding("doubtful", "unusual scaling", str(key), float(stored.scaling), says, advice)
+
+
+def pattern_findings(adapter: Adapter, config: PeftConfig) -> Iterator[Finding]:
+    """Patterns of adapter_config.json that match no module."""
+    paths = [stored.path for stored in adapter.updates]
+    for name in ("rank_pattern", "alpha_pattern"):
+        for pattern in config.patterns(name).unmatched(paths):
+            says, advice = f"{name} {pattern!r} matches no module", "correct the pattern: its modules have the default"
+            yield Finding("doubtful", "pattern without module", CONFIG, float("nan"), says, advice)
+
+
+def layer_findings(adapter: Adapter) -> Iterator[Finding]:
+    """Layers that other module types of the same stack have, or that are missing between others.
+
+    Where more than a few are missing, as in models whose layers differ, that is how the model is. Files that number
+    their modules in order name no layers.
+    """
+    stacks, units = adapter.stacks(), defaultdict[str, set[int]](set)
+    for stored, key in zip(adapter.updates, adapter.keys, strict=True):
+        if key.scale == "layer" and not stored.path.rpartition(".")[2].isdecimal():
+            units[key.module].add(key.unit)
+    together = defaultdict[str, set[int]](set)
+    for module, have in units.items():
+        together[stacks[module].rpartition(" ")[0]] |= have
+    for module, have in units.items():
+        others = together[stacks[module].rpartition(" ")[0]]
+        gaps = set(range(min(others), max(others) + 1)) - have
+        if gaps and len(gaps) <= max(1, len(have) // 4) and len(have) > 2:
+            missing = ", ".join(map(str, sorted(gaps)))
+            says = f"no update at layer {missing}, but at {len(have)} others"
+            advice = "check that no tensor was lost, unless the layer was left out on purpose"
+            yield Finding("doubtful", "layer missing", f"layer/{module}", float(len(gaps)), says, advice)

@@ -1,0 +1,89 @@
+"""All checks of an adapter or a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.checkup.adapter_check import layer_findings, pattern_findings, scaling_findings, sound_components
+from msplora_core.checkup.finding import Finding, worst_first
+from msplora_core.checkup.run_check import run_findings
+from msplora_core.checkup.spectra_check import spectra_findings
+from msplora_core.components import component_spectra
+from msplora_core.formats import Adapter, read_adapter
+from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.weight_files import CONFIG
+from msplora_core.runs import RunDirectory
+from msplora_core.storage.folder import first_present
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What a check-up measured and found.
+
+    Args:
+        findings: worst first.
+        spectra: singular values by component key, of those that could be measured.
+    """
+
+    findings: list[Finding]
+    spectra: Mapping[str, NDArray[np.float64]]
+
+
+def findings(adapter: str | PathLike[str] | Adapter) -> list[Finding]:
+    """Check an adapter for what is wrong with it: values, sizes, copies, unused ranks, configuration.
+
+    Looked for are updates that were never trained, are not finite, exploded (20 times the median norm of their kind,
+    or beyond any model's weights), were rounded away in half precision, or are copies of each other; one direction
+    that carries all, and ranks that are not used; layers missing from a stack; an unusual scaling; patterns in
+    `adapter_config.json` that match nothing; and, of a run directory, a loss that blew up.
+
+    Args:
+        adapter: an adapter, its folder or file, or a run directory.
+
+    Returns:
+        Findings, worst first; none for an adapter that is sound.
+
+    Raises:
+        FileError: if it cannot be read. NaN and infinity are findings, no errors.
+
+    Example:
+        >>> import json, tempfile, numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> name = "base_model.model.layers.0.q_proj.lora_{}.weight"
+        >>> save_file({name.format("A"): np.eye(2, 6), name.format("B"): np.zeros((6, 2))},
+        ...           folder / "adapter_model.safetensors")
+        >>> _ = (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
+        >>> print(*findings(folder))
+        broken: never trained: all modules: every update is zero; train it, or save it after training
+    """
+    if not isinstance(adapter, Adapter):
+        path = Path(adapter)
+        adapter = read_adapter(RunDirectory(path).adapter_path if RunDirectory.is_run(path) else path)
+    return diagnose(adapter).findings
+
+
+def diagnose(adapter: Adapter) -> Diagnosis:
+    """Return the findings of an adapter, and the spectra behind them; see `findings`."""
+    found: list[Finding] = []
+    spectra = component_spectra(sound_components(adapter, found))
+    found += spectra_findings(spectra, pruned=adapter.method.startswith("adalora"))
+    config = _config_of(adapter)
+    found += [*scaling_findings(adapter, config), *layer_findings(adapter)]
+    if config is not None:
+        found += pattern_findings(adapter, config)
+    run = RunDirectory(adapter.path.parent)
+    if adapter.path == run.adapter_path and RunDirectory.is_run(run.path):
+        found += run_findings(run)
+    return Diagnosis(worst_first(found), spectra)
+
+
+def _config_of(adapter: Adapter) -> PeftConfig | None:
+    path = first_present(adapter.path, CONFIG) if adapter.path.is_dir() else None
+    return PeftConfig.read(path) if path else None

@@ -1,0 +1,65 @@
+"""One thing that a check-up found, and findings told to people."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["broken", "doubtful", "note"]
+SEVERITIES: tuple[Severity, ...] = ("broken", "doubtful", "note")
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check-up found in one module.
+
+    Args:
+        severity: `broken`: not to be used as it is; `doubtful`: to be looked at; `note`: good to know.
+        kind: what is wrong, the same words for all modules.
+        module: the component, `layer/query/3`; or what else it concerns, as `adapter_config.json`.
+        value: the number behind it; NaN where there is none.
+        says: what the number is, for people: `norm 4.1e+05, 20 × the median of its kind is 8.2`.
+        advice: what to do.
+
+    Example:
+        >>> print(Finding("broken", "not finite", "layer/query/3", float("nan"), "NaN or infinity", "train it again"))
+        broken: not finite: layer/query/3: NaN or infinity; train it again
+    """
+
+    severity: Severity
+    kind: str
+    module: str
+    value: float
+    says: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.kind}: {self.module}: {self.says}; {self.advice}"
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by severity; within one in the order given."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def summarised(findings: Iterable[Finding]) -> list[str]:
+    """Return a line for each kind of finding, with its first modules and how many more there are.
+
+    Example:
+        >>> found = [Finding("note", "unused ranks", f"layer/q/{i}", 1.0, "1 of 8", "try r=4") for i in range(5)]
+        >>> summarised(found)
+        ['note: unused ranks: layer/q/0, layer/q/1, layer/q/2 and 2 more: 1 of 8; try r=4']
+    """
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.severity, finding.kind].append(finding)
+    lines = []
+    for (severity, kind), members in groups.items():
+        named = ", ".join(one.module for one in members[:_MOST_NAMED])
+        more = f" and {len(members) - _MOST_NAMED} more" if len(members) > _MOST_NAMED else ""
+        first = members[0]
+        lines.append(f"{severity}: {kind}: {named}{more}: {first.says}; {first.advice}")
+    return lines
