@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
+from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_control, is_plain
 from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.comparison.pairing import Pair
@@ -22,8 +22,10 @@ from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
-from msplora_analysis.remarks import doubts, pooling_notes, time_notes
-from msplora_analysis.statistics.claims import Claim, complexity_claims, distance_claim
+from msplora_analysis.remarks import doubts, null_notes, pooling_notes, time_notes
+from msplora_analysis.statistics.claims import Claim, settle
+from msplora_analysis.statistics.complexity import RUN, complexity_drafts
+from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
 from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_core.errors import ParameterError
 
@@ -53,12 +55,12 @@ class Analysis:
         runs: whether each run was finished and learned anything (see `load_runs`).
         interference: cosines between scales and between layers by run and epoch, where trainings recorded them (see
             `interference_courses`).
-        claims: the paper's two, for every method that they concern.
+        claims: the paper's two and what they rest on, for every method that they concern, with their verdicts.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
         failed: the runs of which nothing could be read.
         average: the order of averaging behind all measures and divergences.
-        scale: from which comparison the second claim is read, and which the pictures show.
+        scale: which comparison the pictures show.
     """
 
     path: Path
@@ -136,8 +138,8 @@ def analyse(
         baseline: the same, to compare with; the LoRA runs in `path` where not given.
         pair: which runs are compared: `task-seed` pairs those on the same model, task and seed, `position` the first
             run of `path` with the first of `baseline`, and so on.
-        scale: from which comparison the second claim is read, and which the pictures show: `layer` (each
-            layer's own component) or `total` (all that acts on a layer).
+        scale: which comparison the pictures show: `layer` (each layer's own component) or `total` (all that acts on a
+            layer).
         lengths: how spectra of unequal length are compared (see `compare`).
         floor: raises small singular values before a divergence is taken (see `spectral_kl`).
         epoch: which epoch to compare and to tabulate; each run's last where not given.
@@ -187,12 +189,21 @@ def analyse(
     by = ["model", "method", "stack", "scale"]
     measured = measure(final, by, average=average)
     drawn = DrawnSpectra.of(final if draws != 0 else final.iloc[:0], draws or None, null_seed)
-    claims = complexity_claims(final, average)
-    claims += [
-        distance_claim(one)
-        for one in comparisons
-        if one.scale == scale and is_plain(one.baseline) and sharing.issuperset(one.pairs["run"])
-    ]
+    nulls = drawn.beside(measured, by, average)
+    layers = [one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)]
+    spread = replicate_spread(final, floor=floor, average=average)
+    pyramids = final[final["run"].isin(sharing) & ~final["method"].map(is_control).astype(bool)]
+    claimed = [
+        one for one in comparisons if is_plain(one.baseline) and sharing.issuperset(one.pairs["run"])
+        and not is_control(one.method)
+    ]  # fmt: skip
+    claims = settle(
+        [
+            *complexity_drafts(pyramids, _entropy_nulls(drawn, pyramids, average), average),
+            *distance_drafts(claimed, spread),
+            *layer_drafts(layers),
+        ]
+    )
     return Analysis(
         path=Path(path),
         table=table,
@@ -200,18 +211,17 @@ def analyse(
         trajectory=measure(timed, COURSE, average=average),
         final=measured,
         by_run=measure(final, ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"], average=average),
-        layers=[
-            one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)
-        ],
+        layers=layers,
         comparisons=comparisons,
-        spread=replicate_spread(final, floor=floor, average=average),
-        nulls=drawn.beside(measured, by, average),
+        spread=spread,
+        nulls=nulls,
         scores=scores,
         runs=runs,
         interference=interference_courses(_named_as_in(table, load_interference(path))),
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
-                                  *notes, *found, *time_notes(timed), *pooling_notes(comparisons)])),
+                                  *notes, *found, *time_notes(timed), *pooling_notes(comparisons),
+                                  *(null_notes(final, measured, nulls) if draws != 0 else [])])),
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],
         failed=[run for one in tables for run in one.attrs["failed"]],
         average=average,
@@ -223,6 +233,15 @@ def _named_as_in(table: DataFrame, other: DataFrame) -> DataFrame:
     """Another table of the same runs, with methods and models named as in the spectra table."""
     names = table[["run", "method", "model"]].astype(str).drop_duplicates("run")
     return other.drop(columns=["method", "model"]).merge(names, on="run")
+
+
+def _entropy_nulls(drawn: DrawnSpectra, pyramids: DataFrame, average: Average) -> DataFrame:
+    """The null of the entropy rank of each run and scale."""
+    if pyramids.empty:
+        return pyramids
+    by = ["model", "method", "stack", *RUN]
+    found = drawn.beside(measure(pyramids, by, average=average), by, average)
+    return found[(found["measure"] == "entropy_rank") & (found["scale"] != "total")]
 
 
 def _at(table: DataFrame, epoch: int | None) -> DataFrame:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.courses import SHARE
 
@@ -40,6 +42,49 @@ def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
         for one in comparisons
         if one.adjacent["difference"] * one.pooled_difference < 0
     ]
+
+
+def null_notes(final: DataFrame, measured: DataFrame, nulls: DataFrame) -> list[str]:
+    """What the null models of methods rest on, where it is not the factors of their training.
+
+    Args:
+        final: a spectra table with the columns of factors.
+        measured: as `measure` gives it.
+        nulls: beside these, as `null_measures` gives them.
+    """
+    defined = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
+    without, random = list[str](), list[str]()
+    for names, _ in defined.groupby(["model", "method"], observed=True, sort=False):
+        own = nulls[(nulls["model"] == names[0]) & (nulls["method"] == names[1])]
+        if own.empty:
+            without.append(str(names[1]))
+        elif (own["null"] == "gaussian").any():
+            random.append(str(names[1]))
+    reasons = {
+        "no null model: neither factors nor a shape larger than the rank are known": without,
+        "null of random factors of the same shape, since the singular values of the factors are not recorded": random,
+        "null of factors that are aligned as an SVD leaves them (extracted, converted or cut down): it says what that "
+        "split gives, and nothing of training": [method for _, method in _split_by_svd(final)],
+    }
+    return [f"{', '.join(dict.fromkeys(methods))}: {reason}" for reason, methods in reasons.items() if methods]
+
+
+def _split_by_svd(final: DataFrame) -> list[tuple[str, str]]:
+    """The models and methods whose singular values are the products of those of their factors, in order."""
+    if "sigma_B" not in final:
+        return []
+    rows = final[(final["rank"] > 1) & final["sigma_B"].notna()]
+    rows = rows.assign(scaling=rows["scaling"].abs().fillna(1.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = (rows["scaling"] * rows["sigma_B"] * rows["sigma_A"] - rows["sigma"]).abs()
+        largest = rows["sigma"].where(rows["k"] == 1).ffill()
+        split = (apart <= _ALIGNED * largest) & (largest > 0)
+    found = split.groupby([rows["model"], rows["method"]], observed=True, sort=False).all()
+    return [(str(model), str(method)) for model, method in found.index[found]]
+
+
+_ALIGNED = 1e-3
+"""Relative to the largest value: what factors in half precision keep of an SVD's alignment."""
 
 
 def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:

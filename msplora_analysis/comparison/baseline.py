@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -10,7 +11,7 @@ from msplora_analysis.comparison.difference import Comparison, Lengths, compare
 from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.measures import Average
 from msplora_core.errors import ComparisonError
-from msplora_core.methods import is_lora
+from msplora_core.methods import RANDOM_LABELS, is_lora
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +30,10 @@ class Options(TypedDict):
 
 
 def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparison], list[str]]:
-    """Compare every other method with the LoRA runs in the same table; what cannot be compared becomes a note."""
+    """Compare every other method with the LoRA runs in the same table; what cannot be compared becomes a note.
+
+    Where LoRA was trained at several ranks, those nearest to the rank compared are taken, at best the same.
+    """
     plain = final["method"].map(is_plain).astype(bool)
     theirs, ours = final[plain], final[~plain]
     if ours.empty:
@@ -47,7 +51,23 @@ def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparis
                 comparisons += compare(ours[ours["method"] == method], theirs, scale=scale, **options)
             except ComparisonError as error:
                 notes.append(str(error))
-    return comparisons, list(dict.fromkeys(notes))
+    return at_nearest_ranks(comparisons), list(dict.fromkeys(notes))
+
+
+def at_nearest_ranks(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Keep, of the comparisons of the same spectra, those with the baselines whose rank is nearest to their own."""
+    nearest: dict[tuple[str, ...], int] = {}
+    for one in comparisons:
+        nearest[_whose(one)] = min(_apart(one), nearest.get(_whose(one), _apart(one)))
+    return [one for one in comparisons if _apart(one) == nearest[_whose(one)]]
+
+
+def _whose(one: Comparison) -> tuple[str, ...]:
+    return one.model, one.method, one.scale, one.stack, *one.modules
+
+
+def _apart(one: Comparison) -> int:
+    return max(abs(mine - its) for mine in one.ranks[0] for its in one.ranks[1])
 
 
 def compare_with(
@@ -74,6 +94,11 @@ def compare_with(
 def is_plain(method: str) -> bool:
     """Whether this is LoRA, also where what tells its runs apart follows the method's name."""
     return is_lora(method.partition(" ")[0])
+
+
+def is_control(method: str) -> bool:
+    """Whether this was trained on permuted labels: no claim is about it."""
+    return method.partition(" ")[0].endswith(RANDOM_LABELS)
 
 
 def lora_command(model: str, runs: DataFrame, rank: int | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
+    from msplora_analysis.statistics.claims import Claim
 
 FORMAT = "msplora-analysis"
 VERSION = 2
@@ -73,13 +75,27 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "nulls": records(analysis.nulls),
             "interference": records(interference_by_method(analysis.interference)),
             "scores": records(last_scores(analysis.scores)),
-            "claims": [asdict(claim) for claim in analysis.claims],
+            "claims": [{"statement": claim.statement, **asdict(claim)} for claim in analysis.claims],
             "notes": analysis.notes,
             "skipped": analysis.skipped,
             "failed": analysis.failed,
         }
     )
     return found
+
+
+def claims_frame(claims: Sequence[Claim]) -> DataFrame:
+    """Return a row for each verdict on each claim."""
+    import pandas as pd
+
+    kinds = ["number", "model", "method", "scale", "baseline", "stack"]
+    rows = []
+    for claim in claims:
+        for answer in claim.verdicts:
+            numbers = asdict(answer)
+            low, high = numbers.pop("interval") or (None, None)
+            rows.append({name: getattr(claim, name) for name in kinds} | numbers | {"low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def to_json(analysis: Analysis) -> str:

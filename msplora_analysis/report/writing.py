@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.loading.parallel import in_processes
-from msplora_analysis.report.summary import to_json
+from msplora_analysis.report.latex import latex_tables
+from msplora_analysis.report.summary import claims_frame, to_json
 from msplora_core.errors import FileError
 from msplora_core.storage.atomic import write_atomically
 
@@ -33,6 +34,7 @@ def write_analysis(
     out: str | os.PathLike[str] | None = None,
     *,
     figures: Iterable[tuple[str, Figure]] = (),
+    latex: bool = False,
     n_jobs: int = 1,
 ) -> list[Path]:
     """Write an analysis to a folder, replacing files of the same names.
@@ -58,6 +60,8 @@ def write_analysis(
     | interference.csv | cosines between scales and between layers by epoch, where recorded |
     | interference-by-run.csv | the same of each run |
     | scores.csv | evaluation metrics by run and epoch |
+    | claims.csv | each verdict on each claim |
+    | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), where asked for |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
@@ -68,6 +72,7 @@ def write_analysis(
         analysis: what `analyse` found.
         out: the folder; `analysis` in the run or study, or beside a single file, where not given.
         figures: names and pictures to save: `draw_figures(analysis)`.
+        latex: whether to write the tables for a paper, too.
         n_jobs: how many processes turn pictures into files (see `load_spectra`).
 
     Returns:
@@ -77,7 +82,7 @@ def write_analysis(
         FileError: if the folder cannot be written to.
     """
     folder = Path(out) if out is not None else home(analysis.path)
-    return write_files(folder, _files(analysis, figures, n_jobs))
+    return write_files(folder, _files(analysis, figures, n_jobs, latex=latex))
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
@@ -104,10 +109,15 @@ def home(path: Path) -> Path:
     return path / "analysis" if path.is_dir() else Path("analysis")
 
 
-def _files(analysis: Analysis, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
+def _files(
+    analysis: Analysis, figures: Iterable[tuple[str, Figure]], n_jobs: int, *, latex: bool
+) -> Iterator[tuple[str, bytes]]:
     yield from pictures(figures, n_jobs)
     for name, table in _tables(analysis):
         yield f"{name}.csv", table.to_csv(index=False).encode()
+    if latex:
+        for name, text in latex_tables(analysis):
+            yield f"{name}.tex", text.encode()
     yield "summary.json", to_json(analysis).encode()
 
 
@@ -119,6 +129,8 @@ def _tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     yield "measures", analysis.final
     yield "measures-by-run", analysis.by_run
     kinds = ["model", "method", "scale", "stack", "modules"]
+    if analysis.claims:
+        yield "claims", claims_frame(analysis.claims)
     for name in ("spread", "nulls"):
         if len(table := getattr(analysis, name)):
             yield name, table

@@ -1,182 +1,193 @@
-"""The paper's two claims, and what the runs at hand say of them."""
+"""Claims as verdicts: tests made for one claim are corrected together, and its steps are combined."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from msplora_analysis.comparison.baseline import lora_command
-from msplora_analysis.comparison.difference import Comparison
-from msplora_analysis.measures import Average, measure
-from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
+from msplora_analysis.statistics.family import correct_family
+from msplora_analysis.statistics.outcome import Outcome
 from msplora_analysis.statistics.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COMPLEXITY = "the global scale is the most complex, the layers' own the least"
-DISTANCE = "MSPLoRA's layers are further apart than LoRA's"
+STATEMENTS = {
+    "1a": "the global scale has the highest σ₁, the layers' own the lowest",
+    "1b": "the global scale has the most active dimensions, the layers' own the fewest",
+    "1c": "the global scale is the most complex one beyond its null",
+    "2": "MSPLoRA's layers are further apart than LoRA's",
+    "2a": "adjacent layers of plain LoRA are more alike than distant ones",
+    "2b": "layers of plain LoRA are more alike within a third than across",
+}
+"""By number: 1a and 1b are the paper's reading of Fig. 3, 2 that of Fig. 4; the others are what these rest on."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper, and what one method's runs say of it.
+    """One claim, and what one method's runs say of it.
 
     Args:
-        number: 1 for complexity by scale (Fig. 3), 2 for distance between layers (Fig. 4).
-        statement: what the paper says.
+        number: which of `STATEMENTS`.
         method: whose runs.
         model: on which model.
         stack: of which stack of layers; empty if unknown.
-        verdict: the answer, with its effect, n and p, or why it cannot be told and what to train.
+        verdicts: the answers: about these tasks, then about tasks like these; or one about these layers; or one that
+            it cannot be told, with what to train.
+        baseline: what it is compared with; empty where there is no comparison.
+        scale: whose spectra are compared: `layer` or `total`; empty where several are.
         numbers: what it rests on, in words.
-        differences: one a run (claim 1, in ranks) or pair of runs (claim 2, in nats), positive where it agrees with
-            the claim; empty where it cannot be told.
+        differences: of the step that decides about these tasks, one a run or pair of runs, positive where it agrees
+            with the claim; empty where it cannot be told.
         tasks: the task of each difference; a run of unknown task is a task of its own.
     """
 
-    number: int
-    statement: str
+    number: str
     method: str
     model: str
     stack: str
-    verdict: Verdict
+    verdicts: tuple[Verdict, ...] = ()
+    baseline: str = ""
+    scale: str = ""
     numbers: str = ""
     differences: tuple[float, ...] = ()
     tasks: tuple[str, ...] = ()
 
+    @property
+    def statement(self) -> str:
+        """What is claimed."""
+        return STATEMENTS[self.number]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The first of the verdicts: about these tasks, where that can be told."""
+        return self.verdicts[0]
+
+    @property
+    def subject(self) -> str:
+        """Which runs, against which: `msplora-8-4-2 total against lora-r14`."""
+        against = f"against {self.baseline}" if self.baseline else ""
+        return " ".join(filter(None, (self.method, self.scale, against)))
+
     def __str__(self) -> str:
         stack = f", {self.stack}" if self.stack else ""
-        answer, _, facts = str(self.verdict).partition(": ")
-        numbers = "; ".join(filter(None, (self.numbers, facts)))
-        return f"Claim {self.number}, {self.statement}: {answer} for {self.method}{stack} ({numbers})"
+        facts = "; ".join(filter(None, (self.numbers, *map(str, self.verdicts))))
+        return f"Claim {self.number}, {self.statement}: {self.verdict.verdict} for {self.subject}{stack} ({facts})"
 
 
-def complexity_claims(table: DataFrame, average: Average = "spectra") -> list[Claim]:
-    """Test claim 1 for each method with a global and a layer scale: entropy rank falls from global to layer.
-
-    The difference of a run is the smaller of two steps of its entropy rank, from global to the scales between and from
-    these to layer: positive where global is the highest and layer the lowest. It is tested at equal ranks only, as in
-    Section 5.1 of the paper: a rank of 8 has a higher entropy rank than a rank of 2 by construction.
+@dataclass(frozen=True)
+class Step:
+    """One test of a claim, which holds if all its steps do.
 
     Args:
-        table: spectra of one epoch per run (see `measures.last_epochs`).
-        average: singular values first or measures first (see `measure`).
-
-    Returns:
-        A claim for each (model, method, stack).
+        name: what is tested, in words; empty where a claim has one step.
+        outcome: of the test; its effect is positive where it agrees.
+        differences: what was tested.
     """
-    claims = []
-    own = table[table["scale"] != "total"]
-    for names, rows in own.groupby(["model", "method", "stack"], observed=True, sort=False):
-        model, method, stack = (str(name) for name in names)
-        if {"global", "layer"} <= set(rows["scale"].unique()):
-            claims.append(Claim(1, COMPLEXITY, method, model, stack, *_complexity(rows, average)))
-    return claims
+
+    name: str
+    outcome: Outcome
+    differences: tuple[float, ...] = ()
 
 
-_Answer = tuple[Verdict, str, tuple[float, ...], tuple[str, ...]]
-
-
-def _complexity(rows: DataFrame, average: Average) -> _Answer:
-    import pandas as pd
-
-    ranks = rows.groupby("scale", observed=True)["rank"].agg(["min", "max"])
-    length, highest = int(ranks["min"].min()), int(ranks["max"].max())
-    if length < highest:
-        numbers = ""
-        if length > 1:
-            cut = measure(rows[rows["k"] <= length].assign(rank=length), ["scale"], average=average)
-            numbers = f"over the common leading {length} singular values {_by_scale(cut, 'm_eff_1')}"
-        reason = f"ranks {'/'.join(map(str, ranks['max']))} differ by construction"
-        return _cannot_tell(reason, f"train equal ranks, as --ranks {highest},{highest},{highest}", numbers)
-    if length == 1:
-        return _cannot_tell("spectra of rank 1 have no shape", "train ranks of at least 2, as --ranks 8,8,8")
-    mean = measure(rows, ["scale"], average=average)
-    if mean["entropy_rank"].isna().any():
-        return _cannot_tell("a scale's spectra are zero", "train at least one epoch")
-    each = measure(rows, ["run", "task", "scale"], average=average)
-    entropy = each.pivot(index=["run", "task"], columns="scale", values="entropy_rank")
-    between = entropy.drop(columns=["global", "layer"])
-    high = between.max(axis=1).fillna(entropy["layer"])
-    low = between.min(axis=1).fillna(entropy["global"])
-    steps = pd.concat([entropy["global"] - high, low - entropy["layer"]], axis=1).min(axis=1, skipna=False)
-    runs, tasks = zip(*steps.index, strict=True)
-    return (
-        verdict(replace(sign_flip_test(steps), of="runs"), unit="ranks between scales"),
-        f"{_by_scale(mean, 'entropy_rank')}, {_by_scale(mean, 'm_eff_1')}; {_positive(steps)} runs",
-        tuple(steps.tolist()),
-        _named(runs, tasks),
-    )
-
-
-def distance_claim(comparison: Comparison) -> Claim:
-    """Test claim 2: the mean KL between adjacent layers is higher for a method than for its baseline.
-
-    It is tested at equal ranks only: the KL of few singular values and that of many are not comparable.
+@dataclass(frozen=True)
+class Draft:
+    """A claim before the tests of all claims of its number are corrected together.
 
     Args:
-        comparison: of a method with its baseline.
-
-    Returns:
-        The claim; `cannot tell` with one layer, at unequal ranks or ranks of 1, or where a divergence is infinite or
-        undefined.
+        claim: with its verdict where it cannot be tested.
+        unit: of the effects.
+        questions: the steps under each question; none where it cannot be tested.
+        null: what a null gives for the same number, in words.
     """
-    return Claim(2, DISTANCE, comparison.method, comparison.model, comparison.stack, *_distance(comparison))
+
+    claim: Claim
+    unit: str = ""
+    questions: tuple[tuple[Step, ...], ...] = ()
+    null: str = ""
 
 
-def _distance(one: Comparison) -> _Answer:
-    ours, theirs = one.ranks
-    if len(one.layers) < 2:
-        return _cannot_tell("one layer has no neighbour")
-    adjacent, pairs = one.adjacent, one.pairs
-    numbers = (
-        f"mean KL of adjacent layers {adjacent['adjacent_kl']:.3g} against {adjacent['adjacent_kl_baseline']:.3g} nats "
-        f"of {one.baseline}, difference {adjacent['difference']:+.3g}; {one.rule}"
+def both_questions(
+    claim: Claim, steps: dict[str, NDArray[np.float64]], runs: Sequence[str], of: str, unit: str, null: str = ""
+) -> Draft:
+    """Return a claim with the tests of both questions: about these tasks, and about tasks like these.
+
+    Args:
+        claim: with the task of each run, or the empty string.
+        steps: the differences of each step, one a run or pair of runs.
+        runs: of each difference; they stand for their tasks where these are not known.
+        of: what the differences are of: `runs`, `pairs of runs`.
+        unit: of the differences.
+        null: what a null gives, in words.
+    """
+    tasks = tuple(task or run for task, run in zip(claim.tasks, runs, strict=True))
+    these = tuple(
+        Step(name, replace(sign_flip_test(values), of=of), tuple(values.tolist())) for name, values in steps.items()
     )
-    if ours != theirs or len(ours) > 1:
-        train = "compare methods of one rank"
-        if len(ours) == 1 < ours[0]:
-            train = f"train a baseline of equal rank: {lora_command(one.model, pairs, rank=ours[0])}"
-        elif ours == (1,):
-            train = "train a rank of at least 2 on both sides"
-        return _cannot_tell(f"ranks {_span(ours)} and {_span(theirs)} of {one.baseline} differ", train, numbers)
-    if ours == (1,):
-        reason = "spectra of one value have no shape: their KL is 0 by construction"
-        return _cannot_tell(reason, "train a rank of at least 2 on both sides")
-    differences = pairs["difference"].to_numpy(dtype=np.float64)
-    if not np.isfinite(differences).all():
-        return _cannot_tell("a divergence is infinite or undefined: zero singular values; see --floor")
-    return (
-        verdict(sign_flip_test(differences), unit="nats"),
-        f"{numbers}; {_positive(differences)} pairs of runs ({differences.min():+.2g} to {differences.max():+.2g})",
-        tuple(differences.tolist()),
-        _named(pairs["run"], pairs["task"]),
-    )
+    like = tuple(Step(name, task_mean_test(values, tasks)) for name, values in steps.items())
+    return Draft(replace(claim, tasks=tasks), unit, (these, like), null)
 
 
-def _cannot_tell(reason: str, next_step: str = "", numbers: str = "") -> _Answer:
-    return Verdict("cannot tell", reason=reason, next_step=next_step), numbers, (), ()
+def untestable(claim: Claim, reason: str, next_step: str = "") -> Draft:
+    """Return a claim that cannot be told, with the reason and what to train."""
+    return Draft(replace(claim, verdicts=(Verdict("cannot tell", reason=reason, next_step=next_step),), tasks=()))
 
 
-def _positive(differences: Iterable[float]) -> str:
-    signs = [difference > 0 for difference in differences]
-    return f"positive in {sum(signs)} of {len(signs)}"
+def settle(drafts: Iterable[Draft]) -> list[Claim]:
+    """Give each claim its verdicts: p is corrected over the tests of all claims of one number under one question.
+
+    A claim of several steps is borne out if all of them are, contradicted if one of them is; its verdict is that of
+    the step that decides.
+    """
+    drafts = list(drafts)
+    steps = [
+        (draft.claim.number, steps[0].outcome.question, place, number, step)
+        for place, draft in enumerate(drafts)
+        for number, steps in enumerate(draft.questions)
+        for step in steps
+    ]
+    corrected: dict[tuple[int, int], list[Step]] = {}
+    for (claim, _), members in groupby(sorted(steps, key=lambda one: one[:2]), key=lambda one: one[:2]):
+        family = list(members)
+        outcomes = [one[-1].outcome for one in family]
+        if sum(outcome.p == outcome.p for outcome in outcomes) > 1:
+            outcomes = correct_family(outcomes, f"all tests of claim {claim} {outcomes[0].question}")
+        for (*_, place, number, step), outcome in zip(family, outcomes, strict=True):
+            corrected.setdefault((place, number), []).append(replace(step, outcome=outcome))
+    claims = [
+        _settled(draft, [corrected[place, number] for number in range(len(draft.questions))])
+        for place, draft in enumerate(drafts)
+    ]
+    return sorted(claims, key=lambda claim: claim.number)
 
 
-def _named(runs: Iterable[str], tasks: Iterable[str]) -> tuple[str, ...]:
-    return tuple(str(task) or str(run) for run, task in zip(runs, tasks, strict=True))
+_ORDER = ("borne out", "not decided", "cannot tell", "contradicted")
 
 
-def _span(ranks: Sequence[int]) -> str:
-    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+def _settled(draft: Draft, questions: list[list[Step]]) -> Claim:
+    if not questions:
+        return draft.claim
+    verdicts, deciding = [], []
+    for steps in questions:
+        answers = [verdict(step.outcome, unit=draft.unit, null=draft.null) for step in steps]
+        worst = max(answers, key=lambda answer: _ORDER.index(answer.verdict)).verdict
+        sign = -1 if worst == "contradicted" else 1
+        step, answer = max(
+            ((step, answer) for step, answer in zip(steps, answers, strict=True) if answer.verdict == worst),
+            key=lambda pair: (sign * pair[1].p, -pair[1].effect),
+        )
+        verdicts.append(replace(answer, step=step.name if len(steps) > 1 else ""))
+        deciding.append(step)
+    return replace(draft.claim, verdicts=tuple(verdicts), differences=deciding[0].differences)
 
 
-def _by_scale(measured: DataFrame, column: str) -> str:
-    name = {"entropy_rank": "entropy rank", "m_eff_1": "M_eff-1"}[column]
-    return f"{name} " + ", ".join(
-        f"{scale} {value:.2f}" for scale, value in zip(measured["scale"], measured[column], strict=True)
-    )
+def by_scale(frame: DataFrame, column: str, name: str) -> str:
+    """Return the values of a column by scale, in words: `entropy rank global 4.92, layer 4.56`."""
+    values = ", ".join(f"{scale} {value:.3g}" for scale, value in zip(frame["scale"], frame[column], strict=True))
+    return f"{name} {values}"

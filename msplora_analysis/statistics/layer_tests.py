@@ -96,11 +96,13 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
         return Outcome("about these layers", "permutation of the layers", n, "layers", nan, nan, note=reason)
     largest = distances.max() or 1.0
     distances = distances / largest
-    weights = np.where(pairs, -1 / pairs.sum(), 1 / (~pairs).sum())
+    rows, columns = rows[pairs], columns[pairs]
+    close, total = len(rows), np.triu(distances, 1).sum()
 
     def statistic(order: NDArray[np.int_], axis: int = -1) -> NDArray[np.float64]:
         place = order.astype(int)
-        means: NDArray[np.float64] = distances[place[..., rows], place[..., columns]] @ weights
+        inside = distances[place[..., rows], place[..., columns]].sum(axis=-1)
+        means: NDArray[np.float64] = (total - inside) / (len(pairs) - close) - inside / close
         return means.round(TIE_DECIMALS)
 
     result = stats.permutation_test(

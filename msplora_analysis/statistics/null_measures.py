@@ -123,7 +123,9 @@ class DrawnSpectra:
         observed = {_key(row): place for place, row in enumerate(measured[keys].itertuples(index=False))}
         found = []
         for names, rows in self.components.groupby(keys, observed=True, dropna=False, sort=False):
-            place = observed[_key(names)]
+            place = observed.get(_key(names), -1)
+            if place < 0:
+                continue
             for name, values in self._measured(rows.index, average, ks, energy).items():
                 value = measured[name].iloc[place]
                 if value == value and not np.isnan(values).any():

@@ -36,6 +36,9 @@ class Verdict:
         null: what a null model gives for the same number, in words.
         reason: why, in words: the test, what was left out, why it cannot be told.
         next_step: what to train to decide it.
+        step: of a claim of several steps, the one that decides.
+        needed: the n that would decide an effect of this size, where it is not decided; None if unknown.
+        p_uncorrected: p of the test alone.
 
     Example:
         >>> print(Verdict("cannot tell", reason="ranks 8/4/2 differ", next_step="train --ranks 8,8,8"))
@@ -54,6 +57,9 @@ class Verdict:
     null: str = ""
     reason: str = ""
     next_step: str = ""
+    step: str = ""
+    needed: int | None = None
+    p_uncorrected: float = nan
 
     def __str__(self) -> str:
         head = f"{self.verdict} {self.question}".strip()
@@ -72,6 +78,7 @@ class Verdict:
             numbers,
             f"n = {self.n} {self.of}".rstrip() if self.n else "",
             f"null: {self.null}" if self.null else "",
+            f"decided by: {self.step}" if self.step else "",
             self.reason,
             f"next: {self.next_step}" if self.next_step else "",
         ]
@@ -103,10 +110,12 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
     p = outcome.decisive_p
     family = f"p corrected over {outcome.family}" if outcome.family else ""
     answer: Answer
+    needed = None
     if isnan(p):
         answer, next_step = "cannot tell", _FIRST_STEP[outcome.question]
     elif p > level:
-        answer, next_step = "not decided", _next_step(outcome, level)
+        answer, needed = "not decided", _needed(outcome, level)
+        next_step = _next_step(outcome, level, needed)
     else:
         answer, next_step = ("borne out" if outcome.effect > 0 else "contradicted"), ""
     return Verdict(
@@ -118,21 +127,29 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
         unit=unit,
         interval=outcome.interval,
         p=p,
+        p_uncorrected=outcome.p,
         least_p=outcome.least_p,
         null=null,
         reason="; ".join(filter(None, (outcome.test, family, outcome.note))),
         next_step=next_step,
+        needed=needed,
     )
 
 
-def _next_step(outcome: Outcome, level: float) -> str:
+def _needed(outcome: Outcome, level: float) -> int | None:
     """How many observations would decide what these do not."""
+    if outcome.of == "layers" or (outcome.needed is None and not outcome.least_p > level):
+        return None
+    least = least_pairs(level) if outcome.least_p > level else 0
+    return max(outcome.needed or 0, least, outcome.n + 1)
+
+
+def _next_step(outcome: Outcome, level: float, needed: int | None) -> str:
+    """What to do about that, in words."""
     if outcome.of == "layers":
         return "the number of layers is fixed: compare runs, or test a deeper model"
     if outcome.least_p > level:
-        needed = max(outcome.needed or 0, least_pairs(level), outcome.n + 1)
         return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {outcome.of} or more"
-    if outcome.needed is None:
+    if needed is None:
         return f"the effect is so near zero that more {outcome.of} will hardly decide it"
-    needed = max(outcome.needed, outcome.n + 1)
     return f"some {needed} {outcome.of} would decide an effect of this size (power 0.8, spread as observed)"

@@ -23,7 +23,7 @@ def spectra_of(method: str, *, layers: int, modules: tuple[str, ...], epoch: int
         return np.sort(epoch * np.exp(-fall * np.arange(rank)) * random.uniform(0.8, 1.2, rank))[::-1].copy()
 
     found: Spectra = {}
-    name, *ranks = method.split("-")
+    name, *ranks = method.removesuffix("-random-labels").split("-")
     for module in modules:
         if name == "lora":
             for layer in range(layers):

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 
 from msplora_cli.app import main
+from msplora_cli.console import data
 from msplora_core.runs import RunDirectory, RunRecord
 
 
 def write_run(
-    path: Path, method: str, *, fall: float = 0.5, model: str = "minilm", task: str = "mrpc", layers: int = 4
+    path: Path,
+    method: str,
+    *,
+    fall: float = 0.5,
+    model: str = "minilm",
+    task: str = "mrpc",
+    layers: int = 4,
+    stack: str = "",
 ) -> RunDirectory:
     run = RunDirectory(path)
     run.write_record(
@@ -25,6 +33,7 @@ def write_run(
             seed=0,
             layers=layers,
             modules=["query"],
+            components=[{"key": "layer/query/0", "shape": [64, 64], "stack": stack}] if stack else [],
             finished="2026-01-01T00:00:00+00:00",
         )
     )
@@ -53,6 +62,7 @@ class Svd:
         self._capsys, self._monkeypatch = capsys, monkeypatch
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        data.cache_clear()  # the console keeps the width that it finds first
         self._monkeypatch.setattr(sys, "argv", ["msplora-analyze", "svd", *map(str, arguments)])
         code = 0
         try:
@@ -79,20 +89,24 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     expected = [f"{sigma[0] / sigma.sum():.3f}", f"{sigma[:2].sum() / sigma.sum():.3f}"]
     row = next(row for row in rows if row[:3] == ["msplora-4-0-4", "global", "4"])
     assert row[3:5] == expected
-    claims = [line for line in out.splitlines() if line.startswith("Claim")]
-    assert [line.split(" (")[0] for line in claims] == [
-        "Claim 1, the global scale is the most complex, the layers' own the least: "
-        "not decided about these tasks for msplora-4-0-4",
-        "Claim 2, MSPLoRA's layers are further apart than LoRA's: not decided about these tasks for msplora-4-0-4",
-    ]
-    assert "positive in 1 of 1 pairs of runs" in claims[1]
-    assert "9 files in" in err
+    lines = out.splitlines()
+    assert lines[0].split() == ["Claims", "effect", "95%", "interval", "p", "n/needed"]
+    place = lines.index("2 MSPLoRA's layers are further apart than LoRA's")
+    assert lines[place + 1] == " msplora-4-0-4 layer against lora-r4, nats"
+    assert lines[place + 2].split()[:4] == ["these", "tasks", "not", "decided"]
+    assert lines[place + 2].split()[-3:] == ["1", "1/6", "pair"]  # p, n of how many
+    assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
+    assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
+    assert "10 files in" in err
     assert str(study / "analysis") in err
 
 
 def test_the_table_fits_80_columns(svd: Svd, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    write_run(study / "random", "msplora-4-0-4-random-labels", fall=0.4)
     _, out, _ = svd(study, "--no-figures")
+    tables = [line for line in out.splitlines() if not line.startswith("Note")]
+    assert max(map(len, tables)) <= 80
     assert "…" not in out
 
 
@@ -142,7 +156,7 @@ def test_a_damaged_snapshot_is_a_warning(svd: Svd, study: Path) -> None:
     assert code == 0
     assert "warning: left out:" in err
     assert "epoch-0001.safetensors: header: expected" in err
-    assert "Claim 2" in out
+    assert "2 MSPLoRA's layers" in out
 
 
 def test_a_run_that_cannot_be_read_is_told_and_the_exit_code_1(svd: Svd, study: Path) -> None:
@@ -150,7 +164,7 @@ def test_a_run_that_cannot_be_read_is_told_and_the_exit_code_1(svd: Svd, study: 
     code, out, err = svd(study, "--no-figures")
     assert code == 1
     assert "expected at most 1, found 99; update msplora" in err
-    assert "Claim 2" in out
+    assert "2 MSPLoRA's layers" in out
 
 
 @pytest.mark.parametrize(
@@ -232,3 +246,24 @@ def test_a_run_that_was_not_finished_is_marked_in_the_table(svd: Svd, study: Pat
     assert "lora-r4*" in out.split()
     assert "msplora-4-0-4*" not in out.split()
     assert "* lora-r4: 1 of 1 runs not finished" in out
+
+
+def test_tables_for_a_paper(svd: Svd, study: Path, tmp_path: Path) -> None:
+    code, _, _ = svd(study, "--no-figures", "--latex", "--out", tmp_path / "out")
+    assert code == 0
+    assert {path.stem for path in (tmp_path / "out").glob("*.tex")} == {"measures", "comparisons", "claims"}
+    text = (tmp_path / "out" / "measures.tex").read_text()
+    assert text.count("\\toprule") == text.count("\\bottomrule") == 1
+    assert r"method & scale & rank & M\_eff-1 & M\_eff-2" in text
+    assert "σ" not in (tmp_path / "out" / "claims.tex").read_text()
+
+
+def test_draws_of_the_null_are_chosen_and_shown(svd: Svd, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "lora-r4", fall=0.1, stack="encoder 64x64")
+    _, out, _ = svd(run.path, "--no-figures", "--draws", 30)
+    assert "null: mean of 30 draws of random factors of the same shape (seed 0)" in " ".join(out.split())
+    assert "Note: lora-r4: null of random factors" in out
+    content = json.loads((run.analysis_path / "summary.json").read_text())
+    assert {(row["draws"], row["seed"], row["null"]) for row in content["nulls"]} == {(30, 0, "gaussian")}
+    _, out, _ = svd(run.path, "--no-figures", "--draws", 0)
+    assert "null" not in out

@@ -1,0 +1,86 @@
+"""Claims as lines on a terminal: the answer first, then its numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from msplora_analysis import Verdict
+    from msplora_analysis.statistics.claims import Claim
+
+_COLUMNS = "{:<18} {:<12} {:>8} {:>17} {:>7} {}"
+_LABEL = 16
+_MOST_CLAIMS = 8
+"""Of one number; more are counted."""
+_KEY = (
+    "These tasks: would other seeds say the same? Tasks like these: would other tasks? p: corrected over all tests of "
+    "a claim under one question (Benjamini and Hochberg). n/needed: how many would decide an effect of this size."
+)
+
+
+def claim_lines(claims: list[Claim]) -> Iterator[str]:
+    """Yield the lines on the claims: the answers with their numbers, then what cannot be told, and why.
+
+    Args:
+        claims: ordered by number.
+    """
+    told = [claim for claim in claims if claim.verdict.verdict != "cannot tell"]
+    if told:
+        yield _COLUMNS.format("Claims", "", "effect", "95% interval", "p", "n/needed")
+    for number, members in groupby(told, key=lambda claim: claim.number):
+        found = list(members)
+        yield f"{number} {found[0].statement[0].upper()}{found[0].statement[1:]}"
+        if len(found) > _MOST_CLAIMS:
+            counts = Counter(claim.verdict.verdict for claim in found)
+            words = ", ".join(f"{answer} for {count}" for answer, count in counts.most_common())
+            yield f"  {words} of {len(found)}: see claims.csv"
+            continue
+        for claim in found:
+            subject, first, *others = _subject(claim, claims), *claim.verdicts
+            if not others:
+                if len(subject) > _LABEL:
+                    yield f" {subject}"
+                yield _row(subject if len(subject) <= _LABEL else first.question.removeprefix("about "), first)
+                continue
+            steps = [first.step, *(f"{one.question}: {one.step}" for one in others if one.step != first.step)]
+            yield f" {', '.join(filter(None, (subject, first.unit, *steps)))}"
+            for answer in claim.verdicts:
+                yield _row(answer.question.removeprefix("about "), answer)
+    yield from _untold([claim for claim in claims if claim.verdict.verdict == "cannot tell"], claims)
+    questions = {answer.question for claim in told for answer in claim.verdicts}
+    if "about these tasks" in questions:
+        yield _KEY
+    elif told:
+        yield "p: by permuting the layers, corrected over all tests of a claim (Benjamini and Hochberg)."
+
+
+def _row(label: str, answer: Verdict) -> str:
+    interval = "{:.2g} to {:.2g}".format(*answer.interval) if answer.interval else "–"
+    effect, p = (f"{answer.effect:+.2g}", f"{answer.p:.2g}") if answer.p == answer.p else ("", "")
+    count = f"{answer.n}{f'/{answer.needed}' if answer.needed else ''} {answer.of.removesuffix(' of runs')}"
+    return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, count)
+
+
+def _untold(untold: list[Claim], claims: list[Claim]) -> Iterator[str]:
+    """What cannot be told, once for all claims of a method that have the same reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for claim in untold:
+        answer = claim.verdict
+        words = "; ".join(filter(None, (answer.reason, answer.next_step)))
+        reasons.setdefault((_subject(claim, claims), words), []).append(claim.number)
+    for (subject, words), numbers in reasons.items():
+        yield f"Cannot tell {', '.join(numbers)} for {subject}: {words}"
+
+
+def _subject(claim: Claim, claims: list[Claim]) -> str:
+    """Which runs, with their model and stack where there are several."""
+    several = [
+        value for value, values in (
+            (claim.model, {one.model for one in claims}), (claim.stack, {one.stack for one in claims})
+        ) if len(values) > 1 and value
+    ]  # fmt: skip
+    return f"{claim.subject} ({', '.join(several)})" if several else claim.subject

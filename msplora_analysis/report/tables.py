@@ -1,0 +1,199 @@
+"""The tables that a reader sees, on a terminal and in a paper: computed numbers as short texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.interference_courses import interference_by_method
+from msplora_analysis.loading.scores import last_scores
+from msplora_analysis.statistics.distance import seeds_kl
+from msplora_core.methods import RANDOM_LABELS
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+_NONE = "–"
+_INTERFERENCE_KEY = (
+    "Below 0 one undoes part of what the other does; unrelated directions give 0. Between scales: of the steps in "
+    "weight space. Layers: of the gradients that they send to the component they share. Interval: over runs, about "
+    "these tasks."
+)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table of texts.
+
+    Args:
+        name: of its file, without ending.
+        title: what it holds.
+        headers: of the columns.
+        left: how many columns are words, at the left.
+        rows: the texts.
+        sections: the numbers of the rows after which a group ends.
+        key: what the columns mean.
+    """
+
+    name: str
+    title: str
+    headers: tuple[str, ...]
+    left: int
+    rows: tuple[tuple[str, ...], ...]
+    sections: tuple[int, ...] = ()
+    key: str = ""
+
+
+def text_tables(analysis: Analysis) -> Iterator[TextTable]:
+    """Yield the tables of an analysis: measures with their nulls, by model; comparisons; task metrics."""
+    final = analysis.final[analysis.final["rank"] > 1]
+    for model, rows in final.groupby("model", observed=True, sort=False):
+        yield _measures(analysis, rows, str(model) if final["model"].nunique() > 1 else "")
+    if any(len(one.layers) > 1 for one in analysis.comparisons):
+        yield _comparisons(analysis)
+    if len(analysis.scores):
+        yield _scores(analysis)
+    if len(analysis.interference):
+        yield _interference(analysis)
+
+
+def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
+    """A row for each scale, and below it the mean of its null; arrows where a number lies outside the null's range."""
+    ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
+    digits = {**dict.fromkeys(ratios, 3), "entropy_rank": 2, "stable_rank": 2}
+    words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
+    counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
+    nulls = {_key(row): row for row in analysis.nulls.itertuples()}
+    rows, sections = list[tuple[str, ...]](), []
+    for _, part in final.groupby(["method", "stack"], observed=True, sort=False):
+        shown = part if set(part["scale"]) - {"layer", "total"} else part[part["scale"] == "layer"]
+        before = [""] * len(words)
+        for row in shown.itertuples():
+            mark = "*" if (row.model, row.method) in analysis.doubts else ""
+            names = [_shown(str(row.method)) + mark, *(str(getattr(row, name)) for name in words[1:])]
+            new = [name if names[: place + 1] != before[: place + 1] else "" for place, name in enumerate(names)]
+            beside = {name: nulls.get((*_key(row)[:-1], name)) for name in digits}
+            numbers = [_number(getattr(row, name), places, beside[name]) for name, places in digits.items()]
+            rows.append((*new, *(str(getattr(row, name)) for name in counts), *numbers))
+            if any(beside.values()):
+                means = [f"{null.null_mean:.{digits[name]}f} " if null else "" for name, null in beside.items()]
+                rows.append((*[""] * (len(words) - 1), "  null", *[""] * len(counts), *means))
+            before = names
+        sections.append(len(rows) - 1)
+    about = [model] if model else []
+    if final["runs"].nunique() == 1:
+        count = final["runs"].iloc[0]
+        about.append(f"{count} run{'s' if count > 1 else ''}" + (" each" if final["method"].nunique() > 1 else ""))
+    title = "How concentrated each scale is" + (f": {', '.join(about)}" if about else "")
+    headers = (*words, *counts, *(name.replace("m_eff_", "M_eff-").removesuffix("_rank") for name in digits))
+    key = _measures_key(analysis)
+    return TextTable("measures", title, headers, len(words), tuple(rows), tuple(sections), key)
+
+
+def _key(row: Any) -> tuple[str, ...]:
+    """What a row of the measures, or of their nulls, is about."""
+    return (*(str(getattr(row, name)) for name in ("model", "method", "stack", "scale", "rank")),
+            getattr(row, "measure", ""))  # fmt: skip
+
+
+def _measures_key(analysis: Analysis) -> str:
+    lines = [
+        "M_eff-k: share of the k largest singular values, high = simple; – at k ≥ rank (1 by definition) or all zero.",
+        "entropy, stable: ranks, high = complex.",
+    ]
+    if len(analysis.nulls):
+        kinds = {
+            "rotation": "B·Q·A, Q a random rotation: the factors without their alignment",
+            "gaussian": "random factors of the same shape",
+        }
+        found = analysis.nulls.drop_duplicates("null")
+        words = "; ".join(kinds[kind] for kind in found["null"])
+        draws, seed = int(found["draws"].iloc[0]), int(found["seed"].iloc[0])
+        lines.append(f"null: mean of {draws} draws of {words} (seed {seed}); ↑ ↓: above or below 95% of them.")
+    return "\n".join(lines)
+
+
+def _comparisons(analysis: Analysis) -> TextTable:
+    """A row for each comparison: KL of adjacent layers, what seeds alone do, and how many cells are decided."""
+    shown = [one for one in analysis.comparisons if len(one.layers) > 1]
+    place = "stack" if len({one.stack for one in shown}) > 1 else "modules"
+    several = len({one.modules for one in shown}) > 1
+    unequal = [one for one in shown if one.ranks[0] != one.ranks[1]]
+    words = ["method", "baseline", *([place] if several else []), "scale"]
+    spread = [[kl for kl in seeds_kl(one, analysis.spread) if kl == kl] for one in shown]
+    rows = []
+    for one, seeds in zip(shown, spread, strict=True):
+        where = [one.stack if place == "stack" else " ".join(one.modules)] if several else []
+        adjacent, positive = one.adjacent, int((one.pairs["difference"] > 0).sum())
+        numbers = [f"{adjacent[name]:.2g}" for name in ("adjacent_kl", "adjacent_kl_baseline")]
+        numbers += [f"{adjacent['difference']:+.2g}"]
+        numbers += [f"{max(seeds):.2g}" if seeds else _NONE] if any(spread) else []
+        counts = f"{positive} of {len(one.pairs)}", f"{int(one.cells['decided'].sum())} of {len(one.cells)}"
+        scale = one.scale + ("†" if one in unequal else "")
+        rows.append((_shown(one.method), _shown(one.baseline), *where, scale, *numbers, *counts))
+    headers = (*words, "KL", "base's", "diff.", *(["seeds"] if any(spread) else []), "> 0", "cells")
+    key = [
+        "KL, base's, diff.: of adjacent layers, nats, both directions, mean over pairs of runs. > 0: pairs with a "
+        "positive difference. cells: pairs of layers whose difference is decided after correction."
+    ]
+    if any(spread):
+        key.append("seeds: KL of one layer in two seeds, the larger of both methods'; less than this says little.")
+    if unequal:
+        key.append(f"† Ranks differ, and no verdict rests on it: {', '.join({one.rule: '' for one in unequal})}.")
+    title = "How far apart adjacent layers are"
+    return TextTable("comparisons", title, headers, len(words), tuple(rows), (), "\n".join(key))
+
+
+def _scores(analysis: Analysis) -> TextTable:
+    scores = last_scores(analysis.scores)
+    scores["name"] = scores["task"] + " " + scores["metric"]
+    names = list(scores["name"].unique())
+    rows = []
+    for method, part in scores.groupby("method", sort=False):
+        value = part.set_index("name")["mean"]
+        rows.append((_shown(str(method)), *(f"{value[name]:.3f}" if name in value else _NONE for name in names)))
+    title = "Task metrics at the last epoch, mean over seeds"
+    return TextTable("scores", title, ("method", *names), 1, tuple(rows))
+
+
+def _interference(analysis: Analysis) -> TextTable:
+    rows, before = list[tuple[str, ...]](), ""
+    for _, row in interference_by_method(analysis.interference).iterrows():
+        pair = row["pair"].replace("-", ", ") if row["between"] == "scales" else f"layers, by {row['pair']}"
+        interval = f"{row['low']:+.3f} to {row['high']:+.3f}" if row["low"] == row["low"] else _NONE
+        numbers = (f"{row[name]:+.3f}" for name in ("first", "last", "cosine"))
+        negative = f"{round(row['negative'] * row['runs'])} of {row['runs']}"
+        rows.append((_shown(row["method"]) if row["method"] != before else "", pair, *numbers, interval, negative))
+        before = row["method"]
+    headers = ("method", "between", "first", "last", "mean", "95% interval", "runs < 0")
+    title = "Do scales and layers move the same way? Mean cosine over training"
+    return TextTable("interference", title, headers, 2, tuple(rows), (), _INTERFERENCE_KEY)
+
+
+def claims_table(analysis: Analysis) -> TextTable:
+    """Return a row for each verdict, as a paper's table has it; `svd` prints claims as lines."""
+    rows = []
+    for claim in analysis.claims:
+        for answer in claim.verdicts:
+            interval = f"{answer.interval[0]:+.3g} to {answer.interval[1]:+.3g}" if answer.interval else _NONE
+            numbers = ["" if value != value else f"{value:{form}}" for value, form in (
+                (answer.effect, "+.3g"), (answer.p, ".2g"), (answer.least_p, ".2g"))]  # fmt: skip
+            rows.append((claim.number, claim.subject, answer.question, answer.verdict, str(answer.n or _NONE),
+                         numbers[0], interval, *numbers[1:]))  # fmt: skip
+    headers = ("claim", "runs", "question", "verdict", "n", "effect", "95% interval", "p", "least p")
+    return TextTable("claims", "Claims", headers, 4, tuple(rows))
+
+
+def _number(value: float, digits: int, null: Any) -> str:
+    if value != value:
+        return _NONE
+    arrow = "" if null is None else "↑" if value > null.null_high else "↓" if value < null.null_low else " "
+    return f"{value:.{digits}f}{arrow}"
+
+
+def _shown(method: str) -> str:
+    """A method's name with a place to break it."""
+    return method.replace(f"-{RANDOM_LABELS}", f" {RANDOM_LABELS}")

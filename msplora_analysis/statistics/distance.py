@@ -1,0 +1,135 @@
+"""Claims 2 to 2b: how far apart layers are (Fig. 4), and what that comparison rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.comparison.baseline import is_plain, lora_command
+from msplora_analysis.comparison.difference import Comparison
+from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
+from msplora_analysis.statistics.claims import Claim, Draft, Step, both_questions, untestable
+from msplora_analysis.statistics.layer_tests import mantel_test, thirds_test
+from msplora_analysis.statistics.outcome import Outcome
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_LAYER_TESTS: dict[str, Callable[..., Outcome]] = {"2a": mantel_test, "2b": thirds_test}
+_LEAST_LAYERS = 4
+"""Of three layers one pair alone is not adjacent."""
+
+
+def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> list[Draft]:
+    """Test claim 2: the mean KL between adjacent layers is higher for a method than for plain LoRA of its rank.
+
+    A KL of few singular values and one of many are not comparable, so that only comparisons at equal ranks are tested:
+    of the layers' own components, and of all that acts on a layer. A method without one gets one answer, what to train.
+
+    Args:
+        comparisons: of methods that share scales with baselines of plain LoRA.
+        spread: KL between seeds (see `replicate_spread`).
+
+    Returns:
+        A draft for each comparison at equal ranks, and for each (model, method, stack) without one.
+    """
+    drafts = []
+    of_method = sorted(comparisons, key=_whose)
+    for (model, method, stack), members in groupby(of_method, key=_whose):
+        found = list(members)
+        equal = [one for one in found if one.ranks[0] == one.ranks[1] and len(one.ranks[0]) == 1]
+        if equal:
+            drafts += [_distance(one, spread) for one in equal]
+        else:
+            drafts.append(untestable(Claim("2", method, model, stack), *_missing(found)))
+    return drafts
+
+
+def layer_drafts(divergences: Iterable[LayerDivergence]) -> list[Draft]:
+    """Test claims 2a and 2b on the layers of plain LoRA: `mantel_test` and `thirds_test` of their pairwise KL.
+
+    Args:
+        divergences: KL between the layers of each method.
+
+    Returns:
+        Two drafts for each (model, method, stack) of plain LoRA with at least four layers and a rank of at least 2.
+    """
+    drafts = []
+    for one in divergences:
+        if one.scale == "layer" and is_plain(one.method) and len(one.layers) >= _LEAST_LAYERS and one.length > 1:
+            drafts += [_of_layers(number, one) for number in _LAYER_TESTS]
+    return drafts
+
+
+def _whose(one: Comparison) -> tuple[str, str, str]:
+    return one.model, one.method, one.stack
+
+
+def _distance(one: Comparison, spread: DataFrame) -> Draft:
+    adjacent, pairs = one.adjacent, one.pairs
+    claim = Claim("2", one.method, one.model, one.stack, baseline=one.baseline, scale=one.scale,
+                  tasks=tuple(map(str, pairs["task"])))  # fmt: skip
+    if len(one.layers) < 2:
+        return untestable(claim, "one layer has no neighbour")
+    if one.ranks[0] == (1,):
+        reason = "spectra of one value have no shape: their KL is 0 by construction"
+        return untestable(claim, reason, "train a rank of at least 2 on both sides")
+    differences = pairs["difference"].to_numpy(dtype=np.float64)
+    if not np.isfinite(differences).all():
+        return untestable(claim, "a divergence is infinite or undefined: zero singular values; see --floor")
+    numbers = (
+        f"KL of adjacent layers {adjacent['adjacent_kl']:.3g} against {adjacent['adjacent_kl_baseline']:.3g} nats, "
+        f"{one.rule}, {(differences > 0).sum()} of {len(differences)} pairs positive"
+    )
+    of = "pair of runs" if len(pairs) == 1 else "pairs of runs"
+    claim = Claim("2", one.method, one.model, one.stack, (), one.baseline, one.scale, numbers, (), claim.tasks)
+    return both_questions(claim, {"": differences}, list(map(str, pairs["run"])), of, "nats", seeds_words(one, spread))
+
+
+def seeds_words(one: Comparison, spread: DataFrame) -> str:
+    """Return how far apart seeds alone put the same layer, of a comparison's two methods, in words."""
+    found = [
+        f"{kl:.3g} of {method}" for method, kl in zip((one.method, one.baseline), seeds_kl(one, spread), strict=True)
+        if kl == kl
+    ]  # fmt: skip
+    return f"KL of one layer in two seeds {', '.join(found)}" if found else ""
+
+
+def seeds_kl(one: Comparison, spread: DataFrame) -> tuple[float, float]:
+    """Return the KL between seeds of a comparison's method and of its baseline, the mean over tasks; NaN if unknown."""
+    rows = spread[(spread["model"] == one.model) & (spread["modules"] == "+".join(one.modules))]
+    means = []
+    for method in (one.method, one.baseline):
+        own = rows[rows["method"] == method]
+        scale = one.scale if (own["scale"] == one.scale).any() else "layer"  # of plain LoRA that is its total, too
+        means.append(float(own.loc[own["scale"] == scale, "kl"].mean()))
+    return means[0], means[1]
+
+
+def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
+    """Why a method has no comparison at equal ranks, and what to train."""
+    first = min(comparisons, key=lambda one: one.scale)  # `layer` before `total`
+    ours, theirs = first.ranks[0], sorted({rank for one in comparisons for rank in one.ranks[1]})
+    reason = f"no LoRA of rank {_span(ours)} here, only of {', '.join(map(str, theirs))}"
+    if len(ours) > 1:
+        return reason, "compare methods of one rank"
+    if ours == (1,):
+        return reason, "train a rank of at least 2 on both sides"
+    return reason, f"train a baseline of equal rank: {lora_command(first.model, first.pairs, rank=ours[0])}"
+
+
+def _of_layers(number: str, one: LayerDivergence) -> Draft:
+    claim = Claim(number, one.method, one.model, one.stack, scale=one.scale)
+    if not np.isfinite(one.kl).all():
+        return untestable(claim, "a divergence is infinite or undefined: zero singular values; see --floor")
+    far = one.kl[~np.eye(len(one.kl), dtype=bool)].mean()
+    numbers = f"KL of adjacent layers {adjacent_kl(one.kl).mean():.3g}, of all pairs {far:.3g} nats"
+    claim = Claim(number, one.method, one.model, one.stack, (), "", "", numbers)
+    return Draft(claim, "nats", ((Step("", _LAYER_TESTS[number](one.kl)),),))
+
+
+def _span(ranks: Sequence[int]) -> str:
+    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
