@@ -57,12 +57,15 @@ from .planning.plan_targets import PlanTargets as PlanTargets
 from .planning.plan_targets import read_plan_targets as read_plan_targets
 from .planning.rank_plan import Plan as Plan
 from .planning.rank_plan import plan_ranks as plan_ranks
+from .plots import plot_comparison as plot_comparison
 from .plots import plot_effective_rank as plot_effective_rank
 from .plots import plot_energy_shares as plot_energy_shares
 from .plots import plot_interference as plot_interference
 from .plots import plot_kl_difference as plot_kl_difference
 from .plots import plot_layer_cosines as plot_layer_cosines
 from .plots import plot_layer_spectra as plot_layer_spectra
+from .plots import plot_measures as plot_measures
+from .plots import plot_paired_differences as plot_paired_differences
 from .plots import plot_pairwise_kl as plot_pairwise_kl
 from .plots import plot_sharing_course as plot_sharing_course
 from .plots import plot_subspace_similarity as plot_subspace_similarity

@@ -85,7 +85,7 @@ except SystemExit as end:
     done = check(code, names)
     assert done.returncode == 0, done.stderr
     assert (study / "analysis" / "summary.json").is_file()
-    assert (study / "analysis" / "fig3-lora-r2.png").is_file() == (not options)
+    assert (study / "analysis" / "fig3.png").is_file() == (not options)
 
 
 def test_help_loads_neither_tables_nor_pictures() -> None:

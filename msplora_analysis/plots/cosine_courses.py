@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.plots.canvas import Frame, paper_style, write_around
+from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import counted
 from msplora_core.errors import ParameterError
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_FRAME = Frame(height=1.35, left=0.42, gap=0.34)
+_FRAME = Frame(left=0.42, gap=0.34)
+_HEIGHT = 1.35
 _TITLES = {"scales": "two scales' steps", "layers": "two layers' gradients"}
 _COLOURS = {"global-mid": "#56B4E9", "global-layer": "#D55E00", "mid-layer": "#000000", **SCALE_COLOURS}
 
@@ -47,7 +50,11 @@ def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes]
     runs = int(courses["runs"].max())
     foot = f"line: mean of {counted(runs, 'run')}; band: its 95% interval over runs" if runs > 1 else ""
     with paper_style(ax is None):
-        axes = list(ax) if ax is not None else _FRAME.panels(len(kinds), title=title, foot=foot, lines=4)[0]
+        if ax is None:
+            row = Row([_HEIGHT] * len(kinds), below=0.2 + 4 * LINE)
+            (axes,), _ = _FRAME.lay_out([row], title=title, foot=foot)
+        else:
+            axes = list(ax)
         for panel, kind in zip(axes, kinds, strict=True):
             rows = courses[courses["between"] == kind].sort_values("epoch")
             panel.axhline(0, color="0.6", linewidth=0.6, zorder=0)

@@ -1,134 +1,175 @@
-"""M_eff-k over training: how updates concentrate, or spread, while they are trained."""
+"""Effective ranks over training: how updates concentrate, or spread, while they are trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from msplora_analysis.courses import SHARE
-from msplora_analysis.plots.canvas import (
-    M_EFF,
-    Frame,
-    paper_style,
-    time_axis,
-    write_around,
-)
+from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
 from msplora_analysis.plots.colours import SCALE_COLOURS
-from msplora_analysis.plots.words import counted
+from msplora_analysis.plots.epochs import tick_times, time_axis
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.words import measure_title, null_range, reading
 from msplora_core.errors import ParameterError
 from msplora_core.methods import title as method_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
     from pandas import DataFrame
 
-_FRAME = Frame(height=1.25, left=0.5, gap=0.26)
-_DASHES: tuple[Any, ...] = ((), (3, 1.5), (1, 1), (4, 1, 1, 1))
-MOST_METHODS = len(_DASHES)
+_FRAME = Frame(left=0.45, gap=0.45)
+_HEIGHT = 0.72
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"dashes": (None, None), "marker": "o", "linewidth": 2.6, "markersize": 3.6, "alpha": 0.5},
+    {"dashes": (None, None), "marker": "s"},
+    {"dashes": (3, 1.2), "marker": "^"},
+    {"dashes": (1, 1), "marker": "D"},
+    {"dashes": (5, 1, 1, 1), "marker": "v"},
+)
+"""The first is a wide, light line that others can lie on; it is for methods of one scale, as LoRA."""
+MOST_METHODS = len(_STYLES)
 """More methods than line styles would look alike: draw them apart."""
 _MOST_MARKERS = 15
+_KEYS_A_LINE = 2
 
 
 def plot_effective_rank(
-    measured: DataFrame, *, ks: Sequence[int] = (1, 2, 4), title: str = "", ax: Sequence[Axes] | None = None
+    measured: DataFrame,
+    *,
+    nulls: DataFrame | None = None,
+    measures: Sequence[str] = ("m_eff_1", "entropy_rank"),
+    title: str = "",
+    ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw M_eff-k over training: a panel for each k, a colour for each scale, a line style for each method.
+    """Draw measures over training: a row of panels for each rank, a line for each method and scale of that rank.
 
-    Higher means more concentrated. Where M_eff-k is not informative (rank at most k, zero spectra) there is no line.
-    With several runs of a method, the line is their mean and the band reaches from the lowest to the highest run;
-    where their times are shares of training, which they need not have in common, each run has a line of its own.
+    Spectra of unlike rank have axes of their own, as their measures are not comparable. With several runs a line is
+    their mean and the band reaches from the lowest to the highest run; where their times are shares of training, which
+    they need not have in common, each run has a line of its own. Zero spectra have no value.
 
     Args:
-        measured: measures over training (see `measure`), of one stack: columns method, scale, epoch (or clock and
-            time, see `courses`), m_eff_1, ... and run, if there are several. `total` is left out.
-        ks: which k; those without a value for any method are left out.
+        measured: measures over training (see `measure`), of one stack: columns method, scale, rank, epoch (or clock
+            and time, see `courses`), the measures, and run, if there are several. `total` is left out where a method
+            has other scales.
+        nulls: at the last moment: columns method, scale, rank, measure, null, null_low, null_high; a bar beside the
+            end of each line, where given.
+        measures: which columns to draw.
         title: written above all panels.
-        ax: an Axes for each k; a new figure of one column's width where not given.
+        ax: an Axes for each rank and measure, rank by rank; a new figure of one column's width where not given.
 
     Returns:
-        The axes drawn on, in the order of `ks`.
+        The axes drawn on, rank by rank.
 
     Raises:
         ParameterError: if a column is missing, or `ax` has another length.
     """
-    missing = [f"m_eff_{k}" for k in ks if f"m_eff_{k}" not in measured.columns]
+    missing = [name for name in measures if name not in measured.columns]
     if missing:
         raise ParameterError("measured", expected=f"a column {missing[0]}", found=", ".join(measured.columns))
-    if ax is None:
-        ks = [k for k in ks if measured[f"m_eff_{k}"].notna().any()] or list(ks)[:1]
-    elif len(ax) != len(ks):
-        raise ParameterError("ax", expected=f"{len(ks)} axes, one for each k", found=len(ax))
     rows = measured[measured["scale"] != "total"]
     rows = rows.astype({name: str for name in ("method", "scale", "run") if name in rows.columns})
     time, clock = time_axis(rows)
-    methods, scales = list(rows["method"].unique()), [one for one in SCALE_COLOURS if (rows["scale"] == one).any()]
-    runs = rows.groupby("method", sort=False)["run"].nunique() if "run" in rows.columns else None
-    many = runs is not None and runs.max() > 1
-    foot = _foot(clock) if many else ""
-    labels = [method_title(one) + (f", {counted(runs[one], 'run')}" if runs is not None else "") for one in methods]
+    styles = _styles(rows)
+    ranks = {int(str(rank)): part for rank, part in rows.groupby("rank")}
+    panels = [(rank, name) for rank in ranks for name in measures]
+    if ax is not None and len(ax) != len(panels):
+        names = " and ".join(measures)
+        raise ParameterError("ax", expected=f"{len(panels)} axes: {names} at {len(ranks)} ranks", found=len(ax))
+    many = "run" in rows.columns and rows.groupby("method")["run"].nunique().max() > 1
+    nulls = None if nulls is None else _shown(nulls, rows)
+    grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range(nulls)}"]
+    foot = "; ".join([*(_spread(clock) if many else []), *grey, *map(reading, measures)])
     with paper_style(ax is None):
-        key_lines = 0 if ax is not None else 1 + max(len(scales), len(methods))
-        axes = (
-            list(ax)
-            if ax is not None
-            else _FRAME.panels(len(ks), title=title, foot=foot, lines=1 + key_lines)[0]
-        )  # fmt: skip
-        for panel, k in zip(axes, ks, strict=True):
-            _draw(panel, rows, time, f"m_eff_{k}", methods, scales, apart=bool(many and clock == SHARE))
-            panel.set_title(f"{M_EFF}-{k}")
-            panel.set_xlabel(clock)
-            panel.set_ylabel("")
-        axes[0].set_ylabel("higher = more concentrated")
-        _add_keys(axes, scales, methods, labels, own=ax is None)
+        axes = list(ax) if ax is not None else _new_axes(ranks, len(measures), title, foot)
+        for one, (rank, name) in zip(axes, panels, strict=True):
+            _draw(one, ranks[rank], time, name, styles, apart=many and clock == SHARE)
+            if nulls is not None:
+                band = nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)]
+                _draw_nulls(one, band, float(ranks[rank][time].max()))
+            one.set_ylabel(measure_title(name))
+            tick_times(one, ranks[rank][time].to_numpy(np.float64))
+            if name == measures[0]:
+                _add_key(one, rank, own=ax is None)
+        for one in axes[-len(measures) :]:
+            one.set_xlabel(clock)
         if ax is not None:
             write_around(axes[0], title, foot)
     return axes
 
 
-def _foot(clock: str) -> str:
-    return "each line is a run" if clock == SHARE else "line: mean of the runs; band: lowest to highest run"
+def _new_axes(ranks: dict[int, DataFrame], count: int, title: str, foot: str) -> list[Axes]:
+    layout = []
+    for rank, rows in ranks.items():
+        keys = -(-len(rows[["method", "scale"]].drop_duplicates()) // _KEYS_A_LINE)
+        below = 0.16 + LINE * (rank == list(ranks)[-1])
+        layout.append(Row([_HEIGHT] * count, below=below, panel_titles=keys, heading=True))
+    nested = _FRAME.lay_out(layout, title=title, foot=foot)[0]
+    for rank, row, shape in zip(ranks, nested, layout, strict=True):
+        write_heading(row[0], f"rank {rank}", shape.panel_titles)
+    return [one for row in nested for one in row]
 
 
-def _draw(panel: Axes, rows: DataFrame, time: str, column: str, methods: list[str], scales: list[str], *, apart: bool
-          ) -> None:  # fmt: skip
-    import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
+def _shown(nulls: DataFrame, rows: DataFrame) -> DataFrame:
+    """The nulls of the methods and scales that are drawn."""
+    keys = ["method", "scale", "rank"]
+    return nulls.astype({"method": str, "scale": str}).merge(rows[keys].drop_duplicates(), on=keys)
 
-    spread: dict[str, Any] = {"estimator": None, "units": "run"} if apart else {"errorbar": ("pi", 100)}
+
+def _draw_nulls(ax: Axes, nulls: DataFrame, end: float) -> None:
+    """A bar for each line, behind the end of training."""
+    scales, values = nulls["scale"].tolist(), nulls[["null_low", "null_high"]].to_numpy(np.float64)
+    step = 0.035 * (end - ax.dataLim.x0)
+    for place, (scale, ends) in enumerate(zip(scales, values, strict=True), start=1):
+        x = [end + place * step] * 2
+        ax.plot(x, ends, color=SCALE_COLOURS[scale], alpha=0.45, linewidth=2.2, solid_capstyle="butt")
+
+
+def _styles(rows: DataFrame) -> dict[str, dict[str, Any]]:
+    """A style for each method that no other method has at one of its ranks; those of one scale come first."""
+    kinds = rows.groupby("method", sort=False)[["scale", "rank"]].agg(set)
+    found = dict[str, int]()
+    for method in sorted(kinds.index, key=lambda name: len(kinds["scale"][name])):
+        ranks = kinds["rank"][method]
+        taken = {style for other, style in found.items() if kinds["rank"][other] & ranks}
+        free = (style for style in range(len(found) + 2) if style not in taken)
+        found[method] = next(style for style in free if style or len(kinds["scale"][method]) == 1)
+    return {method: _STYLES[style % len(_STYLES)] for method, style in found.items()}
+
+
+def _draw(ax: Axes, rows: DataFrame, time: str, name: str, styles: dict[str, dict[str, Any]], *, apart: bool) -> None:
     few = rows[time].nunique() <= _MOST_MARKERS
-    sns.lineplot(
-        rows.reset_index(drop=True), x=time, y=column, hue="scale", hue_order=scales, palette=SCALE_COLOURS,
-        style="method", style_order=methods, dashes=dict(zip(methods, _DASHES * len(methods), strict=False)),
-        marker="o" if few else None, markeredgewidth=0, legend=False, ax=panel, err_kws={"alpha": 0.2, "linewidth": 0},
-        **spread,
-    )  # fmt: skip
-    whole = bool((rows[time].dropna() % 1 == 0).all())
-    panel.xaxis.set_major_locator(MaxNLocator(3, integer=whole, steps=[1, 2, 5, 10]))
-    panel.yaxis.set_major_locator(MaxNLocator(5))
+    for method, style in styles.items():
+        for scale, colour in SCALE_COLOURS.items():
+            part = rows[(rows["method"] == method) & (rows["scale"] == scale) & rows[name].notna()]
+            if part.empty:
+                continue
+            look = {**style, "color": colour, "markeredgewidth": 0, "label": f"{method_title(method)}, {scale}"}
+            look["marker"] = style["marker"] if few else None
+            if apart:
+                for _, run in part.groupby("run", sort=False):
+                    ax.plot(run[time], run[name], **look)
+                    look["label"] = None
+                continue
+            over = part.groupby(time)[name].agg(["mean", "min", "max"])
+            ax.plot(over.index, over["mean"], **look)
+            if (over["max"] > over["min"]).any():
+                ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, linewidth=0)
 
 
-def _add_keys(axes: list[Axes], scales: list[str], methods: list[str], labels: list[str], *, own: bool) -> None:
-    """Add a key to the colours and one to the line styles: below a new figure, within the last of the caller's axes."""
-    from matplotlib.lines import Line2D
-
-    colours = [Line2D([], [], color=SCALE_COLOURS[scale], label=scale) for scale in scales]
-    styles = [Line2D([], [], color="0.3", label=label) for label in labels]
-    for line, dashes in zip(styles, _DASHES * len(methods), strict=False):
-        if dashes:
-            line.set_dashes(dashes)
+def _add_key(ax: Axes, rank: int, *, own: bool) -> None:
+    """Name each line once, with its colour and style: above a new figure's row, within the caller's axes."""
     if not own:
-        axes[-1].legend(handles=[*colours, *(styles if len(methods) > 1 else [])], fontsize="small")
+        ax.legend(title=f"rank {rank}", fontsize="small")
         return
-    _below(axes, colours, "scale", 0)
-    _below(axes, styles, "method", 1)
-
-
-def _below(axes: list[Axes], handles: list[Line2D], name: str, column: int) -> None:
-    figure = axes[0].figure
-    bottom = axes[0].get_position().y0 * figure.get_size_inches()[1]  # type: ignore[union-attr]
-    y = (bottom - 0.32) / figure.get_size_inches()[1]  # type: ignore[union-attr]
-    figure.legend(
-        handles=handles, title=name, loc="upper left", bbox_to_anchor=(0.12 + 0.25 * column, y), frameon=False,
-        borderaxespad=0, borderpad=0, labelspacing=0.2, handlelength=2.2, alignment="left",
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=_KEYS_A_LINE, frameon=False, borderaxespad=0.1,
+        borderpad=0, labelspacing=0.15, columnspacing=1.0, handlelength=2.4,
     )  # fmt: skip
+
+
+def _spread(clock: str) -> list[str]:
+    return ["each line is a run" if clock == SHARE else "line: mean of the runs; band: lowest to highest run"]

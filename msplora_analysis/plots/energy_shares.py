@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msplora_analysis.plots.canvas import Frame, paper_style, write_around
+from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -51,9 +53,8 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
         if ax is None:
             labels = [_short(label) for label in labels]
             left = 0.14 + _LETTER * max(map(len, labels))
-            (ax,), _ = Frame(height=_ROW * len(labels), left=left).panels(
-                1, title=title, foot=foot, lines=3, titled=False
-            )
+            row = Row([_ROW * len(labels)], below=0.2 + 3 * LINE, panel_titles=0)
+            ((ax,),), _ = Frame(left=left).lay_out([row], title=title, foot=foot)
         rows = np.arange(len(shares))
         for kind, offset, height, alpha in (("", -0.12, _BAR, 1.0), ("null_", 0.26, _NULL, 0.4)):
             start = np.zeros(len(shares))

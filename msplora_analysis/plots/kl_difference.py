@@ -8,19 +8,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.comparison.difference import Comparison
-from msplora_analysis.plots.canvas import paper_style
 from msplora_analysis.plots.colours import DIFFERENCE
-from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
+from msplora_analysis.plots.layer_matrix import ALL_LAYERS_ALIKE, as_matrix, default_title, draw_layer_matrix
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import comparison_title
+from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
+LABEL = "KL minus the baseline's (nats)"
+_PALE = 0.35
+
 
 def plot_kl_difference(
     difference: Comparison | ArrayLike,
     *,
+    decided: ArrayLike | None = None,
     layers: ArrayLike | None = None,
     adjacent: float | None = None,
     title: str | None = None,
@@ -30,54 +35,98 @@ def plot_kl_difference(
 ) -> Axes:
     """Draw pairwise KL of a method minus that of its baseline, layers × layers (Fig. 4).
 
-    Colours diverge around 0: red where the method's layers are further apart, blue where the baseline's
-    are. The band of adjacent layers is outlined, and its mean, if given, is written below.
+    Colours diverge around 0: red where the method's layers are further apart, blue where the baseline's are. Cells
+    that are decided have full colour and their sign, the others are pale. The band of adjacent layers is outlined, and
+    its mean, if given, is written below.
 
     Args:
-        difference: a `Comparison`, which brings its layers, mean and title; or (L, L) nats, as `kl_difference`
-            gives it. Values that are not finite are shown as missing.
+        difference: a `Comparison`, which brings its layers, mean, title and decided cells; or (L, L) nats, as
+            `kl_difference` gives it. Values that are not finite are shown as missing.
+        decided: (L, L) of truth values: which cells' differences are decided; all have full colour where not given.
         layers: (L,) names of the layers; 0 to L-1 where not given.
         adjacent: the mean over adjacent layers, in nats, as `Comparison.adjacent` has it.
         title: written above.
-        vmin, vmax: ends of the colour scale, in nats; the greatest magnitude on both sides of 0 where not given.
+        vmin, vmax: ends of the colour scale, in nats; the greatest magnitude, at least 0.05, on both sides of 0 where
+            not given.
         ax: an Axes to draw on; a new figure of one column's width where not given.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ParameterError: if `difference` is no square matrix, or `layers` has another length.
+        ParameterError: if `difference` is no square matrix, or `layers` or `decided` has another size.
     """
     if isinstance(difference, Comparison):
         layers = difference.layers if layers is None else layers
         adjacent = difference.adjacent["difference"] if adjacent is None else adjacent
         title = default_title(comparison_title(difference), ax) if title is None else title
+        decided = decided_cells(difference) if decided is None else decided
         difference = difference.difference
     matrix = as_matrix(difference, "difference", "Comparison")
-    foot = ""
-    if adjacent is not None and len(matrix) > 1:
-        mean = f"{adjacent:+.3g} nats" if np.isfinite(adjacent) else "undefined"
-        foot = f"adjacent layers (outlined): mean {mean}"
+    known = None if decided is None else np.asarray(decided, dtype=bool)
+    if known is not None and known.shape != matrix.shape:
+        raise ParameterError("decided", expected=f"{matrix.shape}, as the differences", found=known.shape)
     drawn = draw_layer_matrix(
         matrix,
         layers,
         ax,
         title=title or "",
-        label="KL minus the baseline's (nats)",
+        label=LABEL,
         cmap=DIFFERENCE,
-        norm=_around_zero(matrix, vmin, vmax),
-        foot=foot,
+        norm=around_zero(matrix, vmax, vmin),
+        foot="; ".join(filter(None, [_adjacent_note(adjacent, len(matrix)), decided_note(known)])),
     )
     with paper_style(ax is None):
-        _outline_adjacent(drawn, len(matrix))
+        mark_difference(drawn, matrix, known)
     return drawn
 
 
-def _around_zero(matrix: NDArray[np.float64], vmin: float | None, vmax: float | None) -> Normalize:
+def mark_difference(ax: Axes, matrix: NDArray[np.float64], decided: NDArray[np.bool_] | None) -> None:
+    """Outline the band of adjacent layers; make cells that are not decided pale, and sign the others."""
+    _outline_adjacent(ax, len(matrix))
+    if decided is None:
+        return
+    (image,) = ax.get_images()
+    image.set_alpha(np.where(decided, 1.0, _PALE))
+    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    size = min(72 * inches / len(matrix) * 0.45, 5)
+    for marker, which in (("+", matrix > 0), ("_", matrix < 0)):
+        rows, columns = np.nonzero(decided & which)
+        ax.plot(columns, rows, linestyle="", marker=marker, markersize=size, markeredgewidth=0.8, color="black")
+
+
+def decided_note(decided: NDArray[np.bool_] | None) -> str:
+    """Return what the marks mean, in words."""
+    if decided is None:
+        return ""
+    if not decided.any():
+        return "pale: no cell is decided after correction (p < 0.05)"
+    return "+ and -: decided after correction (p < 0.05); pale: not decided"
+
+
+def decided_cells(comparison: Comparison) -> NDArray[np.bool_]:
+    """Return which cells of a comparison are decided, (L, L)."""
+    decided = np.zeros(comparison.difference.shape, dtype=bool)
+    places = {layer: place for place, layer in enumerate(comparison.layers.tolist())}
+    cells = comparison.cells[comparison.cells["decided"]]
+    decided[cells["row"].map(places), cells["column"].map(places)] = True
+    return decided
+
+
+def _adjacent_note(adjacent: float | None, count: int) -> str:
+    if adjacent is None or count < 2:
+        return ""
+    mean = f"{adjacent:+.3g} nats" if np.isfinite(adjacent) else "undefined"
+    return f"adjacent layers (outlined): mean {mean}"
+
+
+def around_zero(matrix: NDArray[np.float64], vmax: float | None = None, vmin: float | None = None) -> Normalize:
+    """Return the colour scale of differences, white at 0; the greatest magnitude, at least 0.05, where not given."""
     from matplotlib.colors import Normalize, TwoSlopeNorm
 
-    reach = np.abs(matrix[np.isfinite(matrix)]).max(initial=0.0) or 1.0
-    low, high = -reach if vmin is None else vmin, reach if vmax is None else vmax
+    reach = np.abs(matrix[np.isfinite(matrix)]).max(initial=ALL_LAYERS_ALIKE)
+    high = reach if vmax is None else vmax
+    low = (-high if vmax is not None and vmax > 0 else -reach) if vmin is None else vmin
     return Normalize(low, high) if not low < 0 < high or low == -high else TwoSlopeNorm(0, low, high)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msplora_analysis.plots.canvas import paper_style
 from msplora_analysis.plots.colours import DIFFERENCE
 from msplora_analysis.plots.layer_matrix import as_matrix, draw_layer_matrix
+from msplora_analysis.plots.paper import paper_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from msplora_analysis.plots.canvas import (
-    Frame,
-    add_colour_bar,
-    draw_heatmap,
-    paper_style,
-    tick_rows,
-    whole_ticks,
-    write_around,
-)
+from msplora_analysis.plots.canvas import Frame, Row
+from msplora_analysis.plots.heatmap import add_colour_bar, draw_heatmap, tick_rows, whole_ticks
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-_FRAME = Frame(height=2.3, right=0.62, bar=0.08)
-_MOST_TICKS, _MOST_TICKS_IN_A_GRID = 12, 6
+_FRAME = Frame(right=0.62, bar="beside")
+_SIDE = 2.32
+_TICKS_PER_INCH = 5
+ALL_LAYERS_ALIKE = 0.05
+"""Nats. Colour scales of KL reach at least so far, so that layers that hardly differ do not look far apart."""
 
 
 def as_matrix(value: Any, name: str, kind: str) -> NDArray[np.float64]:
@@ -53,6 +52,30 @@ def default_title(text: str, ax: Axes | None) -> str:
     return text if ax is None else text.split("\n")[0]
 
 
+def draw_cells(ax: Axes, matrix: NDArray[np.float64], layers: ArrayLike | None, **image: Any) -> ScalarMappable:
+    """Draw the matrix alone, layers named along both axes at a round step.
+
+    Args:
+        ax: where.
+        matrix: (L, L).
+        layers: names of the layers; 0 to L-1 where None.
+        **image: cmap, norm.
+
+    Raises:
+        ParameterError: if `layers` has another length.
+    """
+    names = [str(name) for name in (np.arange(len(matrix)) if layers is None else np.asarray(layers))]
+    if len(names) != len(matrix):
+        raise ParameterError("layers", expected=f"{len(matrix)} names, one for each row", found=len(names))
+    drawn = draw_heatmap(ax, matrix, **image)
+    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    most = max(int(inches * _TICKS_PER_INCH), 3)
+    tick_rows(ax, names, most)
+    places = whole_ticks(len(names), most)
+    ax.set_xticks(places, [names[place] for place in places])
+    return drawn
+
+
 def draw_layer_matrix(
     matrix: NDArray[np.float64],
     layers: ArrayLike | None,
@@ -64,7 +87,7 @@ def draw_layer_matrix(
     norm: Normalize,
     foot: str = "",
 ) -> Axes:
-    """Draw the matrix, layers named along both axes.
+    """Draw the matrix with title, foot and colour bar.
 
     Args:
         matrix: (L, L).
@@ -81,20 +104,13 @@ def draw_layer_matrix(
     Raises:
         ParameterError: if `layers` has another length.
     """
-    names = [str(name) for name in (np.arange(len(matrix)) if layers is None else np.asarray(layers))]
-    if len(names) != len(matrix):
-        raise ParameterError("layers", expected=f"{len(matrix)} names, one for each row", found=len(names))
     if not np.isfinite(matrix).all():
         foot = "; ".join(filter(None, [foot, "hatched: undefined or infinite"]))
     own, bar = ax is None, None
     with paper_style(own):
         if ax is None:
-            (ax,), bar = _FRAME.panels(1, title=title, foot=foot, titled=False)
-        image = draw_heatmap(ax, matrix, cmap=cmap, norm=norm)
-        most = _MOST_TICKS if own else _MOST_TICKS_IN_A_GRID
-        tick_rows(ax, names, most)
-        places = whole_ticks(len(names), most)
-        ax.set_xticks(places, [names[place] for place in places])
+            ((ax,),), bar = _FRAME.lay_out([Row([_SIDE], panel_titles=0)], title=title, foot=foot)
+        image = draw_cells(ax, matrix, layers, cmap=cmap, norm=norm)
         ax.set_xlabel("layer")
         ax.set_ylabel("layer")
         if not own:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import (
-    Frame,
-    add_colour_bar,
-    colour_norm,
-    draw_heatmap,
-    paper_style,
-    tick_rows,
-    whole_ticks,
-    write_around,
-)
+from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import MAGNITUDE
+from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks, tick_rows
+from msplora_analysis.plots.lettering import count_lines, fitted, write_around
+from msplora_analysis.plots.paper import WIDTH, paper_style
+from msplora_analysis.plots.words import UNTRAINED
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from pandas import DataFrame
 
@@ -30,6 +27,10 @@ _ROW = 0.135
 _MOST_NUMBERS = 8
 """Columns that leave room for a number in each cell."""
 _HIGHEST = 4.5
+_COLUMNS = 3
+_PANEL = 0.035, 0.5, 1.0
+"""Inches a row of panels side by side, and of a panel at least and at most."""
+_LABEL = "mean singular value"
 
 
 def plot_layer_spectra(
@@ -37,6 +38,7 @@ def plot_layer_spectra(
     *,
     log: bool = False,
     title: str = "",
+    note: str = "",
     vmin: float | None = None,
     vmax: float | None = None,
     ax: Axes | None = None,
@@ -50,6 +52,7 @@ def plot_layer_spectra(
             unit, k, sigma. `total` is left out where there are other scales.
         log: whether colours are logarithmic, to tell small values apart.
         title: written above.
+        note: written below.
         vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
         ax: an Axes to draw on; a new figure of one column's width where not given.
 
@@ -59,6 +62,70 @@ def plot_layer_spectra(
     Raises:
         ParameterError: if there are none, or several spectra for one component.
     """
+    names, values = _matrix(spectra)
+    foot = "; ".join(filter(None, [note, _foot(values)]))
+    count, indexes = values.shape
+    with paper_style(ax is None):
+        own, bar = ax is None, None
+        if ax is None:
+            frame = Frame(left=0.58 if any(" " in name for name in names) else 0.36, right=0.5, bar="beside")
+            layout = [Row([float(np.clip(_ROW * count, 0.6, _HIGHEST))], panel_titles=0)]
+            ((ax,),), bar = frame.lay_out(layout, title=title, foot=foot)
+        norm = colour_norm(values, vmin, vmax, log)
+        image = _draw(ax, names, values, norm, most=32 if own else 12)
+        ax.set_xlabel("singular value index")
+        ax.set_ylabel("component" if any(" " in name for name in names) else "layer")
+        if own and indexes <= _MOST_NUMBERS and count * _ROW <= _HIGHEST:
+            _write_values(ax, values, norm)
+        if not own:
+            write_around(ax, title, foot)
+        add_colour_bar(image, [ax], bar, _LABEL)
+    return ax
+
+
+def plot_spectra_panels(
+    panels: Sequence[tuple[str, DataFrame]], *, log: bool = False, title: str = "", note: str = ""
+) -> list[Axes]:
+    """Draw the spectra of several stacks or methods side by side, three a row, with one colour scale.
+
+    Args:
+        panels: what stands above each, and its spectra (see `plot_layer_spectra`).
+        log: whether colours are logarithmic.
+        title: written above all of them.
+        note: written below.
+
+    Returns:
+        The axes drawn on, of a new figure.
+    """
+    drawn = [(name, *_matrix(spectra)) for name, spectra in panels]
+    everything = np.concatenate([values.ravel() for _, _, values in drawn])
+    norm = colour_norm(everything, None, None, log)
+    shared = any(" " in name for _, names, _ in drawn for name in names)
+    frame = Frame(left=0.46 if shared else 0.3, gap=0.4 if shared else 0.24, bar="below")
+    with paper_style():
+        width = 72 * (WIDTH - frame.left - frame.right - 2 * frame.gap) / _COLUMNS + 8
+        titles = [fitted(name, width) for name, _, _ in drawn]
+        height = float(np.clip(_PANEL[0] * max(len(values) for _, _, values in drawn), *_PANEL[1:]))
+        layout = []
+        for start in range(0, len(drawn), _COLUMNS):
+            row, last = drawn[start : start + _COLUMNS], start + _COLUMNS >= len(drawn)
+            lines = max(map(count_lines, titles[start : start + _COLUMNS]))
+            layout.append(Row([height] * len(row), below=0.17 + LINE * last, panel_titles=lines, columns=_COLUMNS))
+        nested, bar = frame.lay_out(layout, title=title, foot="; ".join(filter(None, [note, _foot(everything)])))
+        axes = [ax for row in nested for ax in row]
+        for ax, name, (_, names, values) in zip(axes, titles, drawn, strict=True):
+            image = _draw(ax, names, values, norm, most=5)
+            ax.set_title(name)
+        for ax in nested[-1]:
+            ax.set_xlabel("index")
+        for row_of_axes in nested:
+            row_of_axes[0].set_ylabel("component" if shared else "layer")
+        add_colour_bar(image, axes, bar, _LABEL + (", logarithmic" if log else ""))
+    return axes
+
+
+def _matrix(spectra: DataFrame) -> tuple[list[str], NDArray[np.float64]]:
+    """The names of the components, and their singular values; NaN beyond the rank, and everywhere if all are zero."""
     kinds = list(dict.fromkeys(spectra["scale"]))
     rows = spectra[spectra["scale"] != "total"] if len(kinds) > 1 else spectra
     if rows.empty or rows.duplicated(["scale", "unit", "k"]).any():
@@ -66,30 +133,22 @@ def plot_layer_spectra(
     table = rows.astype({"scale": str}).pivot(index=["scale", "unit"], columns="k", values="sigma")
     order = {scale: place for place, scale in enumerate(("global", "mid", "layer", "total"))}
     table = table.loc[sorted(table.index, key=lambda key: (order[key[0]], key[1]))]
+    names = [f"{unit}" if scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index]
     values = table.to_numpy(np.float64)
-    foot = "hatched: beyond the rank" if np.isnan(values).any() else ""
-    count, indexes = values.shape
-    with paper_style(ax is None):
-        own, bar = ax is None, None
-        if ax is None:
-            height = float(np.clip(_ROW * count, 0.6, _HIGHEST))
-            frame = Frame(height=height, left=0.58, right=0.5, bar=0.08)
-            (ax,), bar = frame.panels(1, title=title, foot=foot, titled=False)
-        norm = colour_norm(values, vmin, vmax, log)
-        image = draw_heatmap(ax, values, cmap=MAGNITUDE, norm=norm)
-        tick_rows(ax, [f"{unit}" if scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index],
-                  32 if own else 12)  # fmt: skip
-        places = whole_ticks(indexes + 1, 8)
-        places = np.unique(np.maximum(places, 1)) - 1
-        ax.set_xticks(places, [str(place + 1) for place in places])
-        ax.set_xlabel("singular value index")
-        ax.set_ylabel("layer" if {"layer", "total"} & set(kinds) else "component")
-        if own and indexes <= _MOST_NUMBERS and count * _ROW <= _HIGHEST:
-            _write_values(ax, values, norm)
-        if not own:
-            write_around(ax, title, foot)
-        add_colour_bar(image, [ax], bar, "average magnitude")
-    return ax
+    return names, values if np.nanmax(values) > 0 else np.full_like(values, np.nan)
+
+
+def _draw(ax: Axes, names: Sequence[str], values: NDArray[np.float64], norm: Normalize, most: int) -> ScalarMappable:
+    image = draw_heatmap(ax, values, cmap=MAGNITUDE, norm=norm)
+    tick_rows(ax, names, most)
+    ax.set_xticks(*index_ticks(values.shape[1], 8 if most > 5 else 4))
+    return image
+
+
+def _foot(values: NDArray[np.float64]) -> str:
+    if np.isnan(values).all():
+        return UNTRAINED
+    return "hatched: beyond the rank" if np.isnan(values).any() and values.ndim > 1 else ""
 
 
 def _write_values(ax: Axes, values: NDArray[np.float64], norm: Normalize) -> None:

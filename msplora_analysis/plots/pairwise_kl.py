@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from msplora_analysis.comparison.layers import LayerDivergence
-from msplora_analysis.plots.canvas import colour_norm
+from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import DIVERGENCE
-from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
+from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm
+from msplora_analysis.plots.layer_matrix import (
+    ALL_LAYERS_ALIKE,
+    as_matrix,
+    default_title,
+    draw_cells,
+    draw_layer_matrix,
+)
+from msplora_analysis.plots.lettering import count_lines, fitted
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import divergence_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_LABEL = "D(row || column) (nats)"
+_FRAME = Frame(left=0.3, gap=0.24, bar="below")
+_COLUMNS = 3
+_SIDE = 0.81
 
 
 def plot_pairwise_kl(
@@ -32,7 +48,7 @@ def plot_pairwise_kl(
             D(Σᵢ ‖ Σⱼ), as `pairwise_spectral_kl` gives it. Values that are not finite are shown as missing.
         layers: (L,) names of the layers; 0 to L-1 where not given.
         title: written above.
-        vmin, vmax: ends of the colour scale, in nats; 0 and the highest value where not given.
+        vmin, vmax: ends of the colour scale, in nats; 0 and the highest value, at least 0.05, where not given.
         ax: an Axes to draw on; a new figure of one column's width where not given.
 
     Returns:
@@ -46,12 +62,39 @@ def plot_pairwise_kl(
         title = default_title(divergence_title(kl), ax) if title is None else title
         kl = kl.kl
     matrix = as_matrix(kl, "kl", "LayerDivergence")
-    return draw_layer_matrix(
-        matrix,
-        layers,
-        ax,
-        title=title or "",
-        label="D(row || column) (nats)",
-        cmap=DIVERGENCE,
-        norm=colour_norm(matrix, vmin, vmax, log=False),
-    )
+    norm = colour_norm(matrix, vmin, vmax, least=ALL_LAYERS_ALIKE)
+    return draw_layer_matrix(matrix, layers, ax, title=title or "", label=_LABEL, cmap=DIVERGENCE, norm=norm)
+
+
+def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str = "") -> list[Axes]:
+    """Draw several divergences side by side, three a row, with one colour scale.
+
+    Args:
+        panels: what stands above each, and the divergence.
+        title: written above all of them.
+
+    Returns:
+        The axes drawn on, of a new figure.
+    """
+    everything = np.concatenate([one.kl.ravel() for _, one in panels])
+    norm = colour_norm(everything, None, None, least=ALL_LAYERS_ALIKE)
+    foot = "" if np.isfinite(everything).all() else "hatched: undefined or infinite"
+    with paper_style():
+        names = [fitted(name, 72 * (_SIDE + 0.15)) for name, _ in panels]
+        rows = [names[start : start + _COLUMNS] for start in range(0, len(names), _COLUMNS)]
+        layout = [
+            Row([_SIDE] * len(row), below=0.15 + LINE * (row is rows[-1]), panel_titles=max(map(count_lines, row)),
+                columns=_COLUMNS)
+            for row in rows
+        ]  # fmt: skip
+        nested, bar = _FRAME.lay_out(layout, title=title, foot=foot)
+        axes = [ax for row in nested for ax in row]
+        for ax, name, (_, one) in zip(axes, names, panels, strict=True):
+            image = draw_cells(ax, one.kl, one.layers, cmap=DIVERGENCE, norm=norm)
+            ax.set_title(name)
+        for ax in nested[-1]:
+            ax.set_xlabel("layer")
+        for row in nested:
+            row[0].set_ylabel("layer")
+        add_colour_bar(image, axes, bar, _LABEL)
+    return axes

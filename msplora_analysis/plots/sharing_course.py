@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msplora_analysis.plots.canvas import Frame, paper_style, time_axis, write_around
+from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import NULL_COLOUR
+from msplora_analysis.plots.epochs import tick_times, time_axis
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import counted
 from msplora_core.methods import title as method_title
 
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_FRAME = Frame(height=1.5, left=0.5)
+_FRAME = Frame(left=0.5)
+_HEIGHT = 1.5
 _BAND = 2.0
 """Standard deviations of the null model."""
 
@@ -34,7 +38,6 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
         The axes drawn on.
     """
     import seaborn as sns
-    from matplotlib.ticker import MaxNLocator
 
     time, clock = time_axis(course)
     known = course[course["excess"].notna()].astype({"method": str, "run": str})
@@ -46,7 +49,8 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
     with paper_style(own):
         if ax is None:
             key = 1 + len(methods)
-            (ax,), _ = _FRAME.panels(1, title=title, foot=foot, lines=1 + key, titled=False)
+            row = Row([_HEIGHT], below=0.2 + LINE * (1 + key), panel_titles=0)
+            ((ax,),), _ = _FRAME.lay_out([row], title=title, foot=foot)
         half = _BAND * rows["deviation_own"].mean()
         ax.axhspan(-half, half, color=NULL_COLOUR, linewidth=0)
         sns.lineplot(rows, x=time, y="excess", hue="method", hue_order=methods, style="method", style_order=methods,
@@ -54,7 +58,7 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
                      err_kws={"alpha": 0.2, "linewidth": 0})  # fmt: skip
         ax.set_xlabel(clock)
         ax.set_ylabel("shared beyond chance")
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool((rows[time] % 1 == 0).all())))
+        tick_times(ax, rows[time].to_numpy(float), 6)
         handles, names = ax.get_legend_handles_labels()
         labels = [f"{method_title(name)}, {counted(int(runs[name]), 'run')}" for name in names]
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if own else {"loc": "best"}

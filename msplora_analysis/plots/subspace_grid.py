@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msplora_analysis.plots.canvas import (
-    Frame,
-    add_colour_bar,
-    colour_norm,
-    draw_heatmap,
-    paper_style,
-    whole_ticks,
-    write_around,
-)
+from msplora_analysis.plots.canvas import Frame, Row
 from msplora_analysis.plots.colours import MAGNITUDE
+from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, whole_ticks
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FRAME = Frame(height=1.15, right=0.5, gap=0.24, bar=0.07)
+_FRAME = Frame(right=0.5, gap=0.24, bar="beside")
+_HEIGHT = 1.15
 
 
 def plot_subspace_similarity(
@@ -64,7 +60,7 @@ def plot_subspace_similarity(
     with paper_style(own):
         axes = list(ax) if ax is not None else []
         if ax is None:
-            axes, bar = _FRAME.panels(len(matrices), title=title, foot=foot)
+            (axes,), bar = _FRAME.lay_out([Row([_HEIGHT] * len(matrices))], title=title, foot=foot)
         for panel, (side, grid) in zip(axes, matrices.items(), strict=True):
             image = draw_heatmap(panel, grid, cmap=MAGNITUDE, norm=norm)
             panel.set_title(side)

@@ -3,95 +3,163 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import (
-    M_EFF,
-    Frame,
-    add_colour_bar,
-    colour_norm,
-    draw_heatmap,
-    paper_style,
-    tick_rows,
-    time_axis,
-    write_around,
-)
-from msplora_analysis.plots.colours import MAGNITUDE
+from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
+from msplora_analysis.plots.epochs import tick_times, time_axis
+from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks, most_rows
+from msplora_analysis.plots.lettering import M_EFF, m_eff, write_around
+from msplora_analysis.plots.paper import SMALL, magnification, paper_style
+from msplora_analysis.plots.words import UNTRAINED, name_title
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_FRAME = Frame(height=1.2, left=0.36, right=0.5, bar=0.08)
-_SCALES = ("global", "mid", "layer", "total")
+_FRAME = Frame(left=0.3, gap=0.26, bar="below")
+_COLUMNS = 3
+_HEIGHTS = 1.2, 0.85
+"""Inches of the highest panel of a row: of one row, and of several."""
+_LEAST_HEIGHT = 0.2
 
 
 def plot_svd_heatmaps(
     spectra: DataFrame,
     *,
+    by: str = "method",
     ks: Sequence[int] = (1, 2, 4, 8),
     log: bool = False,
     title: str = "",
+    note: str = "",
     vmin: float | None = None,
     vmax: float | None = None,
     ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
     """Draw one panel a scale: training across, singular value index down, colour the average magnitude (Fig. 3).
 
-    One colour scale for all panels. Columns stand at their true epochs, steps or shares of training; whole epochs
-    that were not recorded are left open. Zero spectra before the first step are left out. M_eff-k at the last
-    column is written below each panel; higher means more concentrated.
+    One colour scale for all panels; a row of panels for each method. Columns stand at their true epochs, steps or
+    shares of training; whole epochs that were not recorded are left open. Zero spectra before the first step are
+    left out. M_eff-k at the last column is written below each panel; higher means more concentrated.
 
     Args:
-        spectra: averaged spectra of one method (see `average_spectra`): columns scale, epoch (or clock and time,
-            see `courses`), k, sigma, m_eff. `total` is left out where there are other scales.
-        ks: for which k to write M_eff-k; those of at least the rank of all scales are left out.
+        spectra: averaged spectra on one model (see `average_spectra`): columns scale, epoch (or clock and time, see
+            `courses`), k, sigma, m_eff; rank and `by`, where there are several. `total` is left out where there are
+            other scales.
+        by: the column that has a row of panels for each of its values: `method`, `task`, `module`.
+        ks: for which k to write M_eff-k, where it is below the rank.
         log: whether colours are logarithmic, to tell small values apart.
         title: written above all panels.
+        note: written below them.
         vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
-        ax: an Axes for each scale; a new figure of one column's width where not given.
+        ax: an Axes for each panel, row by row; a new figure of one column's width where not given.
 
     Returns:
-        The axes drawn on, global first.
+        The axes drawn on, global first in each row.
 
     Raises:
-        ParameterError: if there are several spectra for one scale, epoch and k, or `ax` has another length.
+        ParameterError: if there are several spectra for one panel, epoch and k, or `ax` has another length.
     """
-    time, clock = time_axis(spectra)
-    if spectra.duplicated(["scale", time, "k"]).any():
-        raise ParameterError("spectra", expected="one method on one model, each rank once", found="several")
-    scales = [scale for scale in _SCALES if (spectra["scale"] == scale).any()]
-    if len(scales) > 1 and "total" in scales:
-        scales.remove("total")
-    if ax is not None and len(ax) != len(scales):
-        raise ParameterError("ax", expected=f"{len(scales)} axes, for {', '.join(scales)}", found=len(ax))
-    shown = _trained(spectra[spectra["scale"].isin(scales)], time)
-    times = _columns(shown[time].to_numpy(np.float64), every=clock == "epoch")
-    values = {scale: _matrix(shown[shown["scale"] == scale], time, times, int(shown["k"].max())) for scale in scales}
-    norm = colour_norm(shown["sigma"].to_numpy(), vmin, vmax, log)
-    ratios = {scale: _last_ratios(shown[shown["scale"] == scale], time, ks) for scale in scales}
-    lines = [k for k in ks if any(not np.isnan(each.get(k, np.nan)) for each in ratios.values())]
-    foot = _foot(list(values.values()), f"{M_EFF} at {clock} {times[-1]:g}" if lines and times[-1] == times[-1] else "")
+    rows = _rows_of_panels(spectra, by, ks)
+    panels = [panel for row in rows for panel in row]
+    if ax is not None and len(ax) != len(panels):
+        names = ", ".join(panel.title for panel in panels)
+        raise ParameterError("ax", expected=f"{len(panels)} axes, for {names}", found=len(ax))
+    norm = colour_norm(np.concatenate([panel.values.ravel() for panel in panels]), vmin, vmax, log)
+    foot = "; ".join(filter(None, [_foot(panels), note]))
     with paper_style(ax is None):
         if ax is None:
-            axes, bar = _FRAME.panels(len(scales), title=title, foot=foot, lines=1 + len(lines))
+            nested, bar = _FRAME.lay_out([_layout(row, len(rows)) for row in rows], title=title, foot=foot)
+            axes = [one for row in nested for one in row]
         else:
             axes, bar = list(ax), None
-        for panel, scale in zip(axes, scales, strict=True):
-            image = draw_heatmap(panel, values[scale], _edges(times), cmap=MAGNITUDE, norm=norm)
-            panel.set_title(f"{scale} (rank {shown.loc[shown['scale'] == scale, 'k'].max()})")
-            written = [f"{M_EFF}-{k}: {_number(ratios[scale].get(k, np.nan))}" for k in lines]
-            panel.set_xlabel("\n".join([clock, *written]))
-            _tick(panel, times, first=panel is axes[0])
-        axes[0].set_ylabel("singular value index")
+        size = SMALL * magnification() if ax is None else None
+        for one, panel in zip(axes, panels, strict=True):
+            image = draw_heatmap(one, panel.values, _edges(panel.times), cmap=MAGNITUDE, norm=norm)
+            one.set_title(panel.title)
+            if ax is None:
+                write_heading(one, panel.heading, 1)
+            one.set_xlabel("\n".join(_below(panel, max(map(len, rows)))), fontsize=size)
+            tick_times(one, panel.times, 3)
+            one.set_yticks(*index_ticks(len(panel.values), most_rows(one)))
+        axes[0].set_ylabel("index")
         if ax is not None:
             write_around(axes[0], title, foot)
-        add_colour_bar(image, axes, bar, "average magnitude")
+        add_colour_bar(image, axes, bar, "mean singular value" + (", logarithmic" if log else ""))
     return axes
+
+
+@dataclass(frozen=True, eq=False)
+class _Panel:
+    """What one panel shows.
+
+    Args:
+        heading: above it and those after it, of one kind.
+        title: right above it.
+        clock: what its times are.
+        times: (T,) of its columns.
+        values: (rank, T) singular values, NaN where not known.
+        ratios: lines with M_eff-k.
+    """
+
+    heading: str
+    title: str
+    clock: str
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+    ratios: list[str]
+
+
+def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int]) -> list[list[_Panel]]:
+    """Three panels a row at most; those that are alone of their kind, as plain LoRA's, share rows."""
+    kinds = list(spectra.groupby(by, observed=True, sort=False)) if by in spectra.columns else [("", spectra)]
+    groups = [_panels(part, name_title(by, str(name)) if len(kinds) > 1 else "", ks) for name, part in kinds]
+    rows = [row for group in groups if len(group) > 1 for row in _split(group)]
+    alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda panel: len(panel.values))
+    if len(alone) == len(rows) == 1:
+        return [rows[0] + alone]
+    return rows + _split([replace(panel, title=panel.heading or panel.title, heading="") for panel in alone])
+
+
+def _split(panels: list[_Panel]) -> list[list[_Panel]]:
+    return [panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]
+
+
+def _panels(spectra: DataFrame, heading: str, ks: Sequence[int]) -> list[_Panel]:
+    """A panel for each scale, and each rank of it where there are several."""
+    time, clock = time_axis(spectra)
+    kinds = [scale for scale in SCALE_COLOURS if (spectra["scale"] == scale).any()]
+    scales = [scale for scale in kinds if scale != "total"] or kinds
+    shown = _trained(spectra[spectra["scale"].isin(scales)], time)
+    if "rank" not in shown.columns:
+        shown = shown.assign(rank=shown.groupby(["scale", time], observed=True)["k"].transform("max"))
+    if shown.duplicated(["scale", "rank", time, "k"]).any():
+        raise ParameterError("spectra", expected="one method on one model, each rank once", found="several")
+    times = _columns(shown[time].to_numpy(np.float64), every=clock == "epoch")
+    panels = list[_Panel]()
+    for scale in scales:
+        of_scale = shown[shown["scale"] == scale]
+        for rank in sorted(map(int, of_scale["rank"].unique())):
+            part = of_scale[of_scale["rank"] == rank]
+            ratios = _last_ratios(part, time, [k for k in ks if k < rank])
+            values = _matrix(part, time, times, rank)
+            panels.append(_Panel("" if panels else heading, f"{scale}, rank {rank}", clock, times, values, ratios))
+    return panels
+
+
+def _layout(row: list[_Panel], rows: int) -> Row:
+    highest = max(len(panel.values) for panel in row)
+    height = _HEIGHTS[rows > 1]
+    heights = [max(height * len(panel.values) / highest, _LEAST_HEIGHT) for panel in row]
+    texts = [len(_below(panel, len(row))) for panel in row]
+    lines = max(count - (max(heights) - one) / LINE for count, one in zip(texts, heights, strict=True))
+    heading = any(panel.heading for panel in row)
+    return Row(heights, below=0.12 + LINE * lines, heading=heading, columns=_COLUMNS if rows > 1 else None)
 
 
 def _trained(rows: DataFrame, time: str) -> DataFrame:
@@ -119,34 +187,30 @@ def _edges(times: NDArray[np.float64]) -> NDArray[np.float64]:
 def _matrix(rows: DataFrame, time: str, times: NDArray[np.float64], indexes: int) -> NDArray[np.float64]:
     values = np.full((indexes, len(times)), np.nan)
     values[rows["k"] - 1, np.searchsorted(times, rows[time])] = rows["sigma"]
-    return values
+    return values if np.nanmax(values) > 0 else np.full_like(values, np.nan)
 
 
-def _last_ratios(rows: DataFrame, time: str, ks: Sequence[int]) -> dict[int, float]:
+def _last_ratios(rows: DataFrame, time: str, ks: Sequence[int]) -> list[str]:
     """Return M_eff-k at the last of the times."""
     last = rows[(rows[time] == rows[time].max()) | rows[time].isna()].set_index("k")["m_eff"]
-    return {k: float(last.get(k, np.nan)) for k in ks}
+    return [f"{m_eff(k)} {last[k]:.2f}" for k in ks if last.get(k, np.nan) == last.get(k, np.nan)]
 
 
-def _foot(values: list[NDArray[np.float64]], ratios: str) -> str:
-    parts = [f"{ratios}: higher = more concentrated"] if ratios else []
-    if any(np.isnan(each).all(axis=0).any() for each in values):
-        parts.append("hatched: no value")
-    elif any(np.isnan(each).any() for each in values):
-        parts.append("hatched: beyond the rank")
-    return "; ".join(parts)
+def _below(panel: _Panel, panels: int) -> list[str]:
+    """The lines below a panel: two ratios on each, if there are up to three panels in its row."""
+    together = 2 if panels <= _COLUMNS else 1
+    starts = range(0, len(panel.ratios), together)
+    return [panel.clock, *(" ".join(panel.ratios[start : start + together]) for start in starts)]
 
 
-def _number(ratio: float) -> str:
-    return "-" if np.isnan(ratio) else f"{ratio:.2f}"
-
-
-def _tick(panel: Axes, times: NDArray[np.float64], *, first: bool) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    whole = bool(np.equal(np.mod(times, 1), 0).all())
-    panel.xaxis.set_major_locator(MaxNLocator(3, integer=whole, steps=[1, 2, 5, 10]))
-    if np.isnan(times).all():
-        panel.set_xticks([])
-    indexes = round(panel.get_ylim()[0] + 0.5)
-    tick_rows(panel, [str(row + 1) for row in range(indexes)] if first else [""] * indexes, 8)
+def _foot(panels: list[_Panel]) -> str:
+    notes = []
+    ends = {f"{panel.clock} {panel.times[-1]:g}" for panel in panels if panel.ratios and np.isfinite(panel.times[-1])}
+    if any(panel.ratios for panel in panels):
+        at = f" at {ends.pop()}" if len(ends) == 1 else ""
+        notes.append(f"{M_EFF}{at}: share of the k largest; higher = more concentrated")
+    if any(np.isnan(panel.values).all() for panel in panels):
+        notes.append(UNTRAINED)
+    elif any(np.isnan(panel.values).any() for panel in panels):
+        notes.append("hatched: no value")
+    return "; ".join(notes)

@@ -3,48 +3,106 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence
+from msplora_analysis.plots.lettering import m_eff
 from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_TASKS = {
+    "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI",
+    "rte": "RTE", "wnli": "WNLI",
+}  # fmt: skip
+UNTRAINED = "untrained: every update is zero (B = 0)"
 
 
 def divergence_title(one: LayerDivergence, tasks: Sequence[str] = ()) -> str:
     """Return the title of the KL between the layers of one method."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
-    rule = f"leading {one.length} singular values"
-    return heading(f"{title(one.method)}{scale}", one.model, one.modules, rule, tasks, counted(one.runs, "run"))
+    details = [listed(one.modules), f"leading {one.length} singular values"]
+    return heading(f"{title(one.method)}{scale}", one.model, tasks, counted(one.runs, "run"), details)
 
 
 def comparison_title(one: Comparison, tasks: Sequence[str] = ()) -> str:
     """Return the title of a method minus its baseline."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
     what = f"{title(one.method)} minus {title(one.baseline)}{scale}"
-    return heading(what, one.model, one.modules, one.rule, tasks, counted(len(one.pairs), "pair") + " of runs")
+    return heading(
+        what, one.model, tasks, f"{counted(len(one.pairs), 'pair')} of runs", [listed(one.modules), one.rule]
+    )
 
 
-def heading(
-    what: str, model: str, modules: Sequence[str], rule: str = "", tasks: Sequence[str] = (), runs: str = ""
-) -> str:
-    """Return what is seen on one line, and of which modules, tasks and runs on the next.
+def heading(what: str, model: str, tasks: Sequence[str] = (), runs: str = "", details: Sequence[str] = ()) -> str:
+    """Return what is seen, on which tasks, model and number of runs, and details.
 
     Example:
-        >>> heading("LoRA r=8", "org/minilm", ["query", "value"], tasks=["mrpc"], runs="2 runs")
-        'LoRA r=8 on minilm\\nquery, value; mrpc; 2 runs'
+        >>> heading("LoRA r=8", "org/minilm", ["mrpc", "stsb"], "2 runs", ["query, value"])
+        'LoRA r=8 on MRPC, STS-B (minilm, 2 runs; query, value)'
     """
-    details = [listed(modules), rule, listed(tasks), runs]
-    return f"{what} on {model.rsplit('/', 1)[-1]}\n" + "; ".join(filter(None, details))
+    known = listed([task_title(task) for task in tasks], most=4)
+    about = ", ".join(filter(None, [model.rsplit("/", 1)[-1], runs]))
+    return f"{what}{f' on {known}' if known else ''} ({'; '.join(filter(None, [about, *details]))})"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are.
+def name_title(kind: str, name: str) -> str:
+    """Return a name as titles have it: of a `method`, a `task`, or anything else, which stays as it is."""
+    return title(name) if kind == "method" else task_title(name) if kind == "task" else name
+
+
+def task_title(task: str) -> str:
+    """Return a task's name as its authors write it, where it is one of GLUE's.
+
+    Example:
+        >>> task_title("stsb"), task_title("my task")
+        ('STS-B', 'my task')
+    """
+    return _TASKS.get(task, task)
+
+
+_BROAD = {"entropy_rank": "entropy rank", "stable_rank": "stable rank", "participation_ratio": "participation ratio"}
+
+
+def measure_title(name: str) -> str:
+    """Return the name of a column of measures as it is typeset.
+
+    Example:
+        >>> measure_title("entropy_rank")
+        'entropy rank'
+    """
+    return m_eff(int(name.removeprefix("m_eff_"))) if name.startswith("m_eff_") else _BROAD.get(name, name)
+
+
+def reading(name: str) -> str:
+    """Return which way a measure points, with its unit.
+
+    Example:
+        >>> reading("entropy_rank")
+        'entropy rank (ranks): higher = broader'
+    """
+    if name.startswith("m_eff_"):
+        return f"{measure_title(name)} (share of 1): higher = more concentrated"
+    return f"{measure_title(name)} (ranks): higher = broader"
+
+
+def null_range(nulls: DataFrame) -> str:
+    """Return what is drawn of null models: the range of 95% of their draws."""
+    kinds = [str(kind) for kind in nulls["null"].unique()]
+    return f"95% of the {' and '.join(kinds)} null{'s' if len(kinds) > 1 else ''}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the names, or the first two and how many more there are.
 
     Example:
         >>> listed(["q", "k", "v", "o"]), listed(["q", "k", "v"])
         ('q, k and 2 more', 'q, k, v')
     """
     known = [name for name in names if name]
-    return ", ".join(known) if len(known) < 4 else f"{', '.join(known[:2])} and {len(known) - 2} more"
+    return ", ".join(known) if len(known) <= most else f"{', '.join(known[:2])} and {len(known) - 2} more"
 
 
 def counted(count: int, word: str) -> str:

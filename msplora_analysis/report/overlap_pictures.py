@@ -12,9 +12,9 @@ from msplora_analysis.directions.adapter_pairs import AdapterComparison
 from msplora_analysis.directions.findings import by_module
 from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.directions.run_directions import LayerDirections
-from msplora_analysis.plots.canvas import offscreen
 from msplora_analysis.plots.energy_shares import plot_energy_shares
 from msplora_analysis.plots.layer_cosines import plot_layer_cosines
+from msplora_analysis.plots.paper import offscreen
 from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
 from msplora_analysis.plots.words import counted, heading
@@ -61,7 +61,7 @@ def _layers(found: Overlap) -> _Named:
         words = [*([model] if several else []), method, scale, module]
         what = f"{title(method)}, {scale}" if _has_scales(found.sharing, method) else title(method)
         tasks = [task for task in map(str, rows["task"].unique()) if task]
-        above = heading(what, model, [module], tasks=tasks, runs=counted(len(group), "run"))
+        above = heading(what, model, tasks, counted(len(group), "run"), [module])
         mean = np.mean([one.cosines.cosines for one in group], axis=0)
         bound = float(rows["cosine_bound"].mean() / np.sqrt(len(group)))
         ax = plot_layer_cosines(mean, bound=bound, layers=group[0].cosines.layers, title=above)

@@ -41,12 +41,14 @@ def write_analysis(
 
     | file | holds |
     |---|---|
-    | fig3-METHOD.png, .pdf | singular values by scale over epochs |
-    | spectra-METHOD.png, .pdf | the same by layer, for adapters whose training was not recorded |
-    | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's |
-    | kl-METHOD-SCALE.png, .pdf | KL between layers |
-    | m-eff.png, .pdf | M_eff-k over training |
+    | fig3.png, .pdf | singular values by scale over epochs, a row of panels a method |
+    | spectra.png, .pdf | the same by layer, for adapters whose training was not recorded |
+    | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and what a null model gives |
+    | m-eff.png, .pdf | the same over training |
+    | kl-SCALE.png, .pdf | KL between layers, a panel a method |
+    | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's; below it each pair of runs |
     | interference-METHOD.png, .pdf | cosines between scales and between layers over training, where recorded |
+    | fig3-by-task-METHOD.png, ... | with `by`: fig3 or spectra, and kl, of each method, a panel a task or a module |
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
@@ -64,9 +66,9 @@ def write_analysis(
     | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), where asked for |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
-    Those of Fig. 4 are there where there is a baseline. With several models the model stands before the
-    method; with several stacks of layers in one method the stack, or the first of its module types, stands last;
-    with several ranks at one scale fig3 is drawn for each; with more than four methods m-eff is.
+    Those of Fig. 4 are there where there is a baseline: of equal rank, if one is. measures needs several runs of a
+    method, or a null. With several models the model stands behind the kind of picture; with several stacks of layers
+    pictures are of one method, and its name follows, as that of a single method does in spectra and kl.
 
     Args:
         analysis: what `analyse` found.

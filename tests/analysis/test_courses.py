@@ -49,7 +49,7 @@ def test_final_measures_need_no_common_epoch(folder):
 def test_they_are_drawn_and_written(folder, tmp_path):
     found = analyse(folder)
     names = {path.name for path in write_analysis(found, tmp_path / "out", figures=draw_figures(found))}
-    assert {"fig3-lora-r3.png", "m-eff.png", "trajectory.csv"} <= names
+    assert {"fig3.png", "m-eff.png", "trajectory.csv"} <= names
     assert {"clock", "time", "runs"} <= set(pd.read_csv(tmp_path / "out" / "trajectory.csv").columns)
 
 

@@ -39,7 +39,7 @@ def test_nine_runs_and_both_figures(
     assert "[9/9]" in err
     analysis = tmp_path / "demo" / "analysis"
     assert (analysis / "summary.json").is_file()
-    assert list((analysis / "acceptability").glob("fig3-*.png"))
+    assert list((analysis / "acceptability").glob("fig3*.png"))
     assert list(analysis.glob("*.png"))
     assert not pd.read_csv(next(analysis.glob("*.csv"))).empty
     assert "msplora-8-4-2" in out

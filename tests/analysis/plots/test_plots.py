@@ -17,16 +17,20 @@ from msplora_analysis import (
     load_spectra,
     measure,
     pairwise_spectral_kl,
+    plot_comparison,
     plot_effective_rank,
     plot_kl_difference,
     plot_layer_spectra,
+    plot_measures,
+    plot_paired_differences,
     plot_pairwise_kl,
     plot_svd_heatmaps,
 )
 from msplora_analysis.courses import COURSE, SHARE, courses
 from msplora_analysis.measures import BY
-from msplora_analysis.plots.canvas import M_EFF, WIDTH, offscreen
 from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.lettering import m_eff
+from msplora_analysis.plots.paper import WIDTH, offscreen
 from msplora_analysis.report.writing import saved
 from msplora_core.errors import ParameterError
 
@@ -35,6 +39,11 @@ from msplora_core.errors import ParameterError
 def _closed():
     yield
     plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def found(_one_study):
+    return analyse(_one_study)
 
 
 @pytest.fixture
@@ -60,14 +69,14 @@ def words(figure):
 
 def test_heatmaps_show_the_average_singular_values(spectra):
     axes = plot_svd_heatmaps(spectra)
-    assert [ax.get_title() for ax in axes] == ["global (rank 8)", "mid (rank 4)", "layer (rank 2)"]
+    assert [ax.get_title() for ax in axes] == ["global, rank 8", "mid, rank 4", "layer, rank 2"]
     for ax, rank in zip(axes, (8, 4, 2), strict=True):
         shown = image(ax).get_array()
-        assert shown.shape == (8, 3)  # the zero spectra of epoch 0 are left out
-        rows = spectra[(spectra["scale"] == ax.get_title().split()[0]) & (spectra["epoch"] > 0)]
-        np.testing.assert_allclose(shown[:rank], rows["sigma"].to_numpy().reshape(3, rank).T)
-        assert shown.mask[rank:].all()
-        assert not shown.mask[:rank].any()
+        assert shown.shape == (rank, 3)  # the zero spectra of epoch 0 are left out
+        rows = spectra[(spectra["scale"] == ax.get_title().split(",")[0]) & (spectra["epoch"] > 0)]
+        np.testing.assert_allclose(shown, rows["sigma"].to_numpy().reshape(3, rank).T)
+    heights = [ax.get_position().height for ax in axes]
+    assert heights[0] == pytest.approx(2 * heights[1])  # an index is as high in all panels
 
 
 def test_heatmaps_have_one_colour_scale(spectra):
@@ -78,11 +87,12 @@ def test_heatmaps_have_one_colour_scale(spectra):
 def test_heatmaps_write_the_ratios_beneath_and_which_way_they_point(spectra):
     axes = plot_svd_heatmaps(spectra)
     last = spectra[(spectra["epoch"] == 3) & (spectra["scale"] == "global")].set_index("k")["m_eff"]
-    expected = [f"{M_EFF}-{k}: {last[k]:.2f}" for k in (1, 2, 4)]
-    assert axes[0].get_xlabel().split("\n") == ["epoch", *expected]
-    assert axes[2].get_xlabel().endswith(f"{M_EFF}-2: -\n{M_EFF}-4: -")
+    first, second, third = (f"{m_eff(k)} {last[k]:.2f}" for k in (1, 2, 4))
+    assert axes[0].get_xlabel().split("\n") == ["epoch", f"{first} {second}", third]
+    assert axes[2].get_xlabel().startswith(f"epoch\n{m_eff(1)}")
+    assert m_eff(2) not in axes[2].get_xlabel()  # at rank 2 it is 1 by definition
     (foot,) = [text.get_text() for text in words(axes[0].figure) if "higher" in text.get_text()]
-    assert foot.replace("\n", " ") == (f"{M_EFF} at epoch 3: higher = more concentrated; hatched: beyond the rank")
+    assert "at epoch 3: share of the k largest; higher = more concentrated" in foot.replace("\n", " ")
 
 
 def test_heatmaps_leave_a_missing_epoch_open(spectra):
@@ -91,9 +101,11 @@ def test_heatmaps_leave_a_missing_epoch_open(spectra):
     assert any("hatched: no value" in text.get_text() for text in words(axes[0].figure))
 
 
-def test_heatmaps_of_zeros_alone_are_drawn(spectra):
-    axes = plot_svd_heatmaps(spectra[spectra["epoch"] == 0])
-    assert image(axes[0]).get_array().max() == 0
+def test_an_untrained_adapter_is_said_to_be_one(spectra):
+    untrained = spectra[spectra["epoch"] == 0]
+    for ax in (plot_svd_heatmaps(untrained)[0], plot_layer_spectra(untrained.assign(unit=0))):
+        assert image(ax).get_array().mask.all()
+        assert any("untrained: every update is zero (B = 0)" in text.get_text() for text in words(ax.figure))
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -117,12 +129,28 @@ def test_colour_scales_can_be_given(spectra, difference):
 
 def test_heatmaps_of_plain_lora_are_one_panel(make_run):
     (ax,) = plot_svd_heatmaps(average_spectra(load_spectra(make_run().path)))
-    assert ax.get_title() == "layer (rank 8)"
+    assert ax.get_title() == "layer, rank 8"
 
 
-def test_heatmaps_of_two_methods_are_refused(study):
+def test_methods_stand_side_by_side_with_one_colour_scale(study):
+    axes = plot_svd_heatmaps(average_spectra(load_spectra(study)))
+    assert [ax.get_title() for ax in axes[:3]] == ["global, rank 8", "mid, rank 4", "layer, rank 2"]
+    assert [ax.get_title(loc="left").strip() for ax in axes] == ["MSPLoRA 8/4/2", "", "", "MSPLoRA 8/8/8", "", "", ""]
+    assert axes[-1].get_title() == "LoRA r=8"
+    assert len({image(ax).get_clim() for ax in axes}) == 1
+
+
+def test_tasks_stand_side_by_side_on_request(study):
+    spectra = average_spectra(load_spectra(study).query("method == 'msplora-8-4-2'"), ["task", *BY])
+    axes = plot_svd_heatmaps(spectra, by="task")
+    assert [ax.get_title(loc="left").strip() for ax in axes] == ["MRPC", "", "", "STS-B", "", ""]
+
+
+def test_heatmaps_of_two_models_are_refused(spectra):
+    import pandas as pd
+
     with pytest.raises(ParameterError, match="spectra: expected one method on one model"):
-        plot_svd_heatmaps(average_spectra(load_spectra(study)))
+        plot_svd_heatmaps(pd.concat([spectra, spectra.assign(model="other")]))
 
 
 def test_difference_is_centred_at_0_and_marks_the_adjacent_band(difference):
@@ -145,18 +173,16 @@ def test_difference_shows_what_is_undefined(difference):
     assert foot == "adjacent layers (outlined): mean undefined; hatched: undefined or infinite"
 
 
-def test_objects_bring_layers_means_and_titles(study):
-    found = analyse(study)
+def test_objects_bring_layers_means_and_titles(found):
     layers, pair = found.layers[0], found.comparisons[0]
     ax = plot_pairwise_kl(layers)
     np.testing.assert_array_equal(image(ax).get_array(), layers.kl)
-    seen = " ".join(text.get_text() for text in words(ax.figure))
-    assert "LoRA r=8 on minilm" in seen
-    assert "4 runs" in seen
+    seen = " ".join(text.get_text().replace("\n", " ") for text in words(ax.figure))
+    assert "LoRA r=8 (minilm, 4 runs; query, value" in seen
     ax = plot_kl_difference(pair)
     np.testing.assert_array_equal(image(ax).get_array(), pair.difference)
-    seen = " ".join(text.get_text() for text in words(ax.figure))
-    assert "MSPLoRA 8/4/2 minus LoRA r=8 on minilm" in seen
+    seen = " ".join(text.get_text().replace("\n", " ") for text in words(ax.figure))
+    assert "MSPLoRA 8/4/2 minus LoRA r=8 (minilm, 4 pairs of runs" in seen
     assert f"{pair.adjacent['difference']:+.3g} nats" in seen
 
 
@@ -187,6 +213,34 @@ def test_what_is_no_matrix_of_layers_is_refused(plot):
         plot(np.zeros((2, 2)), layers=[0, 1, 2])
 
 
+def test_cells_that_are_not_decided_are_pale_and_the_others_signed(difference):
+    decided = difference > np.quantile(difference, 0.9)
+    ax = plot_kl_difference(difference, decided=decided)
+    alpha = image(ax).get_alpha()
+    assert (alpha[decided] == 1).all()
+    assert (alpha[~decided] < 0.5).all()
+    marks = [line for line in ax.lines if line.get_marker() == "+"]
+    assert len(marks[0].get_xdata()) == decided.sum()
+    with pytest.raises(ParameterError, match=r"decided: expected \(6, 6\)"):
+        plot_kl_difference(difference, decided=decided[:2])
+
+
+def test_small_differences_have_pale_colours():
+    for plot in (plot_kl_difference, plot_pairwise_kl):
+        assert image(plot(np.full((3, 3), 0.002))).get_clim()[1] == 0.05
+
+
+def test_a_comparison_has_its_pairs_below(found):
+    pair = found.comparisons[0]
+    matrix, points = plot_comparison(pair, interval=(-0.1, 0.2), reach=3.0)
+    assert image(matrix).get_clim() == (-3, 3)
+    found = np.concatenate([line.get_xdata() for line in points.lines if line.get_marker() == "o"])
+    np.testing.assert_allclose(found, pair.pairs["difference"])
+    assert [label.get_text() for label in points.get_yticklabels()] == ["MRPC", "STS-B", "mean"]
+    (mean,) = [line.get_xdata()[0] for line in points.lines if line.get_marker() == "D"]
+    assert mean == pytest.approx(pair.pairs["difference"].mean())
+
+
 def test_pairwise_kl_starts_at_0():
     kl = pairwise_spectral_kl(np.random.default_rng(1).gamma(1.0, size=(5, 8)))
     ax = plot_pairwise_kl(kl, title="mine")
@@ -194,36 +248,81 @@ def test_pairwise_kl_starts_at_0():
     assert "mine" in [text.get_text() for text in words(ax.figure)]
 
 
-def test_effective_rank_draws_a_line_for_each_scale_with_a_value(make_run):
+def test_effective_ranks_stand_apart_by_rank(make_run):
     measured = measure(load_spectra(make_run(method="msplora-8-4-2").path))
     axes = plot_effective_rank(measured)
-    assert [ax.get_title() for ax in axes] == [f"{M_EFF}-{k}" for k in (1, 2, 4)]
-    assert [len(ax.lines) for ax in axes] == [3, 2, 1]
-    assert "higher =" in axes[0].get_ylabel()
-    first = measured[measured["scale"] == "global"]["m_eff_1"].to_numpy()
-    np.testing.assert_allclose(axes[0].lines[0].get_ydata(), first[1:])
-    assert axes[0].lines[0].get_color() == SCALE_COLOURS["global"]
+    assert [ax.get_ylabel() for ax in axes] == [m_eff(1), "entropy rank"] * 3  # ranks 2, 4, 8
+    assert [len(ax.lines) for ax in axes] == [1] * 6
+    assert axes[0].lines[0].get_color() == SCALE_COLOURS["layer"]
+    last = measured[measured["scale"] == "global"]
+    np.testing.assert_allclose(axes[4].lines[0].get_ydata(), last["m_eff_1"][1:])
+    np.testing.assert_allclose(axes[5].lines[0].get_ydata(), last["entropy_rank"][1:])
+    seen = " ".join(text.get_text().replace("\n", " ") for text in words(axes[0].figure))
+    assert "higher = more concentrated" in seen
+    assert "higher = broader" in seen
 
 
-def test_effective_rank_draws_mean_and_range_of_the_runs(study):
+def test_effective_ranks_have_the_mean_and_range_of_the_runs(study):
     measured = measure(load_spectra(study), [*BY, "run"])
     one = measured[(measured["method"] == "lora-r8") & (measured["epoch"] > 0)]
-    (ax,) = plot_effective_rank(one, ks=[1])
+    (ax,) = plot_effective_rank(one, measures=["m_eff_1"])
     by_epoch = one.groupby("epoch")["m_eff_1"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), by_epoch.mean())
     band = ax.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([band.min(), band.max()], [one["m_eff_1"].min(), one["m_eff_1"].max()])
-    seen = [text.get_text() for text in words(ax.figure)]
-    assert "LoRA r=8, 4 runs" in seen
+    seen = " ".join(text.get_text().replace("\n", " ") for text in words(ax.figure))
     assert "line: mean of the runs; band: lowest to highest run" in seen
+
+
+def test_methods_of_one_rank_have_lines_of_their_own(study):
+    axes = plot_effective_rank(measure(load_spectra(study)))
+    at_rank_8 = axes[-2]
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in at_rank_8.lines]
+    assert len(set(looks)) == len(looks) == 5
+    keys = [text.get_text() for text in at_rank_8.get_legend().get_texts()]
+    assert keys[0] == "LoRA r=8, layer"
+    assert len(keys) == 5
 
 
 def test_runs_without_common_times_have_a_line_each(study):
     course = courses(load_spectra(study)).query("method == 'lora-r8'").assign(clock=SHARE)
     course["time"] = course["time"] / 3
-    (ax,) = plot_effective_rank(measure(course, [*COURSE, "run"]), ks=[1])
+    (ax,) = plot_effective_rank(measure(course, [*COURSE, "run"]), measures=["m_eff_1"])
     assert len(ax.lines) == 4
     assert not ax.collections
+
+
+def nulls(by_run):
+    kinds = by_run[["method", "scale", "rank"]].drop_duplicates()
+    return kinds.assign(measure="m_eff_1", null="rotation", null_low=0.2, null_high=0.3)
+
+
+def test_measures_have_a_point_a_run_and_a_band_for_the_null(found):
+    by_run = found.by_run
+    axes = plot_measures(by_run, nulls=nulls(by_run), measures=["m_eff_1"])
+    ranks = [ax.get_title(loc="left") for ax in axes]
+    assert ranks == ["rank 2", "rank 4", "rank 8", "rank 14", "rank 24"]
+    at_rank_8 = axes[2]
+    names = [label.get_text() for label in at_rank_8.get_yticklabels()]
+    assert names == ["LoRA r=8, layer", "MSPLoRA 8/4/2, global", *(f"MSPLoRA 8/8/8, {s}" for s in SCALE_COLOURS)][:5]
+    points = at_rank_8.lines[0].get_xdata()
+    expected = by_run.query("method == 'lora-r8' and scale == 'layer'")["m_eff_1"]
+    np.testing.assert_allclose(points, expected)
+    assert {(patch.get_x(), round(patch.get_width(), 9)) for patch in at_rank_8.patches} == {(0.2, 0.1)}
+    assert any("grey: 95% of the rotation null" in text.get_text().replace("\n", " ") for text in words(axes[0].figure))
+
+
+def test_measures_show_means_with_their_intervals(found):
+    by_run = found.by_run.query("method == 'lora-r8'")
+    means = by_run[["method", "scale", "rank"]].drop_duplicates()
+    means = means.assign(measure="m_eff_1", mean=0.5, low=0.4, high=0.6)
+    (ax,) = plot_measures(by_run, means=means, measures=["m_eff_1"])
+    assert [list(line.get_xdata()) for line in ax.lines[1:]] == [[0.4, 0.6], [0.5]]
+
+
+def test_measures_need_their_columns(found):
+    with pytest.raises(ParameterError, match="by_run: expected a column m_eff_3"):
+        plot_measures(found.by_run, measures=["m_eff_3"])
 
 
 def test_layer_spectra_have_a_row_for_each_component(make_run):
@@ -248,7 +347,7 @@ def test_layer_spectra_of_several_moments_are_refused(make_run):
 def test_effective_rank_needs_its_columns(make_run):
     measured = measure(load_spectra(make_run().path))
     with pytest.raises(ParameterError, match="measured: expected a column m_eff_3"):
-        plot_effective_rank(measured, ks=[3])
+        plot_effective_rank(measured, measures=["m_eff_3"])
 
 
 LONG = (
@@ -258,18 +357,26 @@ LONG = (
 
 
 def draw(name, spectra, measured, ax=None):
+    """Three panels at most: of the lists, as many as there are axes to draw on."""
+    one = ax[0] if ax else None
+    pairs = measured.assign(difference=0.1 * measured["m_eff_1"], task="mrpc", run="a")
     return {
         "svd": lambda: plot_svd_heatmaps(spectra, title=LONG, ax=ax),
-        "difference": lambda: plot_kl_difference(np.eye(4), adjacent=0.5, title=LONG, ax=ax[0] if ax else None),
-        "pairwise": lambda: plot_pairwise_kl(np.eye(4), title=LONG, ax=ax[0] if ax else None),
-        "effective": lambda: plot_effective_rank(measured, title=LONG, ax=ax),
-        "layers": lambda: plot_layer_spectra(
-            spectra[spectra["epoch"] == 3].assign(unit=0), title=LONG, ax=ax[0] if ax else None
+        "difference": lambda: plot_kl_difference(np.eye(4), decided=np.eye(4), adjacent=0.5, title=LONG, ax=one),
+        "pairwise": lambda: plot_pairwise_kl(np.eye(4), title=LONG, ax=one),
+        "effective": lambda: plot_effective_rank(measured, measures=["m_eff_1"], title=LONG, ax=ax),
+        "layers": lambda: plot_layer_spectra(spectra[spectra["epoch"] == 3].assign(unit=0), title=LONG, ax=one),
+        "measures": lambda: plot_measures(
+            pairs[(pairs["epoch"] == 3) & (pairs["scale"] != "total")], measures=["entropy_rank"], title=LONG, ax=ax
         ),
+        "pairs": lambda: plot_paired_differences(pairs, title=LONG, ax=one),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["svd", "difference", "pairwise", "effective", "layers"])
+PLOTS = ["svd", "difference", "pairwise", "effective", "layers", "measures", "pairs"]
+
+
+@pytest.mark.parametrize("name", PLOTS)
 def test_given_axes_are_drawn_on_and_their_style_left_alone(name, make_run):
     table = load_spectra(make_run(method="msplora-8-4-2").path)
     figure, axes = plt.subplots(1, 3)
@@ -282,7 +389,7 @@ def test_given_axes_are_drawn_on_and_their_style_left_alone(name, make_run):
     assert plt.get_fignums() == [figure.number]
 
 
-@pytest.mark.parametrize("name", ["svd", "difference", "pairwise", "effective", "layers"])
+@pytest.mark.parametrize("name", PLOTS)
 def test_new_figures_are_pyplots_and_one_column_wide_with_text_that_can_be_read(name, make_run):
     table = load_spectra(make_run(method="msplora-8-4-2").path)
     before = dict(mpl.rcParams)
@@ -299,6 +406,15 @@ def test_new_figures_are_pyplots_and_one_column_wide_with_text_that_can_be_read(
     assert dict(mpl.rcParams) == before
 
 
+def test_the_readers_style_is_obeyed():
+    with mpl.rc_context({"font.size": 14, "figure.facecolor": "black", "axes.titlesize": 20}):
+        ax = plot_pairwise_kl(np.eye(4), title="mine")
+        assert ax.figure.get_figwidth() == 2 * WIDTH
+        assert ax.figure.get_facecolor() == (0, 0, 0, 1)
+        assert ax.xaxis.label.get_fontsize() == 14
+        assert ax.title.get_fontsize() == 20
+
+
 def test_offscreen_figures_are_not_pyplots(difference):
     with offscreen():
         plot_kl_difference(difference)
@@ -306,11 +422,11 @@ def test_offscreen_figures_are_not_pyplots(difference):
 
 
 def test_a_wrong_number_of_axes_is_refused(spectra):
-    with pytest.raises(ParameterError, match="ax: expected 3 axes, for global, mid, layer, found 1"):
+    with pytest.raises(ParameterError, match="ax: expected 3 axes, for global, rank 8, mid, rank 4, "):
         plot_svd_heatmaps(spectra, ax=[plt.figure().add_subplot()])
 
 
-@pytest.mark.parametrize("name", ["svd", "difference", "pairwise", "effective", "layers"])
+@pytest.mark.parametrize("name", PLOTS)
 def test_a_grid_with_constrained_layout_holds_all_of_it(name, make_run):
     table = load_spectra(make_run(method="msplora-8-4-2").path)
     figure, axes = plt.subplots(2, 3, figsize=(9, 6), layout="constrained")

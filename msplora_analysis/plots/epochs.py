@@ -1,0 +1,29 @@
+"""The axis along training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+
+def time_axis(frame: DataFrame) -> tuple[str, str]:
+    """Return the column of a frame that runs along training, and its name in words: `time` by its clock, or `epoch`."""
+    return ("time", str(frame["clock"].iloc[0])) if "time" in frame.columns else ("epoch", "epoch")
+
+
+def tick_times(ax: Axes, times: NDArray[np.float64], most: int = 4) -> None:
+    """Set some round ticks: whole ones where all times are whole, none where no time is known."""
+    from matplotlib.ticker import MaxNLocator
+
+    known = times[np.isfinite(times)]
+    if not known.size:
+        ax.set_xticks([])
+        return
+    whole = bool((known % 1 == 0).all())
+    ax.xaxis.set_major_locator(MaxNLocator(most, integer=whole, steps=[1, 2, 5, 10]))

@@ -1,0 +1,100 @@
+"""Text that fits: lines broken to a width, formulas kept whole."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+M_EFF = r"$M_{\mathrm{eff}\text{-}k}$"
+_LETTER = 0.53
+"""Width of a usual letter, as a share of the size of type."""
+_MOST_TITLE_LINES = 2
+"""Above the axes of a caller's grid; more would leave no room for the panels."""
+
+
+def m_eff(k: int) -> str:
+    """Return M_eff-k as the paper sets it.
+
+    Example:
+        >>> m_eff(1)
+        '$M_{\\\\mathrm{eff}\\\\text{-}1}$'
+    """
+    return rf"$M_{{\mathrm{{eff}}\text{{-}}{k}}}$"
+
+
+def fitted(text: str, points: float, size: float = TITLE, *, even: bool = False) -> str:
+    """Break lines that are wider than so many points, at a usual width of letters; a longer word is broken itself.
+
+    Args:
+        text: what to break; line breaks in it stay.
+        points: the width.
+        size: of the type.
+        even: make the parts of a broken line about as long as each other.
+
+    Example:
+        >>> fitted("unet.down_blocks.0 and one more", 90, 7)
+        'unet.down_blocks.0 and\\none more'
+    """
+    most = max(int(points / (_LETTER * size)), 8)
+    lines = []
+    for line in text.split("\n"):
+        broken = _broken(line, most)
+        width = most
+        least = max(map(_letters, _words(line, most)), default=0)
+        while even and width > least and len(_broken(line, width - 1)) == len(broken):
+            width -= 1
+        lines += _broken(line, width)
+    return "\n".join(lines)
+
+
+def _broken(line: str, most: int) -> list[str]:
+    rows = [""]
+    for word in _words(line, most):
+        joined = f"{rows[-1]} {word}".strip()
+        if rows[-1] and _letters(joined) > most:
+            rows.append(word)
+        else:
+            rows[-1] = joined
+    return rows
+
+
+def title_and_foot(title: str, foot: str) -> tuple[str, str]:
+    """Return both in lines that fit one column."""
+    return fitted(title, 72 * WIDTH - 8, TITLE, even=True), fitted(foot, 72 * WIDTH - 8, SMALL)
+
+
+def count_lines(text: str) -> int:
+    """Return how many lines a text has: none if it is empty."""
+    return text.count("\n") + 1 if text else 0
+
+
+def write_around(ax: Axes, title: str, foot: str) -> None:
+    """Put a title and a foot into the title and the x label of the caller's axes, where its layout has them in view."""
+    width = ax.get_window_extent().width / ax.get_figure(root=True).dpi * 72  # type: ignore[union-attr]
+    if title:
+        lines = fitted(title, width, float(ax.title.get_fontsize())).split("\n")
+        if len(lines) > _MOST_TITLE_LINES:
+            lines = [*lines[: _MOST_TITLE_LINES - 1], lines[_MOST_TITLE_LINES - 1][:-3] + "..."]
+        ax.set_title("\n".join(filter(None, [*lines, ax.get_title()])))
+    if foot:
+        written = fitted(foot, width, float(ax.xaxis.label.get_fontsize()))
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{written}".strip("\n"))
+
+
+def _letters(text: str) -> int:
+    """How many letters wide it is; a formula is as wide as M_eff-1."""
+    return len(re.sub(r"\$[^$]*\$", "Meff1", text))
+
+
+def _words(line: str, most: int) -> list[str]:
+    """The words, those that are longer than a line in parts."""
+    return [
+        part
+        for word in line.split()
+        for part in ([word] if "$" in word else [word[start : start + most] for start in range(0, len(word), most)])
+    ]

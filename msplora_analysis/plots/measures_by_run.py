@@ -1,0 +1,160 @@
+"""The measures of each run, beside what a null model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paired_differences import label_width
+from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.words import measure_title, null_range, reading, task_title
+from msplora_core.errors import ParameterError
+from msplora_core.methods import title as method_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_ROW = 0.17
+_KEY = ["method", "scale"]
+_MOST_TASKS = 6
+
+
+def plot_measures(
+    by_run: DataFrame,
+    *,
+    means: DataFrame | None = None,
+    nulls: DataFrame | None = None,
+    measures: Sequence[str] = ("m_eff_1", "entropy_rank"),
+    title: str = "",
+    ax: Sequence[Axes] | None = None,
+) -> list[Axes]:
+    """Draw measures of each run: a row of panels for each rank, and in it a row for each method and scale.
+
+    Points are runs, those of one task on one line of the row. Spectra of unlike rank have axes of their own, as their
+    measures are not comparable.
+
+    Args:
+        by_run: of one stack at one moment (see `measure`): columns method, scale, rank, task, run and the measures. A
+            `total` is left out where no scale is shared: it is the layer's own.
+        means: columns method, scale, rank, measure, mean, low, high: diamond and interval, where given.
+        nulls: columns method, scale, rank, measure, null_low, null_high: a grey band, where given.
+        measures: which columns to draw.
+        title: written above all panels.
+        ax: an Axes for each rank and measure, rank by rank; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on, rank by rank.
+
+    Raises:
+        ParameterError: if a column is missing, or `ax` has another length.
+    """
+    missing = [name for name in ("rank", *measures) if name not in by_run.columns]
+    if missing:
+        raise ParameterError("by_run", expected=f"a column {missing[0]}", found=", ".join(by_run.columns))
+    rows = by_run[by_run[list(measures)].notna().any(axis=1)].astype({"method": str, "scale": str, "task": str})
+    plain = set(rows["method"]) - set(rows.loc[rows["scale"].isin(["global", "mid"]), "method"])
+    rows = rows[(rows["scale"] != "total") | ~rows["method"].isin(plain)]
+    ranks = {int(str(rank)): part for rank, part in rows.groupby("rank")}
+    kinds = {rank: _kinds(part) for rank, part in ranks.items()}
+    panels = [(rank, name) for rank in ranks for name in measures]
+    if ax is not None and len(ax) != len(panels):
+        names = " and ".join(measures)
+        raise ParameterError("ax", expected=f"{len(panels)} axes: {names} at {len(ranks)} ranks", found=len(ax))
+    tasks = [task_title(str(task)) for task in by_run["task"].unique()]
+    foot = "; ".join([_marks(tasks, means, nulls), *map(reading, measures)])
+    with paper_style(ax is None):
+        axes = list(ax) if ax is not None else _new_axes(kinds, measures, title, foot)
+        for one, (rank, name) in zip(axes, panels, strict=True):
+            if nulls is not None:
+                _draw_nulls(one, nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)], kinds[rank])
+            _draw_runs(one, ranks[rank], name, kinds[rank])
+            if means is not None:
+                _draw_means(one, means[(means["rank"] == rank) & (means["measure"] == name)], kinds[rank])
+            labels = [f"{method_title(method)}, {scale}" for method, scale in kinds[rank]]
+            one.set_yticks(range(len(labels)), labels if name == measures[0] else [""] * len(labels))
+            one.set_ylim(len(labels) - 0.5, -0.5)
+            one.tick_params(axis="y", length=0)
+            if ax is not None or rank == list(ranks)[-1]:
+                one.set_xlabel(measure_title(name))
+        if ax is not None:
+            write_around(axes[0], title, foot)
+    return axes
+
+
+def _kinds(rows: DataFrame) -> dict[tuple[str, str], int]:
+    """The place of each method and scale, scales from global to total."""
+    found = rows[_KEY].drop_duplicates().itertuples(index=False, name=None)
+    order = list(SCALE_COLOURS)
+    ordered = sorted(found, key=lambda kind: (rows["method"].tolist().index(kind[0]), order.index(kind[1])))
+    return {(method, scale): place for place, (method, scale) in enumerate(ordered)}
+
+
+def _new_axes(
+    kinds: dict[int, dict[tuple[str, str], int]], measures: Sequence[str], title: str, foot: str
+) -> list[Axes]:
+    names = [f"{method_title(method)}, {scale}" for found in kinds.values() for method, scale in found]
+    frame = Frame(left=label_width(names, 1.4), right=0.13, gap=0.2)
+    layout = [
+        Row(
+            [_ROW * len(found)] * len(measures),
+            below=0.16 + LINE * (rank == list(kinds)[-1]),
+            panel_titles=0,
+            heading=True,
+        )
+        for rank, found in kinds.items()
+    ]
+    nested = frame.lay_out(layout, title=title, foot=foot)[0]
+    for rank, row in zip(kinds, nested, strict=True):
+        write_heading(row[0], f"rank {rank}", 0)
+    return [one for row in nested for one in row]
+
+
+def _draw_runs(ax: Axes, rows: DataFrame, name: str, kinds: dict[tuple[str, str], int]) -> None:
+    tasks = list(dict.fromkeys(rows["task"]))
+    lines = dict(zip(tasks, np.linspace(-0.28, 0.28, len(tasks)) if len(tasks) > 1 else [0.0], strict=True))
+    for (method, scale), place in kinds.items():
+        part = rows[(rows["method"] == method) & (rows["scale"] == scale)]
+        ax.plot(
+            part[name], place + part["task"].map(lines), linestyle="", marker="o", markersize=2.2, alpha=0.75,
+            markeredgewidth=0, color=SCALE_COLOURS[scale],
+        )  # fmt: skip
+
+
+def _draw_nulls(ax: Axes, nulls: DataFrame, kinds: dict[tuple[str, str], int]) -> None:
+    for place, (low, high) in _placed(nulls, kinds, ["null_low", "null_high"]):
+        ax.barh(place, high - low, 0.86, low, color=NULL_COLOUR, zorder=0)
+
+
+def _draw_means(ax: Axes, means: DataFrame, kinds: dict[tuple[str, str], int]) -> None:
+    look: dict[str, Any] = {"marker": "D", "markersize": 2.8, "color": "black", "markeredgecolor": "white"}
+    for place, (mean, low, high) in _placed(means, kinds, ["mean", "low", "high"]):
+        ax.plot([low, high], [place, place], color="black", linewidth=0.9)
+        ax.plot([mean], [place], linestyle="", markeredgewidth=0.3, **look)
+
+
+def _placed(
+    table: DataFrame, kinds: dict[tuple[str, str], int], columns: list[str]
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The place of each row that is drawn, and its numbers."""
+    values = table[columns].to_numpy(np.float64)
+    for method, scale, numbers in zip(table["method"], table["scale"], values, strict=True):
+        place = kinds.get((str(method), str(scale)))
+        if place is not None:
+            yield place, numbers
+
+
+def _marks(tasks: Sequence[str], means: DataFrame | None, nulls: DataFrame | None) -> str:
+    lines = f", its task from top to bottom {', '.join(tasks)}" if 1 < len(tasks) <= _MOST_TASKS else ""
+    parts = [f"a point: a run{lines}"]
+    if means is not None:
+        parts.append("diamond: mean" + (" with 95% interval" if means["low"].notna().any() else ""))
+    if nulls is not None and len(nulls):
+        parts.append(f"grey: {null_range(nulls)}")
+    return "; ".join(parts)

@@ -1,0 +1,125 @@
+"""Pictures of layers against layers, and of the parts of an update that move together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from msplora_analysis.comparison.layers import layer_divergences
+from msplora_analysis.courses import COURSE
+from msplora_analysis.interference_courses import interference_by_epoch
+from msplora_analysis.measures import average_spectra, last_epochs
+from msplora_analysis.plots.cosine_courses import plot_interference
+from msplora_analysis.plots.layer_matrix import ALL_LAYERS_ALIKE
+from msplora_analysis.plots.layer_spectra import plot_spectra_panels
+from msplora_analysis.plots.paired_differences import plot_comparison
+from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl
+from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
+from msplora_analysis.plots.words import comparison_title, divergence_title, listed, name_title
+from msplora_analysis.report.pictured_study import MOST_PANELS, PicturedStudy, sole_method
+from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from msplora_analysis.comparison.difference import Comparison
+    from msplora_analysis.comparison.layers import LayerDivergence
+    from msplora_analysis.report.pictured_study import Drawn
+
+By = Literal["task", "module"]
+_LEAST_LAYERS = 3
+"""A matrix of two layers is two numbers, which the tables hold."""
+
+
+def divergences(study: PicturedStudy) -> Drawn:
+    """KL between layers, a panel a method and stack."""
+    shown = [one for one in study.analysis.layers if one.model == study.model and one.scale == study.analysis.scale]
+    shown = [one for one in shown if len(one.layers) >= _LEAST_LAYERS and one.length > 1 and np.isfinite(one.kl).any()]
+    for number, start in enumerate(range(0, len(shown), MOST_PANELS)):
+        chosen = shown[start : start + MOST_PANELS]
+        rows = study.table[study.table["method"].isin({one.method for one in chosen})]
+        if len(shown) == 1:
+            tasks = [str(task) for task in rows["task"].unique()]
+            above = study.marked(divergence_title(chosen[0], tasks), chosen[0].method)
+            yield f"kl-{chosen[0].method}-{chosen[0].scale}", plot_pairwise_kl(chosen[0], title=above)
+            return
+        what = title(chosen[0].method) if rows["method"].nunique() == 1 else "How far apart layers are"
+        name = "-".join(
+            filter(None, ["kl", *sole_method(rows), study.analysis.scale, str(number + 1) if number else ""])
+        )
+        panels = [(_divergence_name(one, shown), one) for one in chosen]
+        yield name, plot_kl_panels(panels, title=study.above(what, rows))[0]
+
+
+def comparisons(study: PicturedStudy) -> Drawn:
+    """Fig. 4 for each method and its baselines of equal rank, or all where there are none, with one colour scale."""
+    found = [one for one in study.analysis.comparisons if one.model == study.model]
+    found = [one for one in found if one.scale == study.analysis.scale and len(one.layers) >= _LEAST_LAYERS]
+    found = [one for one in found if min(one.lengths) > 1]
+    equal = {one.method for one in found if one.ranks[0] == one.ranks[1]}
+    shown = [one for one in found if one.ranks[0] == one.ranks[1] or one.method not in equal]
+    reach = max([ALL_LAYERS_ALIKE, *(_reach(study, one) for one in shown)])
+    several = {(one.method, one.baseline) for one in shown if sum(_same(one, other) for other in shown) > 1}
+    for one in shown:
+        tasks = [str(task) for task in one.pairs["task"].unique()]
+        above = study.marked(comparison_title(one, tasks), one.method, one.baseline)
+        test = sign_flip_test(one.pairs["difference"]) if np.isfinite(one.pairs["difference"]).all() else None
+        interval = (test.low, test.high) if test and np.isfinite([test.low, test.high]).all() else None
+        stack = [one.modules[0], f"and-{len(one.modules) - 1}-more" if len(one.modules) > 1 else ""]
+        where = stack if (one.method, one.baseline) in several else []
+        name = "-".join(filter(None, ["fig4", one.method, "vs", one.baseline, one.scale, *where]))
+        yield name, plot_comparison(one, interval=interval, reach=reach, title=above)[0]
+
+
+def interference(study: PicturedStudy) -> Drawn:
+    """Cosines between scales and between layers over training, a picture a method."""
+    by_epoch = interference_by_epoch(study.of(study.analysis.interference))
+    for method, part in by_epoch.groupby("method", observed=True, sort=False):
+        what = f"Which parts of {title(str(method))} move the same way"
+        above = study.above(what, study.table[study.table["method"] == method])
+        yield f"interference-{method}", plot_interference(part, title=above)[0]
+
+
+def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
+    """Spectra and KL of each method, a panel a task or a module."""
+    for (method, stack), rows in study.timed.groupby(["method", "stack"], observed=True, sort=False):
+        words = [str(method), *([str(stack)] if study.table["stack"].nunique() > 1 else [])]
+        what = ", ".join([title(words[0]), *words[1:]])
+        parts = [(name_title(by, str(name)), part) for name, part in rows.groupby(by, observed=True, sort=False)]
+        above = study.above(f"{what} by {by}", rows)
+        name = "-".join(["by", by, *words])
+        if str(method) in study.recorded():
+            spectra = average_spectra(rows, [*COURSE, by])
+            yield f"fig3-{name}", plot_svd_heatmaps(spectra, by=by, log=study.log, title=above)[0]
+        else:
+            one_moment = [(word, average_spectra(last_epochs(part), ["scale", "unit"])) for word, part in parts]
+            yield f"spectra-{name}", plot_spectra_panels(one_moment, log=study.log, title=above)[0]
+        panels = [
+            (word, one)
+            for word, part in parts
+            for one in layer_divergences(last_epochs(part), scale=study.analysis.scale, average=study.analysis.average)
+            if len(one.layers) >= _LEAST_LAYERS and one.length > 1
+        ]
+        if panels:
+            yield f"kl-{name}", plot_kl_panels(panels, title=above)[0]
+
+
+def _reach(study: PicturedStudy, one: Comparison) -> float:
+    """The greatest difference in nats, or what seeds alone give, whichever is more."""
+    spread = study.of(study.analysis.spread)
+    seeds = spread[(spread["scale"] == one.scale) & spread["method"].isin([one.method, one.baseline])]["kl"]
+    values = np.abs(one.difference[np.isfinite(one.difference)])
+    return float(max(values.max(initial=0.0), seeds.max() if len(seeds) else 0.0))
+
+
+def _same(one: Comparison, other: Comparison) -> bool:
+    return (one.method, one.baseline) == (other.method, other.baseline)
+
+
+def _divergence_name(one: LayerDivergence, others: Sequence[LayerDivergence]) -> str:
+    several = sum(other.method == one.method for other in others) > 1
+    stacks = sum((other.method, other.stack) == (one.method, one.stack) for other in others)
+    where = "" if not several else one.stack if one.stack and stacks == 1 else listed(one.modules)
+    method = title(one.method) if len({other.method for other in others}) > 1 else ""
+    return ", ".join(filter(None, [method, where])) or title(one.method)

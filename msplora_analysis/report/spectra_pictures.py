@@ -1,0 +1,125 @@
+"""Pictures of spectra and of their concentration: over training, by layer, by run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from msplora_analysis.courses import COURSE
+from msplora_analysis.measures import average_spectra, last_epochs, measure
+from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
+from msplora_analysis.plots.layer_spectra import plot_layer_spectra, plot_spectra_panels
+from msplora_analysis.plots.measures_by_run import plot_measures
+from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
+from msplora_analysis.report.pictured_study import MOST_PANELS, PicturedStudy, matching, null_note, sole_method
+from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from msplora_analysis.report.pictured_study import Drawn
+
+_OWN_COLOURS = "colours are those of this picture alone"
+_MOST_TOGETHER = 6
+"""Methods, or stacks, in one Fig. 3."""
+
+
+def spectra_over_training(study: PicturedStudy) -> Drawn:
+    """Fig. 3: spectra over training, all with one colour scale."""
+    spectra = study.of(study.analysis.spectra)
+    highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
+    for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
+        part = matching(spectra, rows)
+        above = study.above(what or "Singular values over training", rows)
+        vmax = None if study.log else highest
+        note = null_note(study, rows)
+        yield f"fig3-{name}", plot_svd_heatmaps(part, by=by, log=study.log, title=above, note=note, vmax=vmax)[0]
+
+
+def spectra_by_layer(study: PicturedStudy) -> Drawn:
+    """Spectra by layer, of methods of which one moment is known: a panel a method, stack and rank."""
+    methods = {str(method) for method in study.table["method"].unique()} - study.recorded()
+    groups = list(study.groups(methods, MOST_PANELS))
+    for name, _, what, rows in groups:
+        rows = last_epochs(rows)
+        keys = ["method", "stack", "rank"]
+        parts = [((str(method), str(stack), int(str(rank))), part)
+                 for (method, stack, rank), part in rows.groupby(keys, observed=True, sort=False)]  # fmt: skip
+        panels = [(_panel_name(key, [other for other, _ in parts]), average_spectra(part, ["scale", "unit"]))
+                  for key, part in parts]  # fmt: skip
+        above = study.above(what or "Singular values by layer", rows)
+        note = "; ".join(filter(None, [null_note(study, rows), _OWN_COLOURS if len(groups) > 1 else ""]))
+        file = "-".join(filter(None, ["spectra", name or "".join(sole_method(rows))]))
+        if len(panels) == 1:
+            yield file, plot_layer_spectra(panels[0][1], log=study.log, title=above, note=note)
+        else:
+            yield file, plot_spectra_panels(panels, log=study.log, title=above, note=note)[0]
+
+
+def measures_by_run(study: PicturedStudy) -> Drawn:
+    """The measures of each run, beside their mean and null."""
+    by_run, nulls = study.of(study.analysis.by_run), study.nulls
+    by_run = by_run[by_run["entropy_rank"].notna() & (by_run["rank"] > 1)]
+    for name, by, what, rows in study.groups({str(method) for method in by_run["method"].unique()}, 99):
+        part = matching(by_run, rows)
+        null = matching(nulls, rows) if len(nulls) else None
+        if part.empty or (null is None and part.groupby("method", observed=True)["run"].nunique().max() < 2):
+            continue
+        if by == "stack":
+            part = part.assign(method=part["stack"])
+            null = None if null is None else null.assign(method=null["stack"])
+        measures = [column for column in ("m_eff_1", "entropy_rank") if part[column].notna().any()]
+        above = study.above(f"{what}: concentration by run" if what else "Concentration by run", rows)
+        axes = plot_measures(part, means=_means(part, measures), nulls=null, measures=measures, title=above)
+        yield f"measures-{name}", axes[0]
+
+
+def measures_over_training(study: PicturedStudy) -> Drawn:
+    """Measures over training, a line a method (or stack) and scale, with a band over the runs."""
+    recorded = study.recorded()
+    if not recorded:
+        return
+    measured = measure(study.timed, [*COURSE, "run"], average=study.analysis.average)
+    measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
+    for name, by, what, rows in study.groups(recorded & set(measured["method"].astype(str)), MOST_METHODS):
+        part = measured[measured["run"].isin(rows["run"].unique()) & measured["stack"].isin(rows["stack"].unique())]
+        for clock, of_clock in part.groupby("clock", observed=True, sort=False):
+            if of_clock["time"].nunique() < 2:
+                continue
+            shown, nulls = of_clock, matching(study.nulls, rows) if len(study.nulls) else None
+            if by == "stack":
+                shown = shown.assign(method=shown["stack"])
+                nulls = None if nulls is None else nulls.assign(method=nulls["stack"])
+            above = study.above(f"{what}: concentration over training" if what else "Concentration over training", rows)
+            clocks = str(clock) if part["clock"].nunique() > 1 else ""
+            yield (
+                "-".join(filter(None, ["m-eff", name, clocks])),
+                plot_effective_rank(shown, nulls=nulls, title=above)[0],
+            )
+
+
+def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
+    """The mean of each measure over the runs, and its interval where the runs give one."""
+    import pandas as pd
+
+    found = []
+    for key, rows in by_run.groupby(["method", "scale", "rank"], observed=True, sort=False):
+        for name in measures:
+            values = rows[name].dropna()
+            if len(values) > 1:
+                test = sign_flip_test(values)
+                found.append((*key, name, test.effect, test.low, test.high))
+    return pd.DataFrame(found, columns=["method", "scale", "rank", "measure", "mean", "low", "high"])
+
+
+def _panel_name(key: tuple[str, str, int], keys: Sequence[tuple[str, str, int]]) -> str:
+    """What tells a panel from the others: its method, stack, rank."""
+    method, stack, rank = key
+    ranks = {other[2] for other in keys if other[:2] == key[:2]}
+    words = [
+        title(method) if len({other[0] for other in keys}) > 1 else "",
+        stack if len({other[1] for other in keys}) > 1 else "",
+        f"rank {rank}" if len(ranks) > 1 else "",
+    ]
+    return ", ".join(filter(None, words))
