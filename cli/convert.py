@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from msplora_core.conversion.disk import Conversion
     from msplora_core.conversion.plain import PlainModule
 
 
@@ -21,7 +22,9 @@ def convert(
             help="A run directory, an adapter's folder or file, a folder of checkpoints, or hf://owner/name.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; new or empty.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to write; new or empty.", show_default=False)
+    ] = None,
     to: Annotated[Literal["lora", "msplora"], typer.Option(help="The method to convert to.")] = "lora",
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Keep at most this many ranks of each module.")] = None,
@@ -35,6 +38,13 @@ def convert(
         str | None,
         typer.Option(help="With --to msplora: number of groups of layers, or boundaries: 4,8."),
     ] = None,
+    mean_rank: Annotated[
+        float | None,
+        typer.Option(help="A budget for all modules together: the parameters that this rank has everywhere."),
+    ] = None,
+    parameters: Annotated[str | None, typer.Option(help="A budget of so many parameters: 150000, 150k, 1.2M.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="What `plan --out` wrote: a rank for each module.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes and errors, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write an adapter in any known format as plain LoRA of PEFT: the same weight updates, or the best of lower rank.
@@ -44,30 +54,48 @@ def convert(
     Example: msplora-analyze convert runs/mrpc-msplora --to lora -o lora --rank 8
     """
     from msplora_cli.console import data, messages, print_json
+    from msplora_cli.description import size_in_words
+    from msplora_cli.options import count_option
     from msplora_core.conversion.disk import convert_adapter
     from msplora_core.errors import one_line
 
+    if (out is None) is not dry_run:
+        raise typer.BadParameter("expected a folder to write, or --dry-run in its place", param_hint="--out")
+    limits: dict[str, Any] = {
+        "rank": rank,
+        "energy": energy,
+        "mean_rank": mean_rank,
+        "parameters": count_option(parameters) if parameters else None,
+        "plan": plan,
+    }
+    limited = any(value is not None for value in limits.values())
     if to == "msplora":
         from msplora_cli.convert_pyramid import as_pyramid
 
-        if rank is not None or energy is not None:
-            raise typer.BadParameter("--rank and --energy belong to --to lora; a pyramid has --ranks")
+        if limited or out is None:
+            lora = "--rank, --energy, --mean-rank, --parameters, --plan and --dry-run"
+            raise typer.BadParameter(f"{lora} belong to --to lora; a pyramid has --ranks")
         as_pyramid(source, out, ranks or "8,4,2", groups, alpha, as_json=as_json)
         return
     if ranks is not None or groups is not None:
         raise typer.BadParameter("--ranks and --groups belong to --to msplora")
-    conversion = convert_adapter(source, out, alpha=alpha, rank=rank, energy=energy)
+    conversion = convert_adapter(source, out, alpha=alpha, **limits)
     modules = conversion.modules
     if as_json:
-        print_json([_as_json(module) for module in modules])
-    elif rank is None and energy is None:
+        rows = [_as_json(module) for module in modules]
+        print_json(_whole(conversion) | {"modules": rows} if dry_run else rows)
+    elif not limited:
         found = sorted({module.rank for module in modules})
         data().print(f"{len(modules)} modules of rank {', '.join(map(str, found))}, with the same updates.")
     else:
         _print_errors(modules)
+    if dry_run and not as_json:
+        before, after = size_in_words(conversion.bytes_before), size_in_words(conversion.bytes)
+        data().print(f"{before} before, {after} after; error of all modules together {conversion.error:.2e}.")
     for note in conversion.notes:
         messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
-    messages().print(f"Wrote {one_line(str(out))}", markup=False, soft_wrap=True)
+    written = "Nothing written (--dry-run)" if dry_run else f"Wrote {one_line(str(out))}"
+    messages().print(written, markup=False, soft_wrap=True)
 
 
 def _print_errors(modules: Sequence[PlainModule]) -> None:
@@ -85,6 +113,15 @@ def _print_errors(modules: Sequence[PlainModule]) -> None:
     for path, module in zip(paths, modules, strict=True):
         table.add_row(Text(path), str(module.rank_before), str(module.rank), f"{module.error:.2e}")
     data().print(table)
+
+
+def _whole(conversion: Conversion) -> dict[str, object]:
+    return {
+        "bytes_before": conversion.bytes_before,
+        "bytes": conversion.bytes,
+        "error": conversion.error,
+        "mean_rank": sum(module.rank for module in conversion.modules) / max(1, len(conversion.modules)),
+    }
 
 
 def _as_json(module: PlainModule) -> dict[str, object]:

@@ -29,7 +29,7 @@ def totals(adapter: Adapter) -> str:
     """Return the line on the adapter as a whole."""
     count = sum(key.scale != "total" for key in adapter.keys)
     return (
-        f"{count} components, {adapter.parameters:,} parameters, {_size(adapter.size)} on disk, "
+        f"{count} components, {adapter.parameters:,} parameters, {size_in_words(adapter.size)} on disk, "
         f"mean rank {adapter.mean_rank:.3g}"
     )
 
@@ -156,8 +156,8 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _size(size: float) -> str:
-    """Bytes in the largest unit that leaves a number of at least 1."""
+def size_in_words(size: float) -> str:
+    """Return bytes in the largest unit that leaves a number of at least 1."""
     units = ["bytes", "kB", "MB", "GB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

@@ -44,3 +44,20 @@ def three_ranks(text: str, option: str = "--ranks") -> tuple[int, int, int]:
     if len(ranks) != 3:
         raise ParameterError(option, expected="three ranks: global, mid, layer, as in 8,4,2", found=text)
     return ranks
+
+
+def count_option(text: str, option: str = "--parameters") -> float:
+    """A number, with k for thousands or M for millions.
+
+    Raises:
+        typer.BadParameter: naming the option, if it is none.
+
+    Example:
+        >>> count_option("150k"), count_option("1.2M"), count_option("4096")
+        (150000.0, 1200000.0, 4096.0)
+    """
+    factor = {"k": 1e3, "M": 1e6}.get(text[-1:], 1.0)
+    try:
+        return float(text if factor == 1 else text[:-1]) * factor
+    except ValueError:
+        raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint=option) from None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from msplora_cli.options import count_option
+
 if TYPE_CHECKING:
     from msplora_analysis import Plan
 
@@ -76,7 +78,7 @@ def plan(
     found = plan_ranks(
         table,
         mean_rank=mean_rank,
-        parameters=None if parameters is None else _count(parameters),
+        parameters=count_option(parameters) if parameters else None,
         keep=keep,
         energy=energy,
         least=least,
@@ -108,17 +110,3 @@ def _write(found: Plan, path: str, alpha: float | None, out: Path) -> None:
         raise
     written = write_plan(found, out, targets)
     messages().print(f"{len(written)} files in {one_line(str(out))}", markup=False, soft_wrap=True)
-
-
-def _count(text: str) -> float:
-    """A number with k for thousands or M for millions.
-
-    Example:
-        >>> _count("150k"), _count("1.2M"), _count("4096")
-        (150000.0, 1200000.0, 4096.0)
-    """
-    factor = {"k": 1e3, "M": 1e6}.get(text[-1:], 1.0)
-    try:
-        return float(text if factor == 1 else text[:-1]) * factor
-    except ValueError:
-        raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint="--parameters") from None

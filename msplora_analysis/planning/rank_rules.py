@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from msplora_analysis.planning.energies import Energies
 from msplora_core.errors import ParameterError
-from msplora_core.linalg.allocation import allocate_ranks
+from msplora_core.linalg.allocation import allocate_ranks, rank_budget
 from msplora_core.linalg.truncation import ranks_holding
 
 DEFAULT_SHARE = 0.95
@@ -78,24 +78,17 @@ class RankRule:
             lowest = np.where(own[:, 0] > 0, 1, 0)
             return np.clip(ranks_holding(shares, self.energy) * lowest, np.minimum(self.least, most), most)
         gains = np.divide(shares, own, out=np.zeros_like(shares), where=own > 0) if self.per_module else shares
-        budget = self._budget(energies.costs, most, energies.sized)
-        share = DEFAULT_SHARE if budget is None else None
-        return allocate_ranks(gains, energies.costs, most, budget=budget, share=share, least=self.least)
-
-    def _budget(self, costs: NDArray[np.float64], most: NDArray[np.int_], sized: bool) -> float | None:
-        """The budget in parameters, or in ranks where these are not known; None if the rule has none."""
-        if self.parameters is not None and not sized:
+        if self.parameters is not None and not energies.sized:
             raise ParameterError(
                 "parameters", expected="spectra with the shapes of their modules", found="none", hint="give a mean rank"
             )
-        lowest, highest = float(costs @ np.minimum(self.least, most)), float(costs @ most)
-        units = {"mean_rank": float(costs.sum()), "parameters": 1.0, "keep": highest}
-        for name, unit in units.items():
-            value = getattr(self, name)
-            if value is not None:
-                if not lowest <= value * unit * (1 + 1e-12) or not value * unit <= highest * (1 + 1e-12):
-                    least = f"{lowest / unit:.6g}, rank {self.least} for each module,"
-                    expected = f"from {least} to {highest / unit:.6g}, the ranks that are there"
-                    raise ParameterError(name, expected=expected, found=value)
-                return float(value * unit)
-        return None
+        budget = rank_budget(
+            energies.costs,
+            most,
+            mean_rank=self.mean_rank,
+            parameters=self.parameters,
+            keep=self.keep,
+            least=self.least,
+        )
+        share = DEFAULT_SHARE if budget is None else None
+        return allocate_ranks(gains, energies.costs, most, budget=budget, share=share, least=self.least)

@@ -18,33 +18,45 @@ from msplora_core.conversion.endpoints import (
     whole_updates,
     write_adapters,
 )
+from msplora_core.conversion.limits import Limits, joint_error
 from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
 from msplora_core.formats import Adapter
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.linalg.truncation import check_limit
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion wrote.
+    """What a conversion wrote, or would write.
 
     Args:
-        modules: what was written, in natural order of the paths.
+        modules: in natural order of the paths.
+        bytes_before: size of the adapter's weights on disk.
+        bytes: size of the weights written.
         notes: sentences that a user of the result should know.
     """
 
     modules: list[PlainModule]
+    bytes_before: int
+    bytes: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """What was truncated of all modules together, as a share in the Frobenius norm."""
+        return joint_error(self.modules)
 
 
 def convert_adapter(
     path: str | PathLike[str],
-    out: str | PathLike[str],
+    out: str | PathLike[str] | None,
     *,
     alpha: float | None = None,
     rank: int | None = None,
     energy: float | None = None,
+    mean_rank: float | None = None,
+    parameters: float | None = None,
+    plan: str | PathLike[str] | None = None,
 ) -> Conversion:
     """Write an adapter as plain LoRA of PEFT, with the same updates or with the best of lower rank.
 
@@ -55,10 +67,14 @@ def convert_adapter(
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
             directory, or a folder of checkpoints, of which the last is converted.
-        out: the folder to write; new or empty.
+        out: the folder to write, new or empty; None to write nothing and see what it would be.
         alpha: α, for files that do not hold it.
         rank: keep at most this many ranks of each module.
         energy: instead, keep at least this share of Σσ² of each module.
+        mean_rank: instead, a budget for all modules together: the parameters that this rank has everywhere. The ranks
+            are the optimum under it (see `allocate_ranks`), at least 1 for each module.
+        parameters: instead, a budget of so many parameters, likewise.
+        plan: instead, what `msplora-analyze plan --out` wrote: the ranks of each module; at least 1.
 
     Returns:
         The modules written, and notes.
@@ -68,22 +84,26 @@ def convert_adapter(
         UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names; for a
             rank or an energy beside a convolution with groups.
         FileError: if there are several adapters, or the folder cannot be written or is not empty.
-        ParameterError: for an invalid rank or energy.
+        ParameterError: for an invalid limit, more than one of them, or a budget that cannot be met.
     """
-    if rank is not None or energy is not None:
-        check_limit(rank, energy)
-    target = Path(out)
-    check_target(target)
+    limits = Limits(rank, energy, mean_rank, parameters, plan)
+    if out is not None:
+        check_target(Path(out))
     adapter, notes = open_adapter(path, alpha)
     origin = origin_of(adapter)
-    modules = [_module(adapter, stored, rank, energy) for stored in whole_updates(adapter)]
+    updates = whole_updates(adapter)
+    ranks = limits.ranks(adapter, updates)
+    modules = [_module(adapter, stored, ranks.get(stored.path), energy) for stored in updates]
     by_path = {module.path: module for module in modules}
     adapters = {
         model: _files(origin, [replace(by_path[path], path=short) for path, short in paths.items()])
         for model, paths in by_model(origin, by_path).items()
     }
-    write_adapters(target, origin, adapters)
-    return Conversion(modules, (*notes, *adapter.notes, *origin.notes))
+    if out is not None:
+        write_adapters(Path(out), origin, adapters)
+    size = sum(values.nbytes for files in adapters.values() for values in files.tensors.values())
+    size += len(adapters) * sum(tensor.load().nbytes for tensor in origin.beside.values())
+    return Conversion(modules, adapter.size, size, (*notes, *adapter.notes, *origin.notes))
 
 
 def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: float | None) -> PlainModule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -72,3 +74,47 @@ def allocate_ranks(
             left -= costs[updates[one]]
             missing -= gains[one]
     return ranks
+
+
+def rank_budget(
+    costs: NDArray[np.float64],
+    most: NDArray[np.integer[Any]],
+    *,
+    mean_rank: float | None = None,
+    parameters: float | None = None,
+    keep: float | None = None,
+    least: int = 1,
+) -> float | None:
+    """Return a budget for `allocate_ranks`.
+
+    Args:
+        costs: (n,) parameters of one rank of each update.
+        most: (n,) the highest rank of each.
+        mean_rank: the parameters that this rank has everywhere.
+        parameters: instead, so many.
+        keep: instead, this share of the parameters of the highest ranks.
+        least: the lowest rank of each.
+
+    Returns:
+        Parameters; None if none of the three is given.
+
+    Raises:
+        ParameterError: for a budget that cannot be met, naming the one given.
+
+    Example:
+        >>> rank_budget(np.array([8.0, 16.0]), np.array([4, 4]), mean_rank=2)
+        48.0
+    """
+    lowest, highest = float(costs @ np.minimum(least, most)), float(costs @ most)
+    for name, value, unit in (
+        ("mean_rank", mean_rank, float(costs.sum())),
+        ("parameters", parameters, 1.0),
+        ("keep", keep, highest),
+    ):
+        if value is not None:
+            if not lowest <= value * unit * (1 + _ROUNDING) or not value * unit <= highest * (1 + _ROUNDING):
+                from_ = f"from {lowest / unit:.6g}, rank {least} for each module,"
+                expected = f"{from_} to {highest / unit:.6g}, the ranks that are there"
+                raise ParameterError(name, expected=expected, found=value)
+            return float(value * unit)
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,23 @@ def test_json(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     [
         (["nowhere"], 1, "error: nowhere: expected"),
         (["ADAPTER", "--energy", "2"], 1, "error: energy: expected a share above 0 and at most 1, found 2.0"),
-        (["ADAPTER", "--rank", "2", "--energy", "0.5"], 1, "error: rank, energy: expected one of the two"),
+        (
+            ["ADAPTER", "--rank", "2", "--energy", "0.5"],
+            1,
+            "error: rank, energy, mean_rank, parameters, plan: expected at most one",
+        ),
+        (
+            ["ADAPTER", "--mean-rank", "4"],
+            1,
+            "error: mean_rank: expected from 1, rank 1 for each module, to 3, the ranks",
+        ),
+        (["ADAPTER", "--parameters", "few"], 2, "--parameters"),
+        (
+            ["ADAPTER", "--plan", "nowhere"],
+            1,
+            "error: plan: expected what msplora-analyze plan --out wrote, found nowhere",
+        ),
+        (["ADAPTER", "--dry-run"], 2, "--out"),
         (["ADAPTER", "--rank", "0"], 2, "--rank"),
         (["ADAPTER", "--to", "loha"], 2, "--to"),
     ],
@@ -100,7 +117,7 @@ def test_a_pyramid_beside_its_null(adapter: Path, tmp_path: Path, monkeypatch, c
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--to", "msplora", "--rank", "2"], 2, "--rank and --energy belong to --to lora"),
+        (["--to", "msplora", "--rank", "2"], 2, "--plan and --dry-run belong to --to lora"),
         (["--ranks", "8,4,2"], 2, "--ranks and --groups belong to --to msplora"),
         (["--to", "msplora", "--ranks", "8,4"], 1, "error: --ranks: expected three ranks: global, mid, layer"),
         (["--to", "msplora", "--groups", "9"], 1, "error: groups: expected 1 to 4, the number of layers with q_proj"),
@@ -111,3 +128,54 @@ def test_bad_input_of_a_pyramid(adapter, tmp_path: Path, monkeypatch, capsys, ar
     error = capsys.readouterr().err
     assert message in " ".join(error.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+def updates_of(folder: Path) -> dict[str, np.ndarray]:
+    """B·A of each layer, scaling included, of an adapter whose ranks may differ."""
+    tensors = load_file(folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    scaling = config["lora_alpha"] / config["r"]
+    names = {name.rpartition(".lora_")[0] for name in tensors}
+    return {name: scaling * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"] for name in names}
+
+
+def test_a_budget_for_all_is_no_worse_than_any_other_split(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--mean-rank", 2) == 0
+    capsys.readouterr()
+    before, after = updates_of(adapter), updates_of(tmp_path / "out")
+    lost = sum(np.linalg.norm(before[name] - after[name]) ** 2 for name in before)
+    sigma = {name: np.linalg.svd(update, compute_uv=False)[:3] for name, update in before.items()}
+    splits = [split for split in product(range(1, 4), repeat=4) if sum(split) == 8]
+    least = min(
+        sum((values[rank:] ** 2).sum() for values, rank in zip(sigma.values(), split, strict=True)) for split in splits
+    )
+    assert lost == pytest.approx(least, rel=1e-5)
+
+
+def test_a_dry_run_tells_the_error_in_all_and_writes_nothing(
+    adapter: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--parameters", 112) == 0
+    capsys.readouterr()
+    assert call(monkeypatch, adapter, "--dry-run", "--parameters", 112, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    before, after = updates_of(adapter), updates_of(tmp_path / "out")
+    lost = sum(np.linalg.norm(before[name] - after[name]) ** 2 for name in before)
+    whole = sum(np.linalg.norm(update) ** 2 for update in before.values())
+    assert found["error"] == pytest.approx(np.sqrt(lost / whole), rel=1e-5)
+    assert found["mean_rank"] == 2
+    assert found["bytes"] == 112 * 4
+    assert found["bytes_before"] == (adapter / "adapter_model.safetensors").stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "out"]
+    assert call(monkeypatch, adapter, "--dry-run") == 0
+    printed = capsys.readouterr()
+    assert "error of all modules together 0.00e+00" in printed.out
+    assert "Nothing written (--dry-run)" in printed.err
+
+
+def test_a_plan_gives_each_module_its_rank(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    plan = {"r": 1, "lora_alpha": 2, "target_modules": ["q_proj"], "rank_pattern": {r"layers\.2\.q_proj": 3}}
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan/peft.json").write_text(json.dumps(plan))
+    assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--plan", tmp_path / "plan", "--json") == 0
+    assert [row["rank"] for row in json.loads(capsys.readouterr().out)] == [1, 1, 3, 1]

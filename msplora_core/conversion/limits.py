@@ -1,0 +1,95 @@
+"""How far a conversion reduces ranks: for each module alone, or for all under one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from os import PathLike, fspath
+
+import numpy as np
+
+from msplora_core.components import Component, ComponentKey, component_spectra
+from msplora_core.conversion.endpoints import low_rank_factors
+from msplora_core.conversion.plain import PlainModule
+from msplora_core.errors import FileError, ParameterError
+from msplora_core.formats import Adapter
+from msplora_core.formats.peft.plan_file import is_pyramid, read_rank_plan
+from msplora_core.formats.stored import StoredUpdate
+from msplora_core.linalg.allocation import allocate_ranks, rank_budget
+from msplora_core.linalg.truncation import check_limit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """At most one of the limits of `convert_adapter`.
+
+    Raises:
+        ParameterError: for more than one, or an invalid rank or energy.
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+    mean_rank: float | None = None
+    parameters: float | None = None
+    plan: str | PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in fields(self)]
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ParameterError(", ".join(names), expected="at most one of these", found=", ".join(given))
+        if self.rank is not None or self.energy is not None:
+            check_limit(self.rank, self.energy)
+
+    def ranks(self, adapter: Adapter, updates: Sequence[StoredUpdate]) -> Mapping[str, int]:
+        """Return the rank of each module by its path; none of those that a rank does not limit.
+
+        Raises:
+            ParameterError: for a budget that cannot be met, or a plan that cannot be read.
+            UnsupportedAdapterError: if an update is no product of two factors.
+        """
+        if self.rank is not None:
+            return dict.fromkeys((stored.path for stored in updates), self.rank)
+        if self.plan is not None:
+            return _planned(self.plan, updates)
+        if self.mean_rank is None and self.parameters is None:
+            return {}
+        spectra = component_spectra(
+            Component(ComponentKey("layer", "module", place), low_rank_factors(adapter, stored))
+            for place, stored in enumerate(updates)
+        )
+        most = np.array([len(sigma) for sigma in spectra.values()])
+        squares = np.zeros((len(most), most.max()))
+        largest = max(float(sigma.max()) for sigma in spectra.values()) or 1.0
+        for row, sigma in zip(squares, spectra.values(), strict=True):
+            row[: len(sigma)] = (sigma / largest) ** 2
+        costs = np.array([float(sum(stored.shape)) for stored in updates])
+        budget = rank_budget(costs, most, mean_rank=self.mean_rank, parameters=self.parameters)
+        found = allocate_ranks(squares, costs, most, budget=budget)
+        return {stored.path: int(rank) for stored, rank in zip(updates, found, strict=True)}
+
+
+def joint_error(modules: Sequence[PlainModule]) -> float:
+    """Return what was truncated of several modules together, as a share in the Frobenius norm.
+
+    Args:
+        modules: truncated, with factors of equal weight, whose columns have the singular values as squared norms.
+    """
+    factors = [np.asarray(one.B, dtype=np.float64).reshape(len(one.B), -1) for one in modules]
+    kept = np.array([(np.square(B).sum(axis=0) ** 2).sum() for B in factors])
+    errors = np.array([one.error for one in modules])
+    if not errors.any():
+        return 0.0
+    whole = kept / (1 - errors**2)
+    return float(np.sqrt((whole * errors**2).sum() / whole.sum()))
+
+
+def _planned(path: str | PathLike[str], updates: Sequence[StoredUpdate]) -> dict[str, int]:
+    try:
+        plan = read_rank_plan(fspath(path))
+    except FileError as error:
+        raise ParameterError("plan", expected="what msplora-analyze plan --out wrote", found=str(error)) from error
+    if is_pyramid(plan):
+        raise ParameterError("plan", expected="ranks of LoRA", found="ranks of MSPLoRA")
+    patterns, common = plan.patterns("rank_pattern"), plan.rank()
+    return {stored.path: int(patterns.value_of(stored.path, common)) for stored in updates}
