@@ -104,7 +104,13 @@ def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any
     from msplora_cli.tables import titled_table
 
     rows = [
-        (adapter.method, f"{adapter.parameters:,}", _size(adapter.size), f"{adapter.mean_rank:.3g}", _counts(diagnosis))
+        (
+            adapter.method,
+            f"{adapter.parameters:,}",
+            size_in_words(adapter.size),
+            f"{adapter.mean_rank:.3g}",
+            _counts(diagnosis),
+        )
         for _, adapter, diagnosis in found
     ]
     headers = ["method", "parameters", "on disk", "mean rank", "findings"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,10 +52,14 @@ def plan(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Folder for peft.json, axolotl.yaml, kohya.txt, plan.csv, ...", show_default="none"
+            "--out",
+            "-o",
+            help="Folder for peft.json, axolotl.yaml, kohya.txt, plan.csv, ...; RUN/analysis for a report.",
+            show_default="none",
         ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The base model of a full fine-tune.")] = None,
     module: Annotated[
         list[str] | None, typer.Option(help="Only modules of this name. May be repeated.", show_default="all")
     ] = None,
@@ -74,7 +78,8 @@ def plan(
     from msplora_cli.console import data, print_json
     from msplora_cli.plan_tables import plan_lines
 
-    table = load_several(paths, alpha=alpha, module=module or ())
+    reading: dict[str, Any] = {"alpha": alpha, "base": base, "module": module or ()}
+    table = load_several(paths, **reading)
     found = plan_ranks(
         table,
         mean_rank=mean_rank,
@@ -92,10 +97,10 @@ def plan(
         for part in plan_lines(found, data().width):
             data().print(part, soft_wrap=isinstance(part, str), markup=False)
     if out is not None:
-        _write(found, paths[0], alpha, out)
+        _write(found, paths[0], reading, out)
 
 
-def _write(found: Plan, path: str, alpha: float | None, out: Path) -> None:
+def _write(found: Plan, path: str, reading: dict[str, Any], out: Path) -> None:
     """Write the files of trainers, or without them what needs no paths, and say why."""
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets
@@ -103,7 +108,7 @@ def _write(found: Plan, path: str, alpha: float | None, out: Path) -> None:
     from msplora_core.errors import MSPLoraError, one_line
 
     try:
-        targets = read_plan_targets(path, alpha=alpha)
+        targets = read_plan_targets(path, **reading)
     except MSPLoraError:
         write_plan(found, out)
         messages().print(f"Wrote plan.csv and plan.json alone to {one_line(str(out))}", markup=False, soft_wrap=True)

@@ -30,17 +30,17 @@ def plan_lines(plan: Plan, width: int) -> Iterator[Any]:
     fewer = [f"{name} {gain:+.2g}" for name, gain in changed[::-1].items() if gain <= -_CLEAR][:_NAMED]
     if more or fewer:
         gained, lost = (", ".join(names) or "none" for names in (more, fewer))
-        yield f"Against rank {plan.uniform_rank:.3g} everywhere, most more: {gained}; most fewer: {lost}."
+        yield f"Against rank {plan.uniform_rank:.3g} everywhere, these gain most: {gained}; these lose most: {lost}."
     for over, pairs, mean, least in plan.stability.itertuples(index=False, name=None):
         if mean == mean:
-            values = f"rank correlation {mean:.2f} on average, {least:.2f} at least, {pairs} pairs"
-            yield f"Stability: plans of single {_OVER[over]} have {values}."
+            values = f"{mean:.2f} on average, at least {least:.2f} ({pairs} pair{'s' if pairs > 1 else ''})"
+            yield f"Stability: the ranks planned from single {_OVER[over]} have a rank correlation of {values}."
     if plan.stability.empty:
         yield "Stability: not known from one run at one epoch; give runs with other seeds."
     yield from (f"Note: {note}" for note in plan.notes)
 
 
-_OVER = {"seeds": "seeds of a task", "tasks": "tasks", "epochs": "epochs, the last three of a run,"}
+_OVER = {"seeds": "seeds of a task", "tasks": "tasks", "epochs": "epochs, the last three of each run,"}
 
 
 def _ranks_table(plan: Plan, width: int) -> Any:

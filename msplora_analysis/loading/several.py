@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def load_several(
-    paths: Sequence[str | os.PathLike[str]], *, alpha: float | None = None, module: str | Collection[str] = ()
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    alpha: float | None = None,
+    base: str | os.PathLike[str] | None = None,
+    module: str | Collection[str] = (),
 ) -> DataFrame:
     """Read the spectra of several paths into one table, each run named with the path that it was found at.
 
@@ -21,7 +25,7 @@ def load_several(
 
     Args:
         paths: at least one, each as for `load_spectra`.
-        alpha, module: how adapters are read (see `load_spectra`).
+        alpha, base, module: how adapters are read (see `load_spectra`).
 
     Raises:
         RunDirectoryError: if nothing can be read at one of them.
@@ -29,10 +33,10 @@ def load_several(
     import pandas as pd
 
     if len(paths) == 1:
-        return load_spectra(paths[0], alpha=alpha, module=module)
+        return load_spectra(paths[0], alpha=alpha, base=base, module=module)
     tables = []
     for path in dict.fromkeys(map(str, paths)):
-        table = load_spectra(path, alpha=alpha, module=module)
+        table = load_spectra(path, alpha=alpha, base=base, module=module)
         own = table["run"].astype(str)
         several = own.nunique() > 1
         run = f"{path}/" + own if several else own.replace({own.iloc[0]: path})

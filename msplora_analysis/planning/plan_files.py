@@ -11,7 +11,7 @@ from msplora_analysis.planning.kohya_text import kohya_lines
 from msplora_analysis.planning.plan_summary import plan_table, summarise_plan
 from msplora_analysis.planning.plan_targets import PlanTargets
 from msplora_analysis.planning.rank_plan import Plan
-from msplora_analysis.planning.trainer_fields import trainer_fields
+from msplora_analysis.planning.trainer_fields import module_ranks, trainer_fields
 from msplora_analysis.planning.trainer_texts import axolotl_lines, llama_factory_lines, peft_lines
 from msplora_core.errors import FileError
 from msplora_core.formats.peft.plan_file import PLAN
@@ -62,7 +62,7 @@ def _files(plan: Plan, targets: PlanTargets | None) -> Iterator[tuple[str, str]]
     yield "plan.json", json.dumps(summarise_plan(plan), indent=2) + "\n"
     if targets is None:
         return
-    for model in targets.models or ("",):
+    for model in _models(plan, targets):
         folder = f"{model}/" if len(targets.models) > 1 else ""
         fields = plain(trainer_fields(plan, targets, model))
         yield folder + PLAN, json.dumps(fields, indent=2) + "\n"
@@ -72,6 +72,13 @@ def _files(plan: Plan, targets: PlanTargets | None) -> Iterator[tuple[str, str]]
             yield f"{folder}llamafactory.yaml", _text(llama_factory_lines(plan, fields))
     if "r" in fields:
         yield "kohya.txt", _text(kohya_lines(plan, targets))
+
+
+def _models(plan: Plan, targets: PlanTargets) -> list[str]:
+    """The models of a pipeline that have a rank above 0 in the plan; an empty name for a single model."""
+    ranks = module_ranks(plan, targets)[0] if targets.models else {}
+    owners = {path.partition(".")[0] for path, rank in ranks.items() if rank}
+    return [model for model in targets.models if model in owners] or [""]
 
 
 def _text(lines: Iterator[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -52,20 +52,29 @@ class PlanTargets:
         return int(alpha) if alpha.is_integer() else alpha
 
 
-def read_plan_targets(path: str | os.PathLike[str], *, alpha: float | None = None) -> PlanTargets:
+def read_plan_targets(
+    path: str | os.PathLike[str],
+    *,
+    alpha: float | None = None,
+    base: str | os.PathLike[str] | None = None,
+    module: str | Collection[str] = (),
+) -> PlanTargets:
     """Return the modules of the adapter at a path: of a study, those of its first run.
 
     Args:
         path: as for `load_spectra`; of a run directory its adapter is read, or its last checkpoint.
         alpha: α, for files that do not hold it.
+        base: the base model of a full fine-tune.
+        module: module types or ends of module paths to keep; all where empty.
 
     Raises:
         AdapterFileError: if there is no adapter to read.
         UnsupportedAdapterError: if its modules have no paths.
     """
     place = local_path(path)
-    runs = find_runs(place)
-    adapter = read_adapter(runs[0]().checkpoints[-1].path if runs else place, alpha=alpha)
+    runs = find_runs(place) if base is None else []
+    last = runs[0]().checkpoints[-1].path if runs else place
+    adapter = read_adapter(last, alpha=alpha, base=base, module=module)
     config = PeftConfig.read(adapter.path / CONFIG).content if adapter.format == "PEFT" else {}
     _check_paths(adapter, config)
     members = list(zip(adapter.updates, adapter.keys, strict=True))

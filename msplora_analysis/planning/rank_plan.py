@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 USED_UP = 0.95
 """A module that needs all ranks of the probe to keep this share of its energy might use more than the probe had."""
 
+_LOW_RANK = ("lora", "msplora", "rslora", "dora", "adalora", "pissa", "olora", "corda", "loftq")
+
 
 class PlannedRank(NamedTuple):
     """A row of a plan.
@@ -180,7 +182,8 @@ def plan_ranks(
     modules, uniform = _modules(whole, rule.ranks(whole, whole.shares[0]))
     stability = plan_stability(_latest(found, LAST_EPOCHS), rule)
     plan = Plan(modules, rule, uniform, stability, [], whole)
-    return replace(plan, notes=[*_size_notes(found), *_probe_notes(plan), *_run_notes(table, found.moments)])
+    notes = [*_size_notes(found), *_method_notes(table), *_probe_notes(plan), *_run_notes(table, found.moments)]
+    return replace(plan, notes=notes)
 
 
 def _latest(energies: Energies, count: int) -> Energies:
@@ -224,6 +227,13 @@ def _size_notes(energies: Energies) -> list[str]:
     if energies.sized:
         return []
     return ["The shapes of some modules are not known: each rank counts the same, and parameters cannot be given."]
+
+
+def _method_notes(table: DataFrame) -> list[str]:
+    method = str(table["method"].iloc[0]) if "method" in table else "lora"
+    if method.partition("-")[0] in _LOW_RANK:
+        return []
+    return [f"The probe is of {method}: its parameters are given as those of LoRA with as many ranks."]
 
 
 def _probe_notes(plan: Plan) -> list[str]:

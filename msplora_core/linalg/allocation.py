@@ -64,10 +64,10 @@ def allocate_ranks(
     updates, ks = np.nonzero((place >= ranks[:, None]) & (place < limits[:, None]))
     gains = squares[updates, ks]
     left = np.inf if budget is None else budget * (1 + _ROUNDING) - costs @ ranks
-    whole = squares.sum()
+    whole, cheapest = squares.sum(), costs.min(initial=np.inf)
     missing = np.inf if share is None else share * (1 - _ROUNDING) * whole - squares[place < ranks[:, None]].sum()
     for one in np.lexsort((updates, ks, -gains / costs[updates])):
-        if missing <= 0:
+        if missing <= 0 or left < cheapest:
             break
         if costs[updates[one]] <= left:
             ranks[updates[one]] += 1

@@ -58,7 +58,7 @@ def test_it_says_ranks_losses_and_what_is_not_known(adapter, monkeypatch, capsys
 def test_several_runs_tell_how_stable_it_is(adapter, monkeypatch, capsys) -> None:
     paths = [adapter(f"seed-{seed}", seed) for seed in range(3)]
     assert call(monkeypatch, *paths, "--mean-rank", 2) == 0
-    assert "Stability: plans of single tasks have rank correlation" in capsys.readouterr().out
+    assert "Stability: the ranks planned from single tasks have a rank correlation of" in capsys.readouterr().out
 
 
 def test_files_for_trainers(adapter, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -119,3 +119,17 @@ def test_it_loads_no_torch(adapter, tmp_path: Path) -> None:
         "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, adapter(), tmp_path / "plan"], check=True, capture_output=True)
+
+
+def test_a_full_fine_tune_is_planned_with_its_base(tmp_path: Path, monkeypatch, capsys) -> None:
+    random = np.random.default_rng(0)
+    weights = {f"model.layers.{layer}.q_proj.weight": random.standard_normal((6, 8)) for layer in range(2)}
+    update = random.standard_normal((6, 2)) @ random.standard_normal((2, 8))
+    save_file(weights, tmp_path / "base.safetensors")
+    save_file({name: weight + update for name, weight in weights.items()}, tmp_path / "tuned.safetensors")
+    arguments = [tmp_path / "tuned.safetensors", "--base", tmp_path / "base.safetensors", "--energy", 0.999]
+    assert call(monkeypatch, *arguments, "-o", tmp_path / "plan") == 0
+    assert "Note: The probe is of full: its parameters are given as those of LoRA" in capsys.readouterr().out
+    fields = json.loads((tmp_path / "plan/peft.json").read_text())
+    assert (fields["r"], fields["rank_pattern"]) == (2, {})
+    assert fields["target_modules"] == ["model.layers.0.q_proj", "model.layers.1.q_proj"]
