@@ -42,7 +42,7 @@ def triangular(bench: Bench) -> list[Line]:
 def pdf(bench: Bench) -> list[Line]:
     """A heatmap as PDF: text kept to Latin-1, so that one font is embedded once."""
     from msplora_analysis import analyse, draw_figures
-    from msplora_analysis.report.writing import saved
+    from msplora_analysis.report.pictures import saved
 
     analysis = analyse(made.study(bench.folder / "study", tasks=1, epochs=8))
     (_, figure), (_, other) = next(iter(draw_figures(analysis))), next(iter(draw_figures(analysis)))

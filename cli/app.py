@@ -13,6 +13,7 @@ from msplora_cli.inspect import inspect
 from msplora_cli.overlap import overlap
 from msplora_cli.params import params
 from msplora_cli.plan import plan
+from msplora_cli.report import report
 from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
@@ -44,7 +45,7 @@ def _root(
 ) -> None: ...
 
 
-for command in (demo, inspect, params, train, svd, overlap, plan, convert):
+for command in (demo, inspect, params, train, svd, overlap, plan, report, convert):
     app.command()(command)
 app.add_typer(study, name="study")
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -31,3 +34,14 @@ def data() -> Console:
 def print_json(value: Any) -> None:
     """Print a value for a program to read: strict JSON, with null for what is not finite."""
     print(json.dumps(plain(value), indent=2, allow_nan=False))
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Tell each warning of what runs inside once, a line each, when it is done."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category=UserWarning)
+        warnings.simplefilter("always", category=RuntimeWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        messages().print(f"warning: {message}", markup=False, soft_wrap=True)

@@ -52,6 +52,8 @@ def convert(
     With --to msplora, as the MSPLoRA adapter with the closest weight updates.
 
     Example: msplora-analyze convert runs/mrpc-msplora --to lora -o lora --rank 8
+
+    Example: msplora-analyze convert adapter_model.safetensors -o small --energy 0.99
     """
     from msplora_cli.console import data, messages, print_json
     from msplora_cli.description import size_in_words

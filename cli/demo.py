@@ -30,6 +30,8 @@ def demo(
     analysed while the others train. The same command resumes a demo that was cut off.
 
     Example: msplora-analyze demo --out demo
+
+    Example: msplora-analyze demo --jobs 1
     """
     from msplora_cli.study import train_study
     from msplora_cli.svd import svd

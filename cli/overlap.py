@@ -35,7 +35,9 @@ def overlap(
 ) -> None:
     """Say which updates point the same way: between layers, over a training, between methods, between adapters.
 
-    Example: msplora-analyze overlap runs/mrpc-lora-r8-seed0 --with runs/mrpc-lora-r8-seed1
+    Example: msplora-analyze overlap runs
+
+    Example: msplora-analyze overlap runs/mrpc-lora --with runs/mrpc-msplora
     """
     from msplora_analysis import overlap as measure_overlap
     from msplora_analysis.report.overlap_files import write_overlap

@@ -70,7 +70,9 @@ def plan(
     By default the smallest plan that keeps 95 % of all energy (Σσ²). Under a budget each rank goes where the largest σ²
     per parameter remains. Several runs of one method count the same each and show how stable the plan is.
 
-    Example: msplora-analyze plan runs/mrpc-lora-r8-seed0 --mean-rank 4 -o plan
+    Example: msplora-analyze plan runs/mrpc-lora --mean-rank 4 -o plan
+
+    Example: msplora-analyze plan runs/mrpc-lora --keep 0.9 --json
     """
     from msplora_analysis.loading.several import load_several
     from msplora_analysis.planning.plan_summary import summarise_plan

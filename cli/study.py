@@ -47,6 +47,8 @@ def run(
     exit code is 1.
 
     Example: msplora-analyze study run study.toml --jobs 2
+
+    Example: msplora-analyze study run study.toml --launcher slurm --slurm partition=gpu --slurm time=2:00:00
     """
     from msplora_core.study import LocalLauncher, SlurmLauncher
 
@@ -62,12 +64,14 @@ def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     """Say what is done, running, failed and to do, and how long the rest takes.
 
     Example: msplora-analyze study status study.toml
+
+    Example: msplora-analyze study status study.toml --out runs
     """
     from collections import Counter
 
     from msplora_cli.study_progress import duration
-    from msplora_core.study import ledger
     from msplora_core.study.ledger import log_path, time_left
+    from msplora_core.study.running import ledger
 
     entries = ledger(_read(file, out, data_dir))
     for entry in entries:
@@ -89,13 +93,14 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     Where learning rates are to be chosen first, these are the commands for that: run them and ask again.
 
     Example: msplora-analyze study commands study.toml | parallel --jobs 2
+
+    Example: msplora-analyze study commands study.toml --out runs > commands.txt
     """
     import shlex
 
     from msplora_cli.console import messages
     from msplora_cli.train_command import train_command
-    from msplora_core.study import ledger
-    from msplora_core.study.running import open_tuning
+    from msplora_core.study.running import ledger, open_tuning
 
     study = _read(file, out, data_dir)
     tuning = {config.path for config in open_tuning(study)}

@@ -36,6 +36,10 @@ def svd(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw Fig. 3, Fig. 4 and more.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html, all of it as a page.")
+    ] = True,
+    show: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     scale: Annotated[
         Literal["layer", "total"], typer.Option(help="Compare each layer's own component, or all that acts on it.")
     ] = "layer",
@@ -68,19 +72,19 @@ def svd(
     """Measure every update's spectrum, draw the paper's Fig. 3 and Fig. 4, and say whether its claims hold here.
 
     Example: msplora-analyze svd runs
+
+    Example: msplora-analyze svd runs/mrpc-msplora --baseline runs/mrpc-lora --json
     """
     import gc
-    import warnings
 
     gc.set_threshold(200_000)  # loading and drawing make many objects that live long: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
     from msplora_analysis.report.summary import to_json
-    from msplora_cli.console import messages
+    from msplora_cli.console import messages, warnings_told
+    from msplora_cli.report import how_it_was_made, open_page
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", category=UserWarning)
-        warnings.simplefilter("always", category=RuntimeWarning)
+    with warnings_told():
         analysis = analyse(
             path,
             baseline=baseline,
@@ -101,14 +105,16 @@ def svd(
             progress=_tell,
         )
         pictures = draw_figures(analysis) if figures else ()
-        written = write_analysis(analysis, out, figures=pictures, latex=latex, n_jobs=-1)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        messages().print(f"warning: {message}", markup=False, soft_wrap=True)
+        written = write_analysis(
+            analysis, out, figures=pictures, latex=latex, n_jobs=-1, report=report or show, made=how_it_was_made()
+        )
     if as_json:
         print(to_json(analysis), end="")
     else:
         _print(analysis)
     messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    if show:
+        open_page(written[-1].with_name("report.html"))
     if analysis.failed:
         raise typer.Exit(1)
 

@@ -182,6 +182,8 @@ def train(
     Each combination of task, method, ranks and seed becomes one run directory.
 
     Example: msplora-analyze train --task mrpc --method lora --method msplora --data-dir glue --epochs 10
+
+    Example: msplora-analyze train --task cola --method lora --rank 4 --rank 8 --seed 0 --seed 1 --out runs
     """
     one_rank, more_ranks = _patterns(rank_pattern or [])
     phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None

@@ -74,6 +74,7 @@ from .report.gallery import draw_figures as draw_figures
 from .report.overlap_files import write_overlap as write_overlap
 from .report.overlap_pictures import draw_overlap as draw_overlap
 from .report.overlap_summary import summarise_overlap as summarise_overlap
+from .report.page import write_report as write_report
 from .report.summary import summarise as summarise
 from .report.writing import write_analysis as write_analysis
 from .statistics.differences import sign_flip_test as sign_flip_test

@@ -40,6 +40,7 @@ class Analysis:
     Args:
         path: the run or study.
         table: the spectra table of it (see `load_spectra`), runs that are no replicates told apart in `method`.
+        compared: the rows of it at the epoch compared.
         spectra: averaged spectra by model, method, stack, time and scale (see `average_spectra`): Fig. 3. `clock` says
             what `time` is: epochs, steps, or the share of the training done (see `courses`).
         trajectory: the measures of these (see `measure`).
@@ -60,11 +61,13 @@ class Analysis:
         skipped: what could not be read, of the runs and the baseline, a message each.
         failed: the runs of which nothing could be read.
         average: the order of averaging behind all measures and divergences.
+        floor: what small singular values were raised to before a divergence (see `spectral_kl`).
         scale: which comparison the pictures show.
     """
 
     path: Path
     table: DataFrame
+    compared: DataFrame
     spectra: DataFrame
     trajectory: DataFrame
     final: DataFrame
@@ -81,6 +84,7 @@ class Analysis:
     skipped: list[str]
     failed: list[str]
     average: Average
+    floor: float | None
     scale: str
 
     @cached_property
@@ -207,6 +211,7 @@ def analyse(
     return Analysis(
         path=Path(path),
         table=table,
+        compared=final,
         spectra=average_spectra(timed, COURSE),
         trajectory=measure(timed, COURSE, average=average),
         final=measured,
@@ -225,6 +230,7 @@ def analyse(
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],
         failed=[run for one in tables for run in one.attrs["failed"]],
         average=average,
+        floor=floor,
         scale=scale,
     )  # fmt: skip
 

@@ -68,13 +68,28 @@ def layer_divergences(
         for stack, modules, part in by_stack(rows):
             length = int(part["rank"].min())
             runs, spectra = layer_spectra(part, modules, length)
-            if average == "spectra":
-                kl = pairwise_spectral_kl(spectra.mean(axis=(0, 1)), floor)
-            else:
-                kl = pairwise_spectral_kl(spectra, floor).mean(axis=(0, 1))
+            kl = layer_divergence(spectra, floor, average)
             layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
             found.append(LayerDivergence(model, method, scale, stack, modules, len(runs), length, layers, kl))
     return found
+
+
+def layer_divergence(
+    spectra: NDArray[np.float64], floor: float | None = None, average: Average = "spectra"
+) -> NDArray[np.float64]:
+    """Return the pairwise KL between layers, over runs and module types.
+
+    Args:
+        spectra: (runs, modules, L, length) singular values.
+        floor, average: as in `layer_divergences`.
+
+    Returns:
+        (L, L) nats.
+    """
+    if average == "spectra":
+        return pairwise_spectral_kl(spectra.mean(axis=(0, 1)), floor)
+    mean: NDArray[np.float64] = pairwise_spectral_kl(spectra, floor).mean(axis=(0, 1))
+    return mean
 
 
 def adjacent_kl(kl: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,7 +83,12 @@ def last_scores(scores: DataFrame) -> DataFrame:
         One row a model, task, metric and method: mean, min, max and the number of runs. The loss is left
         out: it is no score of a task.
     """
-    last = scores["epoch"] == scores.groupby("run")["epoch"].transform("max")
-    rows = scores[last & (scores["metric"] != "loss")]
+    rows = at_last_epoch(scores)
     groups = rows.groupby(["model", "task", "metric", "method"], sort=False)["value"]
     return groups.agg(["mean", "min", "max"]).assign(runs=groups.size()).reset_index()
+
+
+def at_last_epoch(scores: DataFrame) -> DataFrame:
+    """The rows of each run's last evaluation, without the loss."""
+    last = scores["epoch"] == scores.groupby("run")["epoch"].transform("max")
+    return scores[last & (scores["metric"] != "loss")]

@@ -11,7 +11,8 @@ import numpy as np
 
 from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.report.overlap_summary import overlap_json
-from msplora_analysis.report.writing import home, pictures, write_files
+from msplora_analysis.report.pictures import pictures
+from msplora_analysis.report.writing import home, write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

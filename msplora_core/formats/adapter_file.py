@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from msplora_core.components import Component, ComponentKey
 from msplora_core.formats.stored import StoredUpdate
@@ -77,6 +79,26 @@ class Adapter:
         for stored, key in zip(self.updates, self.keys, strict=True):
             lines.setdefault((key.scale, key.module), []).append((key.unit, stored))
         return [ModuleSummary.of(scale, module, members) for (scale, module), members in lines.items()]
+
+    def _repr_html_(self) -> str:
+        """What it is, and a row for each scale and module type, for a notebook."""
+        names = ("scale", "module", "units", "shapes", "ranks", "scalings", "dtypes")
+        rows = [[_listed(getattr(line, name)) for name in names] for line in self.modules()]
+        cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+        head = "".join(f"<th>{name}</th>" for name in names)
+        about = f"{self.method} in the format of {self.format}, of {self.model or 'an unknown model'}"
+        return (
+            f"<p>{escape(about)}: {self.parameters:,} parameters</p><table><tr>{head}</tr>"
+            f"{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        )
+
+
+def _listed(value: Any) -> str:
+    """Some of a tuple in words: shapes as out × in."""
+    if not isinstance(value, tuple):
+        return str(value)
+    words = [" × ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value]
+    return ", ".join(words) if len(words) < 13 else f"{', '.join(words[:10])}, ... {words[-1]}"
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
         "claims.csv",
         "spread.csv",
     ]
-    expected = {f"{name}.{kind}" for name in pictures for kind in ("png", "pdf")} | {*tables, "summary.json"}
+    expected = {f"{name}.{kind}" for name in pictures for kind in ("png", "pdf")}
+    expected |= {*tables, "report.html", "summary.json"}
     assert {path.name for path in written} == expected
     assert {path.name for path in (study / "analysis").iterdir()} == expected
     assert written[-1].name == "summary.json"

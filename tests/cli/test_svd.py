@@ -97,7 +97,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     assert lines[place + 2].split()[-3:] == ["1", "1/6", "pair"]  # p, n of how many
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
     assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
-    assert "10 files in" in err
+    assert "11 files in" in err
     assert str(study / "analysis") in err
 
 
@@ -119,7 +119,9 @@ def test_json_is_the_summary_and_nothing_else(svd: Svd, study: Path) -> None:
 
 def test_no_figures_leaves_the_pictures_out(svd: Svd, study: Path, tmp_path: Path) -> None:
     svd(study, "--no-figures", "--out", tmp_path / "tables")
-    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".json"}
+    assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".html", ".json"}
+    svd(study, "--no-figures", "--no-report", "--out", tmp_path / "numbers")
+    assert {path.suffix for path in (tmp_path / "numbers").iterdir()} == {".csv", ".json"}
     assert not (study / "analysis").exists()
     svd(study, "--out", tmp_path / "all")
     assert {"fig3.png", "fig4-msplora-4-0-4-vs-lora-r4-layer.pdf", "m-eff.png"} <= {

@@ -31,7 +31,7 @@ from msplora_analysis.measures import BY
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.lettering import m_eff
 from msplora_analysis.plots.paper import WIDTH, offscreen
-from msplora_analysis.report.writing import saved
+from msplora_analysis.report.pictures import saved
 from msplora_core.errors import ParameterError
 
 

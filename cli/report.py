@@ -1,0 +1,65 @@
+"""`msplora-analyze report`: a run or a study as one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    path: Annotated[
+        str, typer.Argument(metavar="RUN_OR_STUDY", help="A run, an adapter, or a folder of such; or hf://owner/name.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The file.", show_default="analysis/report.html in the run or study"),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The same, to compare with.", show_default="the LoRA runs in RUN_OR_STUDY")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write one page of all that `svd` finds: verdicts, pictures to point at, tables. It sends no request to anywhere.
+
+    `svd` writes the same page beside its tables and figures, and has the options that choose what is measured.
+
+    Example: msplora-analyze report runs -o runs.html
+
+    Example: msplora-analyze report runs/mrpc-msplora --baseline runs/mrpc-lora --open
+    """
+    from msplora_analysis import analyse, draw_figures, write_report
+    from msplora_analysis.report.writing import home
+    from msplora_cli.console import messages, warnings_told
+
+    with warnings_told():
+        analysis = analyse(path, baseline=baseline, n_jobs=-1)
+        page = write_report(
+            analysis, out or home(analysis.path) / "report.html", figures=draw_figures(analysis), made=how_it_was_made()
+        )
+    messages().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    if show:
+        open_page(page)
+    if analysis.failed:
+        raise typer.Exit(1)
+
+
+def how_it_was_made() -> dict[str, str]:
+    """Return the command as it was typed, and the time."""
+    import shlex
+    import sys
+    from datetime import UTC, datetime
+
+    command = shlex.join(["msplora-analyze", *sys.argv[1:]])
+    return {"command": command, "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+
+
+def open_page(page: Path) -> None:
+    """Show a page in the browser of the system, or say where it is."""
+    import webbrowser
+
+    from msplora_cli.console import messages
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        messages().print(f"no browser found here: open {page.resolve()} yourself", markup=False, soft_wrap=True)

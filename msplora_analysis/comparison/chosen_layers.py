@@ -1,0 +1,110 @@
+"""KL between layers for one task or one module type alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.comparison.difference import Comparison
+from msplora_analysis.comparison.layers import LayerDivergence, layer_divergence, layer_rows, layer_spectra
+from msplora_analysis.measures import Average
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenDivergence:
+    """KL between layers over the runs of one task, or of one module type.
+
+    Args:
+        task: whose runs; empty for all.
+        module: whose spectra; empty for all of the stack.
+        kl: (L, L) nats.
+    """
+
+    task: str
+    module: str
+    kl: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenDifference(ChosenDivergence):
+    """The same beside the baseline's.
+
+    Args:
+        kl_baseline: (L, L) nats.
+    """
+
+    kl_baseline: NDArray[np.float64]
+
+
+def chosen_divergences(
+    table: DataFrame, one: LayerDivergence, floor: float | None = None, average: Average = "spectra"
+) -> Iterator[ChosenDivergence]:
+    """Yield the KL between the layers of a method for each task and for each module type, where there are several.
+
+    Args:
+        table: the spectra that it was measured from, of one epoch per run.
+        one: what `layer_divergences` gave for the method.
+        floor, average: as in `layer_divergences`.
+    """
+    rows = _rows(table, one.model, one.method, one.scale, one.stack)
+    runs, spectra = layer_spectra(rows, one.modules, one.length)
+    tasks = _tasks(rows, runs)
+    for task, module, which, place in _choices(tasks, one.modules):
+        yield ChosenDivergence(task, module, layer_divergence(spectra[which][:, place], floor, average))
+
+
+def chosen_differences(table: DataFrame, one: Comparison, floor: float | None = None) -> Iterator[ChosenDifference]:
+    """Yield the KL of a method and of its baseline for each task and for each module type, means over pairs of runs.
+
+    Args:
+        table: the spectra that both were measured from, of one epoch per run; nothing is yielded if the baseline is
+            not in it.
+        one: what `compare` gave.
+        floor: as in `compare`.
+    """
+    if not set(one.pairs["run_baseline"]) <= set(table["run"].unique()):
+        return
+    sides = []
+    for method, runs, length in zip(
+        (one.method, one.baseline), (one.pairs["run"], one.pairs["run_baseline"]), one.lengths, strict=True
+    ):
+        rows = _rows(table[table["run"].isin(runs)], one.model, method, one.scale)
+        names, spectra = layer_spectra(rows, one.modules, length)
+        sides.append(spectra[[names.index(run) for run in runs]])
+    for task, module, which, place in _choices([str(task) for task in one.pairs["task"]], one.modules):
+        ours, theirs = (
+            np.mean([layer_divergence(run[None, place], floor, one.average) for run in side[which]], axis=0)
+            for side in sides
+        )
+        yield ChosenDifference(task, module, ours, theirs)
+
+
+def _rows(table: DataFrame, model: str, method: str, scale: str, stack: str | None = None) -> DataFrame:
+    rows = table[(table["model"] == model) & (table["method"] == method)]
+    return layer_rows(rows if stack is None else rows[rows["stack"] == stack], scale)
+
+
+def _tasks(rows: DataFrame, runs: Sequence[str]) -> list[str]:
+    tasks = rows[["run", "task"]].drop_duplicates().set_index("run")["task"]
+    return [str(tasks[run]) for run in runs]
+
+
+def _choices(
+    tasks: Sequence[str], modules: Sequence[str]
+) -> Iterator[tuple[str, str, NDArray[np.intp], NDArray[np.intp]]]:
+    """Each known task and each module type, with the places of its runs and of its modules."""
+    every_run, every_module = np.arange(len(tasks)), np.arange(len(modules))
+    known = dict.fromkeys(task for task in tasks if task)
+    if len(known) > 1:
+        for task in known:
+            yield task, "", np.array([place for place, other in enumerate(tasks) if other == task]), every_module
+    if len(modules) > 1:
+        for place, module in enumerate(modules):
+            yield "", module, every_run, np.array([place])

@@ -1,0 +1,66 @@
+// One choice of model, method, layers, task and module for all pictures; each picture redraws when it changes.
+const choice = { model: "", method: "", stack: "", task: "", module: "", log: false };
+const drawn = [];
+
+const WORDS = { model: "model", method: "method", stack: "layers", task: "task", module: "module" };
+const EVERY = { task: "all tasks", module: "all modules" };
+const chosen = (row, names) => names.every((name) => row[name] === choice[name]);
+
+function optionsOf(name) {
+  const before = { model: [], method: ["model"], stack: ["model", "method"] }[name] ?? ["model", "method", "stack"];
+  return unique(layerSpectra.filter((row) => chosen(row, before)).map((row) => row[name]));
+}
+
+function fillChoices() {
+  const form = document.getElementById("choices");
+  const selects = Object.keys(WORDS).flatMap((name) => {
+    const options = optionsOf(name);
+    if (!options.includes(choice[name])) choice[name] = name === "method" ? firstMethod(options) : options[0];
+    if (options.length < 2) return [];
+    const title = (value) => (name === "method" ? methodTitle(value) : value || EVERY[name] || "unknown");
+    return [chooser(name, WORDS[name], options.map((value) => [value, title(value)]), choice[name], (value) => {
+      choice[name] = value;
+      drawAll();
+    })];
+  });
+  const log = element("input", { type: "checkbox", name: "log", checked: choice.log });
+  log.addEventListener("change", () => {
+    choice.log = log.checked;
+    drawAll();
+  });
+  const focused = document.activeElement?.name;
+  form.replaceChildren(...selects, element("label", {}, log, " log scale"));
+  if (focused && form.elements[focused]) form.elements[focused].focus();
+}
+
+// The one with most scales: it has most to show.
+function firstMethod(methods) {
+  const scales = (method) => unique(layerSpectra.filter((row) => row.model === choice.model && row.method === method).map((row) => row.scale)).length;
+  return d3.greatest(methods, scales);
+}
+
+function chooser(name, words, options, value, change) {
+  const select = element("select", { name });
+  select.append(...options.map(([key, title]) => element("option", { value: key, selected: key === value }, title)));
+  select.addEventListener("change", () => change(select.value));
+  return element("label", {}, `${words} `, select);
+}
+
+function drawAll() {
+  fillChoices();
+  for (const draw of drawn) draw();
+}
+
+// Draws a figure whenever a choice changes; a figure without anything to show is hidden.
+function figure(id, draw) {
+  const home = document.getElementById(id);
+  const part = (name) => home.querySelector(`.${name}`);
+  drawn.push(() => {
+    home.hidden = false; // a hidden figure has no width
+    home.hidden = draw(part) === false;
+  });
+}
+
+const about = () =>
+  [methodTitle(choice.method), choice.stack, choice.task || EVERY.task, choice.module || EVERY.module].filter(Boolean).join(", ");
+const widthOf = (home, most = 1100) => Math.min(Math.max(home.clientWidth, 240), most);

@@ -1,0 +1,113 @@
+// Measures and task scores over training: a line is the mean over runs, a band reaches from the lowest to the highest.
+const course = { measure: "entropy_rank", compare: "scale", scale: "layer" };
+let hidden = new Set();
+
+figure("courses", (part) => {
+  const { compare } = course;
+  const fixed = ["model", "stack", ...(compare === "method" ? [] : ["method"])];
+  const known = courses.filter((row) => chosen(row, fixed) && (!choice.task || row.task === choice.task || compare === "task"));
+  const clock = courses.find((row) => chosen(row, ["model", "method", "stack"]))?.clock;
+  const module = (row) => (compare === "module" ? row.module !== "" : row.module === choice.module);
+  const scales = unique(known.map((row) => row.scale));
+  if (compare !== "scale" && !scales.includes(course.scale)) course.scale = scales.at(-1);
+  const mine = known.filter((row) => row.clock === clock && module(row) && (compare === "scale" || row.scale === course.scale) && row[course.measure] != null);
+  const groups = unique(mine.map((row) => row[compare]));
+  if (compare === "scale") groups.sort((a, b) => SCALES.indexOf(a) - SCALES.indexOf(b));
+  const every = unique(courses.filter((row) => chosen(row, ["model", "method", "stack"])).map((row) => row.time));
+  if (every.length < 2) return false;
+
+  const redraw = () => drawn[1]();
+  const set = (name) => (value) => {
+    course[name] = value;
+    if (name === "compare") hidden = new Set();
+    redraw();
+  };
+  const comparable = ["scale", "method", "task", "module"].filter((name) => {
+    const rows = courses.filter((row) => chosen(row, ["model", "stack", ...(name === "method" ? [] : ["method"])]));
+    return name === compare || unique(rows.map((row) => row[name])).length > 1;
+  });
+  const colour = (name) => (compare === "scale" ? scaleColour(name) : DISTINCT[groups.indexOf(name) % DISTINCT.length]);
+  const named = (name) => (compare === "method" ? methodTitle(name) : name || "unknown");
+  part("controls").replaceChildren(
+    chooser("measure", "measure", Object.entries(MEASURES), course.measure, set("measure")),
+    chooser("compare", "a line for each", comparable.map((name) => [name, name]), compare, set("compare")),
+    ...(compare === "scale" ? [] : [chooser("scale", "scale", scales.map((name) => [name, name]), course.scale, set("scale"))]),
+    legend(groups, named, colour, redraw),
+  );
+  const many = unique(mine.map((row) => row.run)).length > 1;
+  const beside = nullsOf(groups.filter((name) => !hidden.has(name)));
+  const drawnBy = beside.length ? ` Dashed: the null model at the end (${unique(beside.map((one) => one.null)).join(", ")}), with a bar for 95% of its draws.` : "";
+  part("about").textContent = `${about()}. ${many ? "Line: mean over the runs; band: lowest to highest run." : "One run."}${drawnBy}`;
+  const points = summarised(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure);
+  part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 300, colour, named, clock, label: MEASURES[course.measure], beside }));
+  return true;
+});
+
+// The null models of the groups shown; they are over all tasks and modules.
+function nullsOf(groups) {
+  if (choice.task || choice.module || !["scale", "method"].includes(course.compare)) return [];
+  return groups.flatMap((name) => {
+    const wanted = { method: choice.method, scale: course.scale, [course.compare]: name };
+    return nulls.filter((row) => chosen(row, ["model", "stack"]) && row.method === wanted.method && row.scale === wanted.scale && row.measure === course.measure).map((row) => ({ ...row, name }));
+  });
+}
+
+figure("scores", (part) => {
+  const mine = scores.filter((row) => row.model === choice.model && (!choice.task || row.task === choice.task));
+  if (!mine.length) return false;
+  const methods = unique(mine.map((row) => row.method));
+  const colour = (name) => DISTINCT[methods.indexOf(name) % DISTINCT.length];
+  part("about").textContent = "Evaluation metrics by method: mean over seeds, band from the lowest to the highest.";
+  const kinds = d3.groups(mine, (row) => row.task, (row) => row.metric).flatMap(([task, metrics]) => metrics.map(([metric, rows]) => ({ task, metric, rows })));
+  const several = element("div", { className: "several" });
+  part("plot").replaceChildren(legend(methods, methodTitle, colour), several);
+  const width = Math.min(widthOf(several) , 340);
+  several.append(...kinds.map(({ task, metric, rows }) => {
+    const points = summarised(rows.filter((row) => row.value != null), "method", "epoch", "value");
+    return linesOf(points, { width, height: 190, colour, named: methodTitle, clock: "epoch", label: `${task || "unknown task"}, ${metric}` });
+  }));
+  return true;
+});
+
+function summarised(rows, group, time, value) {
+  return d3.flatRollup(rows, (part) => ({
+    value: d3.mean(part, (row) => row[value]), low: d3.min(part, (row) => row[value]), high: d3.max(part, (row) => row[value]), runs: part.length,
+  }), (row) => row[group], (row) => row[time]).map(([name, at, found]) => ({ name, time: at, ...found }))
+    .sort((a, b) => d3.ascending(a.time, b.time));
+}
+
+function linesOf(points, { width, height, colour, named, clock, label, beside = [] }) {
+  const end = d3.max(points, (point) => point.time);
+  const single = unique(points.map((point) => point.time)).length < 2;
+  return Plot.plot({
+    width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, nice: true }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
+    marks: [
+      Plot.ruleY(beside, { y: "null_mean", stroke: (one) => colour(one.name), strokeDasharray: "5 4", className: "null" }),
+      Plot.ruleX(beside, { x: () => end, y1: "null_low", y2: "null_high", stroke: (one) => colour(one.name), strokeWidth: 8, strokeOpacity: 0.35 }),
+      Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "name", fill: (point) => colour(point.name), fillOpacity: 0.2 }),
+      Plot.lineY(points, { x: "time", y: "value", z: "name", stroke: (point) => colour(point.name), strokeWidth: 2, className: "course" }),
+      ...(single ? [Plot.dot(points, { x: "time", y: "value", fill: (point) => colour(point.name), r: 4 })] : []),
+      Plot.tip(points, Plot.pointer({ x: "time", y: "value", ...TIP, title: (point) => `${named(point.name)}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : "") })),
+    ],
+  });
+}
+
+// Names with their colours; where `redraw` is given, a name can be switched off.
+function legend(names, named, colour, redraw) {
+  const entries = names.map((name) => {
+    const swatch = element("span", { className: "swatch" });
+    swatch.style.background = colour(name);
+    if (!redraw) return element("span", {}, swatch, named(name));
+    const box = element("input", { type: "checkbox", checked: !hidden.has(name) });
+    box.addEventListener("change", () => {
+      hidden = new Set(names.filter((other) => (other === name ? !box.checked : hidden.has(other))));
+      redraw();
+      document.querySelector(`[data-legend="${names.indexOf(name)}"]`)?.focus();
+    });
+    box.dataset.legend = names.indexOf(name);
+    return element("label", {}, box, swatch, named(name));
+  });
+  const home = element("span", { className: "controls legend", role: "group" }, ...entries);
+  home.setAttribute("aria-label", "legend");
+  return home;
+}

@@ -1,0 +1,44 @@
+// What is embedded, as arrays of rows; names and texts from files never become markup.
+const data = JSON.parse(document.getElementById("data").textContent);
+
+function asRows(table) {
+  const names = Object.keys(table);
+  const columns = names.map((name) => {
+    const column = table[name];
+    if (Object.hasOwn(column, "every")) return null;
+    return column.codes ? column.codes.map((code) => column.names[code]) : column;
+  });
+  const whole = columns.find((column) => column) ?? [];
+  return whole.map((_, row) => Object.fromEntries(names.map((name, place) => [name, columns[place] ? columns[place][row] : table[name].every])));
+}
+
+const runs = new Map(asRows(data.runs).map((run) => [run.run, run]));
+const ofRun = (row) => ({ ...runs.get(row.run), ...row });
+const spectra = asRows(data.spectra);
+const layerSpectra = asRows(data.layers);
+const courses = asRows(data.courses).map(ofRun);
+const scores = asRows(data.scores).map(ofRun);
+const nulls = asRows(data.nulls);
+const spread = asRows(data.spread);
+
+const MEASURES = {
+  entropy_rank: "entropy rank (higher = broader)",
+  m_eff_1: "M_eff-1 (higher = more concentrated)",
+  m_eff_2: "M_eff-2 (higher = more concentrated)",
+  m_eff_4: "M_eff-4 (higher = more concentrated)",
+  stable_rank: "stable rank (higher = broader)",
+};
+const SCALES = Object.keys(data.colours.scales);
+const scaleColour = (scale) => `var(--${SCALES.includes(scale) ? scale : "ink"})`;
+// Okabe and Ito's, for what is no scale: those far from the colours of scales first.
+const DISTINCT = ["#0072B2", "#D55E00", "#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#999999"];
+const FONT = { fontSize: "12px" };
+const unique = (values) => [...new Set(values)];
+const methodTitle = (method) => data.titles[method] ?? method;
+const shown = (value, digits = 4) => (value == null ? "–" : String(Number(value.toPrecision(digits))).replace("-", "−"));
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}

@@ -1,0 +1,45 @@
+// Tables sort by a click on a heading, and are copied as CSV with all digits.
+for (const table of document.querySelectorAll("table[data-name]")) {
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+  const valueOf = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  headings.forEach((heading, column) => {
+    const button = element("button", { type: "button" }, heading.textContent);
+    button.addEventListener("click", () => {
+      const down = heading.ariaSort === "ascending";
+      for (const other of headings) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const sorted = [...body.rows].sort((a, b) => compareCells(valueOf(a, column), valueOf(b, column)));
+      body.append(...(down ? sorted.reverse() : sorted));
+    });
+    heading.replaceChildren(button);
+  });
+  const copy = element("button", { type: "button", className: "copy" }, "Copy as CSV");
+  copy.addEventListener("click", async () => {
+    const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    const lines = [headings.map((heading) => heading.textContent), ...[...body.rows].map((row) => headings.map((_, column) => valueOf(row, column)))];
+    const text = lines.map((line) => line.map((cell) => quoted(cell === "–" ? "" : cell)).join(",")).join("\n") + "\n";
+    copy.textContent = (await copyText(text)) ? "Copied" : "Not copied: the browser forbids it";
+  });
+  table.caption.append(" ", copy);
+}
+
+function compareCells(a, b) {
+  const [x, y] = [Number(a), Number(b)];
+  if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+  return Number.isNaN(x) === Number.isNaN(y) ? a.localeCompare(b) : Number.isNaN(x) ? 1 : -1;
+}
+
+async function copyText(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch { // some browsers grant no clipboard to a file
+    const area = element("textarea", { value: text });
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}

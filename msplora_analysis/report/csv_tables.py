@@ -1,0 +1,73 @@
+"""The tables of an analysis: what the CSV files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.interference_courses import interference_by_epoch
+from msplora_analysis.report.summary import claims_frame
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+
+def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
+    """Yield each table with its name, as `write_analysis` lists them."""
+    import pandas as pd
+
+    yield "spectra", analysis.spectra
+    yield "trajectory", analysis.trajectory
+    yield "measures", analysis.final
+    yield "measures-by-run", analysis.by_run
+    kinds = ["model", "method", "scale", "stack", "modules"]
+    if analysis.claims:
+        yield "claims", claims_frame(analysis.claims)
+    for name in ("spread", "nulls"):
+        if len(table := getattr(analysis, name)):
+            yield name, table
+    if len(analysis.scores):
+        yield "scores", analysis.scores
+    if len(analysis.interference):
+        yield "interference", interference_by_epoch(analysis.interference)
+        yield "interference-by-run", analysis.interference
+    if analysis.layers:
+        tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], kl=one.kl) for one in analysis.layers]
+        yield "kl", pd.concat(tables, ignore_index=True)
+    if analysis.comparisons:
+        kinds.insert(2, "baseline")
+        tables = [
+            _pairs_of_layers(
+                pair, [*kinds, "rule"], kl=pair.kl, kl_baseline=pair.kl_baseline, difference=pair.difference
+            )
+            for pair in analysis.comparisons
+        ]
+        yield "kl-difference", pd.concat(tables, ignore_index=True)
+        tables = [_described(pair.pairs.copy(), pair, kinds) for pair in analysis.comparisons]
+        yield "pairs", pd.concat(tables, ignore_index=True)
+        tables = [_described(pair.cells.copy(), pair, kinds) for pair in analysis.comparisons]
+        yield "cells", pd.concat(tables, ignore_index=True)
+
+
+def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:
+    """A row for each ordered pair of layers."""
+    import pandas as pd
+
+    count = len(source.layers)
+    pairs = {"layer_from": np.repeat(source.layers, count), "layer_to": np.tile(source.layers, count)}
+    return _described(
+        pd.DataFrame(pairs | {name: matrix.ravel() for name, matrix in matrices.items()}), source, columns
+    )
+
+
+def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
+    """What the rows are about, before them."""
+    for place, column in enumerate(columns):
+        value = getattr(source, column)
+        table.insert(place, column, "+".join(value) if column == "modules" else value)
+    return table

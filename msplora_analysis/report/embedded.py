@@ -1,0 +1,203 @@
+"""What the page's pictures are drawn from: the numbers of an analysis, in columns, to four digits."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_analysis.choices import by_choice
+from msplora_analysis.comparison.chosen_layers import chosen_differences, chosen_divergences
+from msplora_analysis.courses import COURSE, courses
+from msplora_analysis.measures import average_spectra, measure
+from msplora_analysis.plots.colours import DIFFERENCE, DIVERGENCE, MAGNITUDE, SCALE_COLOURS
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+    from msplora_analysis.analysis import Analysis
+    from msplora_analysis.comparison.difference import Comparison
+    from msplora_analysis.comparison.layers import LayerDivergence
+
+DIGITS = 4
+"""Significant digits of every number in a picture; tables hold all."""
+_MOST = 60_000
+"""Numbers of one kind. Beyond, moments of the training are left out, then choices of task and module."""
+_MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
+
+
+def embedded(analysis: Analysis) -> dict[str, Any]:
+    """Return what the page's script reads.
+
+    Args:
+        analysis: what `analyse` found.
+
+    Returns:
+        Tables as `as_columns` gives them (runs, spectra, layers, courses, scores), matrices, comparisons, claims,
+        titles of methods and colours. All of it can be written as JSON.
+    """
+    timed = _thinned(courses(_without_total(analysis.table)), len(analysis.spectra))
+    runs = analysis.table[["run", "method", "model", "task", "seed"]].drop_duplicates()
+    return {
+        "colours": {
+            "scales": SCALE_COLOURS, "magnitude": MAGNITUDE, "divergence": DIVERGENCE, "difference": DIFFERENCE,
+        },
+        "titles": {str(method): title(str(method)) for method in runs["method"].unique()},
+        "scale": analysis.scale,
+        "runs": as_columns(runs.sort_values("run")),
+        "spectra": _spectra(timed, analysis),
+        "layers": _with_sigma(
+            by_choice(average_spectra, analysis.compared, ["model", "method", "stack", "scale", "unit"], most=_MOST)
+        ),
+        "courses": _courses(timed, analysis),
+        "scores": as_columns(
+            analysis.scores.loc[analysis.scores["metric"] != "loss", ["run", "epoch", "metric", "value"]]
+        ),
+        "matrices": [
+            _divergence(one, analysis) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
+        ],
+        "comparisons": [_comparison(one, analysis) for one in analysis.comparisons if len(one.layers) > 1],
+        "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
+        "spread": as_columns(analysis.spread),
+        "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}
+                   for claim in analysis.claims],
+    }  # fmt: skip
+
+
+def as_script(data: dict[str, Any]) -> str:
+    """Return JSON that can stand inside a script element: no name in it can end the element or begin a comment.
+
+    Example:
+        >>> as_script({"module": "</script><!--"})
+        '{"module":"\\\\u003c/script\\\\u003e\\\\u003c!--"}'
+    """
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def as_columns(frame: DataFrame) -> dict[str, Any]:
+    """Return a frame by columns: numbers rounded, words as codes into their names, once where all are equal.
+
+    Example:
+        >>> import pandas as pd
+        >>> as_columns(pd.DataFrame({"method": ["lora", "lora"], "kl": [0.123456, float("nan")]}))
+        {'method': {'every': 'lora'}, 'kl': [0.1235, None]}
+    """
+    return {str(name): _column(frame[name]) for name in frame.columns}
+
+
+def _column(values: Series[Any]) -> Any:
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object or pd.api.types.is_string_dtype(values):
+        codes, names = pd.factorize(values.astype(object))
+        if len(names) == 1 and len(codes) > 1 and not codes.any():
+            return {"every": str(names[0])}
+        return {"names": [str(name) for name in names], "codes": codes.tolist()}
+    return rounded(values.to_numpy(np.float64, na_value=np.nan))
+
+
+def rounded(values: Any) -> Any:
+    """Return numbers as nested lists, to four significant digits; None for what is not finite.
+
+    Example:
+        >>> rounded([[1.23456, float("inf")], [12345.6, 8.0]])
+        [[1.235, None], [12350, 8]]
+    """
+    array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    if array.ndim > 1:
+        return [rounded(row) for row in array]
+    return [_short(value) if np.isfinite(value) else None for value in array.tolist()]
+
+
+def _short(value: float) -> float | int:
+    short = float(f"{value:.{DIGITS}g}")
+    return int(short) if short.is_integer() else short
+
+
+def _without_total(table: DataFrame) -> DataFrame:
+    """Totals are the longest spectra, and neither Fig. 3 nor a course shows them beside the scales they add up."""
+    others = table["scale"] != "total"
+    return table[others | ~table["run"].isin(table.loc[others, "run"].unique())]
+
+
+def _thinned(timed: DataFrame, rows: int) -> DataFrame:
+    """Every second, third, ... moment of each method, and the last, where all would make the page too large."""
+    step = -(-rows // _MOST)
+    if step == 1:
+        return timed
+    times = timed[["model", "method", "time"]].drop_duplicates().sort_values("time")
+    groups = times.groupby(["model", "method"], observed=True)
+    from_last = groups.cumcount(ascending=False)
+    return timed.merge(times[from_last % step == 0], on=["model", "method", "time"])
+
+
+def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
+    """Averaged spectra over training with their measures, a row a spectrum."""
+    keys = [*COURSE, "task", "module"]
+    spectra = by_choice(average_spectra, timed, COURSE, most=_MOST)
+    if analysis.average == "spectra":
+        measured = measure(spectra.assign(run=""), keys)  # each is one spectrum: nothing more is averaged
+    else:
+        measured = by_choice(partial(measure, average=analysis.average), timed, COURSE, most=_MOST)
+    keys.append("rank")
+    starts = spectra.loc[spectra["k"] == 1, [*keys, "runs"]]
+    return as_columns(starts.merge(measured[[*keys, *_MEASURES[:2]]], on=keys, how="left")) | {"sigma": _split(spectra)}
+
+
+def _courses(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
+    """Measures of each run over training."""
+    by_run = partial(measure, average=analysis.average)
+    frame = by_choice(by_run, timed, [*COURSE, "run"], choices=["module"], most=_MOST)
+    known = frame[frame["entropy_rank"].notna() & (frame["rank"] > 1)]
+    return as_columns(known[["run", "stack", "module", "clock", "time", "scale", "rank", *_MEASURES]])
+
+
+def _with_sigma(spectra: DataFrame) -> dict[str, Any]:
+    starts = spectra[spectra["k"] == 1].drop(columns=["k", "sigma", "share", "m_eff", "components"])
+    return as_columns(starts) | {"sigma": _split(spectra)}
+
+
+def _split(spectra: DataFrame) -> list[list[float]]:
+    """The singular values of each spectrum of a frame ordered by spectrum and k."""
+    ends = np.flatnonzero(spectra["k"].to_numpy() == 1)[1:]
+    return [rounded(part) for part in np.split(spectra["sigma"].to_numpy(), ends)]
+
+
+def _divergence(one: LayerDivergence, analysis: Analysis) -> dict[str, Any]:
+    shown = one.scale == analysis.scale
+    chosen = chosen_divergences(analysis.compared, one, analysis.floor, analysis.average) if shown else ()
+    return {
+        "model": one.model, "method": one.method, "scale": one.scale, "stack": one.stack, "modules": one.modules,
+        "length": one.length, "layers": one.layers.tolist(), "kl": rounded(one.kl),
+        "chosen": [{"task": part.task, "module": part.module, "kl": rounded(part.kl)} for part in chosen],
+    }  # fmt: skip
+
+
+def _comparison(one: Comparison, analysis: Analysis) -> dict[str, Any]:
+    shown = one.scale == analysis.scale
+    chosen = chosen_differences(analysis.compared, one, analysis.floor) if shown else ()
+    return {
+        "model": one.model, "method": one.method, "baseline": one.baseline, "scale": one.scale, "stack": one.stack,
+        "modules": one.modules, "rule": one.rule, "layers": one.layers.tolist(), "pairs": len(one.pairs),
+        "kl": rounded(one.kl), "kl_baseline": rounded(one.kl_baseline), "difference": rounded(one.difference),
+        "chosen": [
+            {"task": part.task, "module": part.module, "kl": rounded(part.kl), "kl_baseline": rounded(part.kl_baseline),
+             "difference": rounded(part.kl - part.kl_baseline)}
+            for part in chosen
+        ],
+        **{name: _matrix(one, name) for name in ("low", "high", "p_corrected")},
+    }  # fmt: skip
+
+
+def _matrix(one: Comparison, column: str) -> list[list[float | None]]:
+    """A column of its cells as (L, L), None on the diagonal."""
+    count = len(one.layers)
+    values = np.full((count, count), np.nan)
+    values[~np.eye(count, dtype=bool)] = one.cells[column]  # the cells are in this order
+    found: list[list[float | None]] = rounded(values)
+    return found

@@ -1,0 +1,200 @@
+"""`report.html`: an analysis as one page that needs no network, no server and no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from msplora_analysis.loading.scores import at_last_epoch
+from msplora_analysis.report.csv_tables import csv_tables
+from msplora_analysis.report.embedded import as_script, embedded
+from msplora_analysis.report.pictures import pictures
+from msplora_analysis.report.summary import AVERAGING, READING
+from msplora_core.errors import one_line
+from msplora_core.methods import title
+from msplora_core.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from msplora_analysis.analysis import Analysis
+
+_HERE = Path(__file__).parent
+_LIBRARIES = ("d3.min.js", "plot.umd.min.js")
+_SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "layers.js", "matrices.js", "verdicts.js", "tables.js",
+            "start.js")  # fmt: skip
+_MOST_ROWS = 500
+"""Rows of a table in the page; the CSV file has all."""
+TABLES = {
+    "claims": "Each verdict on each claim",
+    "measures": "How concentrated each scale is",
+    "pairs": "Adjacent layers, by pair of runs",
+    "measures-by-run": "How concentrated each scale is, by run",
+    "nulls": "Beside null models",
+    "spread": "KL between seeds of the same layer",
+    "scores": "Task metrics at the last epoch",
+}
+"""Which of the CSV files the page shows, in its order, with a title each."""
+
+
+def write_report(
+    analysis: Analysis,
+    path: str | os.PathLike[str],
+    *,
+    figures: Iterable[tuple[str, Figure]] = (),
+    made: Mapping[str, str] | None = None,
+) -> Path:
+    """Write an analysis as one HTML page that opens from the disk and sends no request.
+
+    Args:
+        analysis: what `analyse` found.
+        path: the file; replaced if it is there.
+        figures: names and pictures for readers without JavaScript: `draw_figures(analysis)`.
+        made: how the page was made, by name: the command, the date.
+
+    Returns:
+        The file.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    path = Path(path)
+    static = dict(pictures(figures, kinds=["svg"]))
+    write_atomically(path, page(analysis, static, made or {}).encode())
+    return path
+
+
+def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str]) -> str:
+    """Return the page as text, with SVG by file name (see `write_report`)."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"number": number, "method": title}
+    scripts = [*((_HERE / "vendor" / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]
+    return environment.get_template("page.html.j2").render(
+        analysis=analysis,
+        name=one_line(analysis.path.resolve().name if analysis.path.exists() else str(analysis.path)),
+        looked_at=_looked_at(analysis),
+        tables=list(_tables(analysis)),
+        pictures=[(name.removesuffix(".svg").replace("-", " "), _as_source(data)) for name, data in static.items()],
+        reading=READING,
+        averaging=AVERAGING[analysis.average],
+        provenance=_provenance(analysis, made),
+        data=as_script(embedded(analysis)),
+        style=(_HERE / "assets" / "page.css").read_text(encoding="utf-8"),
+        scripts=scripts,
+        policy=_policy(scripts),
+    )
+
+
+def number(value: Any) -> str:
+    """Return a cell of a table as a reader sees it: four significant digits, a dash for what is missing.
+
+    Example:
+        >>> number(0.123456), number(12), number(float("nan")), number("lora-r8"), number(1e-7)
+        ('0.1235', '12', '–', 'lora-r8', '1e-07')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """Nothing may be loaded or sent; these scripts alone may run. Styles are open: Plot and SVG write them inline."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    rules = [f"script-src {hashes}", "style-src 'unsafe-inline'", "img-src data:"]
+    return "; ".join(["default-src 'none'", *rules, "base-uri 'none'", "form-action 'none'"])
+
+
+def _own_script() -> str:
+    parts = "\n".join((_HERE / "assets" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return f'"use strict";\n{{\n{parts}\n}}\n'
+
+
+def _as_source(svg: bytes) -> Markup:
+    """An SVG as the source of an image: in there, no script of it could run. Quotation marks and & are encoded."""
+    from markupsafe import Markup
+
+    return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]<>'!*@$+?~\n"))
+
+
+def _looked_at(analysis: Analysis) -> list[dict[str, Any]]:
+    """By model and method: how many runs, on which tasks, with which seeds, up to which epoch."""
+    found = []
+    for (model, method), rows in analysis.table.groupby(["model", "method"], observed=True, sort=False):
+        last = rows.groupby("run", observed=True)["epoch"].max()
+        found.append(
+            {
+                "model": str(model),
+                "method": str(method),
+                "runs": rows["run"].nunique(),
+                "tasks": [str(task) for task in rows["task"].unique() if task],
+                "seeds": [str(seed) for seed in sorted(rows["seed"].dropna().unique())],
+                "modules": [str(module) for module in rows["module"].unique()],
+                "layers": rows.loc[rows["scale"] == "layer", "unit"].nunique(),
+                "epochs": _span(last.min(), last.max()),
+                "doubt": analysis.doubts.get((str(model), str(method)), ""),
+            }
+        )
+    return found
+
+
+def _span(low: float, high: float) -> str:
+    if high != high:
+        return ""
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _tables(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    found = dict(csv_tables(analysis))
+    if "scores" in found:
+        found["scores"] = at_last_epoch(found["scores"])
+    for name, words in TABLES.items():
+        if name in found and len(found[name]):
+            yield {"name": name, "title": words, **_cells(found[name])}
+
+
+def _cells(table: DataFrame) -> dict[str, Any]:
+    """The columns that say anything, and the rows as the CSV file has them."""
+    shown = table.loc[:, [column for column in table if table[column].notna().any() and (table[column] != "").any()]]
+    head = shown.head(_MOST_ROWS)
+    words = [name for name in shown if shown[name].dtype.kind not in "iuf" and str(shown[name].dtype) != "Int64"]
+    return {
+        "columns": [str(name) for name in shown],
+        "words": set(map(str, words)),
+        "rows": head.astype(object).to_numpy().tolist(),
+        "left_out": len(table) - len(head),
+    }
+
+
+def _provenance(analysis: Analysis, made: Mapping[str, str]) -> list[tuple[str, str]]:
+    packages = ("msplora", "numpy", "scipy", "pandas")
+    facts = [
+        ("source", str(analysis.path)),
+        *made.items(),
+        ("versions", ", ".join([*(f"{name} {_version(name)}" for name in packages),
+                                f"Python {platform.python_version()}"])),
+        ("draws", "; ".join(dict.fromkeys(one.reason for claim in analysis.claims
+                                          for one in claim.verdicts if "seed" in one.reason))),
+    ]  # fmt: skip
+    return [(name, one_line(text)) for name, text in facts if text]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # used from a checkout that was not installed
+        return "unknown"

@@ -1,0 +1,89 @@
+"""Figures as the bytes of files: the same bytes for the same data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.loading.parallel import in_processes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 300
+_DPI_IN_PAGE = 120
+"""Of the cells of matrices, which an SVG holds as an image."""
+_FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
+"""Text in an SVG is set by the browser: the font of the layout, one of its width, or any."""
+_METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_Work = tuple[str, "Figure", tuple[str, ...]]
+
+
+def pictures(
+    figures: Iterable[tuple[str, Figure]], n_jobs: int = 1, kinds: Sequence[str] = ("png", "pdf")
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the file name and the bytes of each figure in each kind.
+
+    Args:
+        figures: names and figures: `draw_figures(analysis)`.
+        n_jobs: how many processes (see `load_spectra`).
+        kinds: of png, pdf and svg.
+    """
+    vector = tuple(kind for kind in kinds if kind != "png")  # together: they lay out formulas once, at one resolution
+    groups = [group for group in (("png",) if "png" in kinds else (), vector) if group]
+    work = [(name, figure, group) for name, figure in figures for group in groups]
+    for found in in_processes(_in_kinds, work, n_jobs):
+        yield from found
+
+
+def _in_kinds(work: _Work) -> list[tuple[str, bytes]]:
+    name, figure, kinds = work
+    return [(f"{name}.{kind}", saved(figure, kind)) for kind in kinds]
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """Return a picture as bytes, the same for the same data: no date in it. Text in a PDF or an SVG stays text.
+
+    The figure stays as it was.
+    """
+    import matplotlib
+
+    buffer = BytesIO()
+    style: dict[Any, Any] = {"pdf.fonttype": 42, "axes.unicode_minus": False}
+    if kind == "svg":
+        style |= {"svg.fonttype": "none", "svg.hashsalt": "msplora", "font.sans-serif": _FONTS}
+    with _one_font(figure), matplotlib.rc_context(style):
+        figure.savefig(buffer, format=kind, dpi=_DPI_IN_PAGE if kind == "svg" else DPI, metadata=_METADATA.get(kind))
+    return _shortened(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def _shortened(svg: bytes) -> bytes:
+    """An SVG without comments, metadata and indentation, its paths to a hundredth of a point: half the size."""
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE[^>]*>", "", svg.decode(), flags=re.DOTALL
+    )
+    text = re.sub(r"\n\s*", "\n", text)
+    text = re.sub(r' style="[^"]*"', lambda style: style[0].replace("; ", ";").replace(": ", ":"), text)
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text).encode()
+
+
+@contextmanager
+def _one_font(figure: Figure) -> Iterator[None]:
+    """Keep text to Latin-1: a hyphen for a minus, and letters for their ligatures (set from matplotlib 3.11 on).
+
+    Embedding a font is the slowest part of a PDF, and other characters take a second copy of it.
+    """
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if hasattr(text, "set_fontfeatures")]
+    before = [text.get_fontfeatures() for text in texts]
+    for text in texts:
+        text.set_fontfeatures(["-liga"])
+    try:
+        yield
+    finally:
+        for text, features in zip(texts, before, strict=True):
+            text.set_fontfeatures(features)
