@@ -54,14 +54,17 @@ def adapter(bench: Bench) -> list[Line]:
         "float32, twice the layers": apart("made:adapter", bench.folder / "twice", twice, "float32"),
     }
     commands = {
-        name: _command("svd", str(path), "--json", "--no-figures", "--out", str(bench.folder / "out"))
+        name: _command("svd", str(path), "--json", "--no-figures", "--no-report", "--out", str(bench.folder / "out"))
         for name, path in paths.items()
     }
     found = costs(bench, {"peer": _python("import numpy, pandas"), **commands})
     peer = found["peer"]
     lines = []
     for name in paths:
-        work, against = f"process: svd --json --no-figures, LLaMA2-7B adapter, {name}", "import numpy, pandas"
+        work, against = (
+            f"process: svd --json --no-figures --no-report, LLaMA2-7B adapter, {name}",
+            "import numpy, pandas",
+        )
         if "twice" not in name:
             lines.append(Line(work, against, found[name].seconds, peer.seconds, Target("over", 1.0)))
         memory = Target("over", 300, "MB")
@@ -72,16 +75,24 @@ def adapter(bench: Bench) -> list[Line]:
 def figures(bench: Bench) -> list[Line]:
     """A study with all its figures."""
     work, imports = (
-        "process: svd with all figures, 3 tasks × 2 methods × 30 epochs",
+        "process: svd --no-report with all figures, 3 tasks × 2 methods × 30 epochs",
         "import matplotlib, seaborn, pandas",
     )
-    commands = {"ours": _command("svd", str(apart("made:study", bench.folder / "study")))}
+    commands = {"ours": _command("svd", str(apart("made:study", bench.folder / "study")), "--no-report")}
     absent = missing("seaborn")
     if not absent:
         commands["peer"] = _python(imports)
     found = costs(bench, commands, rounds=5)
     peer = None if absent else found["peer"].seconds
     return [Line(work, imports, found["ours"].seconds, peer, Target("at most", 2), absent)]
+
+
+def page(bench: Bench) -> list[Line]:
+    """report.html beside all else that svd writes."""
+    study = str(apart("made:study", bench.folder / "study"))
+    found = costs(bench, {"ours": _command("svd", study), "peer": _command("svd", study, "--no-report")}, rounds=5)
+    work = "process: svd with report.html, 3 tasks × 2 methods × 30 epochs"
+    return [Line(work, "svd --no-report", found["ours"].seconds, found["peer"].seconds, Target("over", 0.5))]
 
 
 def _command(*arguments: str) -> list[str]:

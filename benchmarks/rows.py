@@ -17,6 +17,7 @@ ROWS = {
     "kernel-roberta": "kernel:roberta",
     "process-adapter": "commands:adapter",
     "process-figures": "commands:figures",
+    "process-page": "commands:page",
     "process-help": "commands:answers",
     "triangular": "choices:triangular",
     "pdf": "choices:pdf",

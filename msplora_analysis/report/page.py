@@ -36,7 +36,6 @@ _SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "layers.js", "m
 _MOST_ROWS = 500
 """Rows of a table in the page; the CSV file has all."""
 TABLES = {
-    "claims": "Each verdict on each claim",
     "measures": "How concentrated each scale is",
     "pairs": "Adjacent layers, by pair of runs",
     "measures-by-run": "How concentrated each scale is, by run",
