@@ -57,9 +57,11 @@ def adapter(bench: Bench) -> list[Line]:
         name: _command("svd", str(path), "--json", "--no-figures", "--no-report", "--out", str(bench.folder / "out"))
         for name, path in paths.items()
     }
-    found = costs(bench, {"peer": _python("import numpy, pandas"), **commands})
+    bare = [*commands["float32"], "--draws", "0"]
+    found = costs(bench, {"peer": _python("import numpy, pandas"), "no nulls": bare, **commands})
     peer = found["peer"]
-    lines = []
+    work = "process: svd --json --no-figures, LLaMA2-7B adapter, float32, nulls beside"
+    lines = [Line(work, "--draws 0", found["float32"].seconds, found["no nulls"].seconds, Target("over", 0.5))]
     for name in paths:
         work, against = (
             f"process: svd --json --no-figures --no-report, LLaMA2-7B adapter, {name}",

@@ -61,7 +61,8 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
 def _row(label: str, answer: Verdict) -> str:
     interval = "{:.2g} to {:.2g}".format(*answer.interval) if answer.interval else "–"
     effect, p = (f"{answer.effect:+.2g}", f"{answer.p:.2g}") if answer.p == answer.p else ("", "")
-    count = f"{answer.n}{f'/{answer.needed}' if answer.needed else ''} {answer.of.removesuffix(' of runs')}"
+    needed = f"/{answer.needed if answer.needed < 1_000 else '>999'}" if answer.needed else ""
+    count = f"{answer.n}{needed} {answer.of.removesuffix(' of runs')}"
     return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, count)
 
 

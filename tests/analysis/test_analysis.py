@@ -133,6 +133,7 @@ def test_summary_is_strict_json_with_all_of_it(study, analysis):
         "comparisons",
         "spread",
         "nulls",
+        "interference",
         "scores",
         "claims",
         "notes",
