@@ -23,6 +23,7 @@ ROWS = {
     "pdf": "choices:pdf",
     "divergence": "divergence:pairwise",
     "nulls": "nulls:rotation",
+    "intruders": "foreign:intruders",
     "folder": "folder:thousand_adapters",
     "step": "step:training_step",
     "joined": "step:joined_product",

@@ -18,6 +18,10 @@ def overlap(
             "--with", metavar="OTHER", help="Hold against another adapter, seed or epoch of this base; repeatable."
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Instead: intruder dimensions, against this base model's folder or file."),
+    ] = None,
     groups: Annotated[
         str | None,
         typer.Option(help="Groups of layers: a number (3), or the boundaries between them (4,8).", show_default="3"),
@@ -35,10 +39,19 @@ def overlap(
 ) -> None:
     """Say which updates point the same way: between layers, over a training, between methods, between adapters.
 
+    With --base, say which leading directions of the adapted weights are foreign to the base model.
+
     Example: msplora-analyze overlap runs
 
     Example: msplora-analyze overlap runs/mrpc-lora --with runs/mrpc-msplora
     """
+    if base is not None:
+        if with_:
+            raise typer.BadParameter("--base and --with are two questions: ask one at a time")
+        from msplora_cli.intruders import show_intruders
+
+        show_intruders(path, base, out, alpha=alpha, module=module or [], as_json=as_json, figures=figures)
+        return
     from msplora_analysis import overlap as measure_overlap
     from msplora_analysis.report.overlap_files import write_overlap
     from msplora_analysis.report.overlap_pictures import draw_overlap

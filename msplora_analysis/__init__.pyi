@@ -9,6 +9,8 @@ from .comparison.spread import replicate_spread as replicate_spread
 from .courses import courses as courses
 from .directions.adapter_pairs import AdapterComparison as AdapterComparison
 from .directions.adapter_pairs import AdapterPair as AdapterPair
+from .directions.intrusion import Intrusion as Intrusion
+from .directions.intrusion import find_intruders as find_intruders
 from .directions.overlap import Overlap as Overlap
 from .directions.overlap import overlap as overlap
 from .directions.redundancy import Redundancy as Redundancy
@@ -27,6 +29,8 @@ from .kernels import energy_rank as energy_rank
 from .kernels import entropy_rank as entropy_rank
 from .kernels import gaussian_null as gaussian_null
 from .kernels import kl_difference as kl_difference
+from .kernels import leading_directions as leading_directions
+from .kernels import left_basis as left_basis
 from .kernels import mismatch_null as mismatch_null
 from .kernels import null_place as null_place
 from .kernels import pairwise_spectral_kl as pairwise_spectral_kl
@@ -61,6 +65,7 @@ from .plots import plot_comparison as plot_comparison
 from .plots import plot_effective_rank as plot_effective_rank
 from .plots import plot_energy_shares as plot_energy_shares
 from .plots import plot_interference as plot_interference
+from .plots import plot_intruders as plot_intruders
 from .plots import plot_kl_difference as plot_kl_difference
 from .plots import plot_layer_cosines as plot_layer_cosines
 from .plots import plot_layer_spectra as plot_layer_spectra
@@ -71,6 +76,8 @@ from .plots import plot_sharing_course as plot_sharing_course
 from .plots import plot_subspace_similarity as plot_subspace_similarity
 from .plots import plot_svd_heatmaps as plot_svd_heatmaps
 from .report.gallery import draw_figures as draw_figures
+from .report.intruder_files import summarise_intruders as summarise_intruders
+from .report.intruder_files import write_intruders as write_intruders
 from .report.overlap_files import write_overlap as write_overlap
 from .report.overlap_pictures import draw_overlap as draw_overlap
 from .report.overlap_summary import summarise_overlap as summarise_overlap

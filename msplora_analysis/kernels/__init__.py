@@ -20,6 +20,7 @@ from msplora_analysis.kernels.divergence import (
     pairwise_spectral_kl,
     spectral_kl,
 )
+from msplora_analysis.kernels.intruders import leading_directions, left_basis
 from msplora_analysis.kernels.nulls import gaussian_null, mismatch_null, null_place, rotation_null
 from msplora_analysis.kernels.overlaps import DirectionOverlaps, direction_overlaps
 from msplora_analysis.kernels.similarity import (
@@ -45,6 +46,8 @@ __all__ = [
     "entropy_rank",
     "gaussian_null",
     "kl_difference",
+    "leading_directions",
+    "left_basis",
     "mismatch_null",
     "null_place",
     "pairwise_spectral_kl",

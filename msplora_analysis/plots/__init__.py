@@ -3,6 +3,7 @@
 from msplora_analysis.plots.cosine_courses import plot_interference
 from msplora_analysis.plots.effective_rank import plot_effective_rank
 from msplora_analysis.plots.energy_shares import plot_energy_shares
+from msplora_analysis.plots.intruder_cosines import plot_intruders
 from msplora_analysis.plots.kl_difference import plot_kl_difference
 from msplora_analysis.plots.layer_cosines import plot_layer_cosines
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra
@@ -18,6 +19,7 @@ __all__ = [
     "plot_effective_rank",
     "plot_energy_shares",
     "plot_interference",
+    "plot_intruders",
     "plot_kl_difference",
     "plot_layer_cosines",
     "plot_layer_spectra",

@@ -16,7 +16,7 @@ from msplora_core.pyramid import SCALES, check_ranks
 LEAST_GAIN = 1e-8
 """The fit ends after a sweep that raises the explained share by less."""
 
-MOST_SWEEPS = 500
+MOST_SWEEPS = 2_000
 _FOLLOWED = 8
 """Directions followed beyond a component's rank: they keep the leading ones leading, also where values lie close."""
 

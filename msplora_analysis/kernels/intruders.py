@@ -1,0 +1,140 @@
+"""Intruder dimensions: leading directions of W₀ + ΔW that the base weight W₀ does not have (arXiv 2410.21228)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import ParameterError
+from msplora_core.linalg.updates import LowRankUpdate
+
+_DENSE = 200
+"""Up to this size, all eigenvectors of a matrix take no longer than Lanczos iterations for the leading ones."""
+
+
+class LeftBasis(NamedTuple):
+    """The left singular vectors of a base weight.
+
+    Args:
+        U: (out, n) float32 or float64, orthonormal columns, n = min(out, in); in no order that matters.
+        squares: (n,) float64, the squared singular value of each.
+    """
+
+    U: NDArray[np.floating]
+    squares: NDArray[np.float64]
+
+
+class Intruders(NamedTuple):
+    """The leading left singular vectors of W₀ + ΔW, held against those of W₀.
+
+    Args:
+        sigma: (k,) float64 singular values of W₀ + ΔW, descending.
+        cosine: (k,) float64 between 0 and 1: the largest size of a cosine between each left singular vector of
+            W₀ + ΔW and those of W₀.
+        base_sigma: (k,) float64 singular values of W₀, descending.
+    """
+
+    sigma: NDArray[np.float64]
+    cosine: NDArray[np.float64]
+    base_sigma: NDArray[np.float64]
+
+
+def left_basis(W: NDArray[np.floating]) -> LeftBasis:
+    """Return the left singular vectors of a matrix, from the eigenvectors of W·Wᵀ in float64.
+
+    A tall matrix is reduced to its triangular factor first. Vectors agree with those of a full SVD to about
+    1e-16·σ₁²/(gap between squared singular values); only those of singular values below 1e-8·σ₁ can mix.
+
+    Args:
+        W: (out, in), any float dtype.
+
+    Example:
+        >>> basis = left_basis(np.diag([2.0, 3.0]))
+        >>> abs(basis.U), basis.squares
+        (array([[1., 0.],
+               [0., 1.]]), array([4., 9.]))
+    """
+    from scipy.linalg import eigh
+
+    full = W.astype(np.float64)
+    if full.ndim != 2 or not full.size or not np.isfinite(full).all():
+        raise ParameterError("W", expected="a matrix of finite numbers", found=f"shape {full.shape}")
+    if full.shape[0] <= full.shape[1]:
+        squares, U = eigh(full @ full.T)
+    else:
+        Q, R = np.linalg.qr(full)
+        squares, U = eigh(R @ R.T)
+        U = Q @ U
+    return LeftBasis(U, np.maximum(squares, 0.0))
+
+
+def leading_directions(W: NDArray[np.floating], basis: LeftBasis, update: LowRankUpdate, k: int = 10) -> Intruders:
+    """Return the k leading left singular vectors of W + ΔW, held against all those of W.
+
+    Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228): a direction whose cosine is below ε is an intruder
+    dimension; PEFT looks at k = 10 with ε = 0.5. In the basis of W's left singular vectors,
+
+        (W + ΔW)·(W + ΔW)ᵀ = diag(σ²) + P·Cᵀ + C·Pᵀ + P·(A·Aᵀ)·Pᵀ    with P = Uᵀ·B and C = Uᵀ·W·Aᵀ,
+
+    a diagonal with an update of low rank, whose leading eigenvectors Lanczos iterations find at O(out·r) a step.
+    Their entries are the cosines.
+
+    Args:
+        W: (out, in) base weight, any float dtype.
+        basis: `left_basis(W)`.
+        update: ΔW.
+        k: how many directions; fewer where the matrix has fewer.
+
+    Returns:
+        Singular values and cosines, within 1e-6 of those of a full SVD.
+
+    Raises:
+        ParameterError: if the shapes differ, or k is below 1.
+
+    Example:
+        >>> W = np.diag([3.0, 2.0, 1.0, 0.0])
+        >>> foreign = np.array([[0.0], [0.0], [1.0], [1.0]])  # between two directions of W
+        >>> found = leading_directions(W, left_basis(W), LowRankUpdate(foreign, foreign.T, 5.0), k=2)
+        >>> found.sigma.round(2), found.cosine.round(2)
+        (array([10.52,  3.  ]), array([0.74, 1.  ]))
+    """
+    if W.shape != update.shape:
+        raise ParameterError("update", expected=f"shape {W.shape}, that of the weight", found=update.shape)
+    if k < 1:
+        raise ParameterError("k", expected="at least 1", found=k)
+    B, A = update.scaling * update.B.astype(np.float64), update.A.astype(np.float64)
+    W = W.astype(np.result_type(W.dtype, np.float32), copy=False)
+    P = (basis.U.T @ B.astype(basis.U.dtype)).astype(np.float64)
+    C = (basis.U.T @ (W @ A.T.astype(W.dtype)).astype(basis.U.dtype)).astype(np.float64)
+    if W.shape[0] > W.shape[1]:  # B reaches beyond the columns of W
+        beyond = np.linalg.qr(B - basis.U.astype(np.float64) @ P).R
+        P, C = np.concatenate([P, beyond]), np.concatenate([C, np.zeros((len(beyond), C.shape[1]))])
+    squares = np.pad(basis.squares, (0, len(P) - len(basis.squares)))
+    values, vectors = _leading(squares, P, C, A @ A.T, min(k, *W.shape))
+    cosine = abs(vectors[: len(basis.squares)]).max(axis=0)
+    base = np.sqrt(np.sort(basis.squares)[::-1][: len(values)])
+    return Intruders(np.sqrt(np.maximum(values, 0.0)), np.minimum(cosine, 1.0), base)
+
+
+def _leading(
+    squares: NDArray[np.float64], P: NDArray[np.float64], C: NDArray[np.float64], G: NDArray[np.float64], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The k largest eigenvalues of diag(squares) + P·Cᵀ + C·Pᵀ + P·G·Pᵀ, descending, with their eigenvectors."""
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+    size = len(squares)
+    left, right = np.concatenate([P, C], axis=1), np.concatenate([C + P @ G, P], axis=1)
+    if size > max(_DENSE, 4 * k):
+        operator = LinearOperator(
+            (size, size), matvec=lambda x: squares * x.ravel() + left @ (right.T @ x.ravel()), dtype=np.float64
+        )
+        start = np.random.default_rng(0).standard_normal(size)
+        try:
+            values, vectors = eigsh(operator, k, which="LA", v0=start)
+            return values[::-1], vectors[:, ::-1]
+        except ArpackError:  # values that lie too close
+            pass
+    values, vectors = np.linalg.eigh(np.diag(squares) + left @ right.T)
+    return values[: -k - 1 : -1], vectors[:, : -k - 1 : -1]

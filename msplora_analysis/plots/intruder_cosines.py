@@ -1,0 +1,52 @@
+"""How well the base weight knows the leading directions of the adapted one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msplora_analysis.plots.canvas import LINE, Frame, Row
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_FRAME = Frame(left=0.42)
+_ROW = Row([1.7], below=0.2 + 3 * LINE, panel_titles=0)
+_FOOT = "points: the leading directions of each weight; below the line they are intruder dimensions"
+
+
+def plot_intruders(directions: DataFrame, *, epsilon: float = 0.5, title: str = "", ax: Axes | None = None) -> Axes:
+    """Draw the cosine of each leading direction of W₀ + ΔW with the closest one of W₀, layer by layer.
+
+    Args:
+        directions: as `Intrusion.directions`.
+        epsilon: the line below which a direction is an intruder.
+        title: written above.
+        ax: where to draw; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on.
+    """
+    import seaborn as sns
+
+    modules = list(dict.fromkeys(directions["module"]))
+    with paper_style(ax is None):
+        panel = ax if ax is not None else _FRAME.lay_out([_ROW], title=title, foot=_FOOT)[0][0][0]
+        sns.stripplot(
+            directions, x="layer", y="cosine", hue="module", hue_order=modules, dodge=len(modules) > 1, size=2,
+            palette="colorblind", jitter=False, ax=panel, linewidth=0,
+        )  # fmt: skip
+        panel.axhline(epsilon, color="0.4", linewidth=0.6, linestyle="--", zorder=0)
+        panel.set_ylim(-0.03, 1.03)
+        panel.set_xlabel("layer")
+        panel.set_ylabel("largest cosine with W₀")
+        layers = directions["layer"].nunique()
+        step = -(-layers // 12)
+        for place, label in enumerate(panel.get_xticklabels()):
+            label.set_visible(place % step == 0)
+        panel.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.2), ncols=4, borderaxespad=0)
+        if ax is not None:
+            write_around(panel, title, _FOOT)
+    return panel

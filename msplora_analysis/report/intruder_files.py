@@ -1,0 +1,73 @@
+"""What `overlap --base` leaves on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msplora_analysis.directions.intrusion import NULL_DRAWS, Intrusion
+from msplora_analysis.report.summary import records
+from msplora_analysis.report.writing import home, pictures, write_files
+from msplora_core.storage.strict_json import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def summarise_intruders(found: Intrusion) -> dict[str, Any]:
+    """Return what `find_intruders` found as strict JSON has it: null for what is not finite."""
+    value: dict[str, Any] = plain(
+        {
+            "format": "msplora-intruders",
+            "version": 1,
+            "path": str(found.path),
+            "base": str(found.base),
+            "k": found.k,
+            "epsilon": found.epsilon,
+            "null_draws": NULL_DRAWS,
+            "seed": found.seed,
+            "modules": records(found.modules),
+            "directions": records(found.directions),
+            "notes": found.notes,
+        }
+    )
+    return value
+
+
+def write_intruders(found: Intrusion, out: str | os.PathLike[str] | None = None, *, figures: bool = True) -> list[Path]:
+    """Write `intruders.csv` (a row a direction), `intruder-modules.csv`, `intruders.json` and the picture to a folder.
+
+    Args:
+        found: what `find_intruders` found.
+        out: the folder; `analysis/overlap` in the adapter or run where not given.
+        figures: whether to draw.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
+    folder = Path(out) if out is not None else home(found.path) / "overlap"
+    return write_files(folder, _files(found, figures))
+
+
+def _files(found: Intrusion, figures: bool) -> Iterator[tuple[str, bytes]]:
+    if figures:
+        yield from pictures(_drawn(found), 1)
+    yield "intruders.csv", found.directions.to_csv(index=False).encode()
+    yield "intruder-modules.csv", found.modules.to_csv(index=False).encode()
+    yield "intruders.json", (json.dumps(summarise_intruders(found), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _drawn(found: Intrusion) -> Iterator[tuple[str, Figure]]:
+    from msplora_analysis.plots.intruder_cosines import plot_intruders
+    from msplora_analysis.plots.paper import offscreen
+
+    with offscreen():
+        title = f"{found.path.name}: the {found.k} leading directions of each weight"
+        figure = plot_intruders(found.directions, epsilon=found.epsilon, title=title).get_figure()
+    yield "intruders", figure  # type: ignore[misc] # the axes are new, and so is their figure
