@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from msplora_analysis.kernels.concentration import entropy_rank
-from msplora_core.pyramid import SCALES
+from msplora_cli.scale_ranks import entropy_ranks
 from msplora_core.runs import read_snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from msplora_core.runs import RunDirectory, Snapshot
+    from msplora_core.runs import RunDirectory
 
 _SECONDS_BETWEEN_LINES = 60.0
 """Within an epoch, where there is no terminal for a bar."""
@@ -105,17 +102,3 @@ class TrainingProgress(TrainerCallback):
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
-
-
-def entropy_ranks(snapshot: Snapshot) -> str:
-    """The mean entropy rank of each scale's components: high where information is spread over many directions.
-
-    Example:
-        >>> from msplora_core.runs import Snapshot
-        >>> entropy_ranks(Snapshot(1, 4, {"layer/q/0": np.ones(2), "layer/q/1": np.ones(1), "global/q/0": np.ones(4)}))
-        'global 4.00, layer 1.50'
-    """
-    ranks: dict[str, list[float]] = defaultdict(list)
-    for key, sigma in snapshot.spectra.items():
-        ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
-    return ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)

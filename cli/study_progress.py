@@ -67,7 +67,10 @@ class StudyProgress:
         elif event.kind == "epoch":
             score = "not defined" if event.score is None else f"{event.score:.4f}"
             self.scores[path] = f"{event.metric} {score}"
+            self.scores[path] += _entropy_ranks(path, event.epoch)
             self.bars.update(self.runs[path], score=f"epoch {event.epoch}  {self.scores[path]}")
+            if not self.console.is_terminal:
+                self._line(f"{path}  epoch {event.epoch}/{event.config.epochs}  {self.scores[path]}")
         else:
             self._end(event)
 
@@ -83,6 +86,19 @@ class StudyProgress:
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _entropy_ranks(path: Path, epoch: int) -> str:
+    """The entropy rank of each scale at an epoch; nothing where its snapshot cannot be read from here."""
+    from msplora_cli.scale_ranks import entropy_ranks
+    from msplora_core.errors import FileError
+    from msplora_core.runs import RunDirectory, read_snapshot
+
+    try:
+        snapshot = read_snapshot(RunDirectory(path).snapshot_path(epoch))
+    except FileError:
+        return ""
+    return f"  entropy rank {entropy_ranks(snapshot)}"
 
 
 def duration(seconds: float) -> str:

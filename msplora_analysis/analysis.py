@@ -22,7 +22,7 @@ from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
-from msplora_analysis.remarks import doubts, null_notes, pooling_notes, time_notes
+from msplora_analysis.remarks import broken_notes, doubts, null_notes, pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, settle
 from msplora_analysis.statistics.complexity import RUN, complexity_drafts
 from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
@@ -225,6 +225,7 @@ def analyse(
         interference=interference_courses(_named_as_in(table, load_interference(path))),
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
+                                  *broken_notes(final, scores),
                                   *notes, *found, *time_notes(timed), *pooling_notes(comparisons),
                                   *(null_notes(final, measured, nulls) if draws != 0 else [])])),
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],

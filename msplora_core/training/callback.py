@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import entr
 from transformers import TrainerCallback
 
 from msplora_core.adapter.extraction import component_sites, read_components
+from msplora_core.checkup.finding import summarised, worst_first
+from msplora_core.checkup.spectra_check import spectra_findings
 from msplora_core.components import Component, factored_spectra, layer_inner_products
 from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryError
 from msplora_core.methods import configured_name
@@ -23,7 +30,7 @@ from msplora_core.training.resuming import continue_at, forget_after
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 _PACKAGES = ("msplora", "torch", "transformers", "peft", "numpy")
 
@@ -46,6 +53,8 @@ class SpectralSnapshotCallback(TrainerCallback):
         interference: record, too, whether the scales of MSPLoRA, and the layers that share a component, move the same
             way (see `InterferenceRecorder`): at every 10th optimiser step if True, at every n-th if a number. Each
             snapshot holds mean and standard deviation over the recorded steps of its epoch.
+        alerts: warn, once for each kind and with the epoch, where an update explodes, a scale stays zero, or an update
+            collapses to rank 1.
 
     Raises:
         ParameterError: if `every_n_steps` or `interference` is below 1, or, when training begins, the model has no
@@ -54,7 +63,9 @@ class SpectralSnapshotCallback(TrainerCallback):
         DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
     Example:
-        trainer = Trainer(model, args, train_dataset=data, callbacks=[SpectralSnapshotCallback("runs/mine")])
+        callback = SpectralSnapshotCallback("runs/mine", alerts=True)
+        trainer = Trainer(model, args, train_dataset=data, callbacks=[callback])
+        callback.log_to(trainer)  # spectra in TensorBoard, W&B, ..., too
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         model: str | None = None,
         overwrite: bool = False,
         interference: bool | int = False,
+        alerts: bool = False,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ParameterError("every_n_steps", expected="at least 1", found=every_n_steps)
@@ -75,6 +87,19 @@ class SpectralSnapshotCallback(TrainerCallback):
         self.every_n_steps, self.task, self.model, self.overwrite = every_n_steps, task, model, overwrite
         self.interference_every = EVERY_N_STEPS if interference is True else int(interference)
         self.interference: InterferenceRecorder | None = None
+        self.alerts, self._told = alerts, set[str]()
+        self._trainer: Trainer | None = None
+
+    def log_to(self, trainer: Trainer) -> None:
+        """Add measures of every snapshot to the log of a Trainer, which shows them wherever `report_to` says.
+
+        They are called `spectra/<scale>/<measure>`, means over the scale's components: `entropy_rank`, `m_eff_1`,
+        `stable_rank`, and `norm`. Components that are zero, as before the first step, have no shape and are left out.
+
+        Args:
+            trainer: the one that has this callback. A callback does not know its Trainer, so it must be told.
+        """
+        self._trainer = trainer
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -98,7 +123,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             }
             self.run.write_record(record)
         if not state.global_step:
-            self._record(0, state, components)
+            self._record(0, state, components, control)
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -130,13 +155,13 @@ class SpectralSnapshotCallback(TrainerCallback):
     ) -> None:
         within = not float(state.epoch or 0).is_integer()  # at an epoch's end there is a snapshot anyway
         if self.every_n_steps and within and state.global_step % self.every_n_steps == 0:
-            self._record(state.epoch or 0, state, read_components(model))
+            self._record(state.epoch or 0, state, read_components(model), control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         epoch = state.epoch or 0
-        self._record(math.ceil(epoch), state, read_components(model))
+        self._record(math.ceil(epoch), state, read_components(model), control)
         if state.is_world_process_zero and not float(epoch).is_integer():
             self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # the same moment
 
@@ -175,7 +200,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         forget_after(self.run, -1)
         self.run.record_path.unlink(missing_ok=True)
 
-    def _record(self, epoch: float, state: TrainerState, components: list[Component]) -> None:
+    def _record(self, epoch: float, state: TrainerState, components: list[Component], control: TrainerControl) -> None:
         if not state.is_world_process_zero:
             return
         try:
@@ -191,6 +216,46 @@ class SpectralSnapshotCallback(TrainerCallback):
         self.run.write_snapshot(
             Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner, *between)
         )
+        if state.global_step and self.alerts:
+            self._alert(epoch, found.spectra)
+        if self._trainer is not None and state.global_step:
+            wanted = control.should_log  # logging resets it, and the loss of this moment would not be logged
+            self._trainer.log(scale_measures(found.spectra))
+            control.should_log = wanted
+
+    def _alert(self, epoch: float, spectra: Mapping[str, NDArray[np.float64]]) -> None:
+        """Warn of what is new."""
+        found = [one for one in spectra_findings(spectra) if one.severity != "note" and one.kind not in self._told]
+        self._told |= {one.kind for one in found}
+        for text in summarised(worst_first(found)):
+            warnings.warn(f"{self.run.path}: epoch {epoch:.4g}: {text}", TrainingAlert, stacklevel=2)
+
+
+class TrainingAlert(UserWarning):
+    """Something is wrong with the updates of a training that still runs."""
+
+
+def scale_measures(spectra: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return `spectra/<scale>/<measure>`, each the mean over the scale's components that are not zero.
+
+    Example:
+        >>> scale_measures({"layer/q/0": np.array([3.0, 3.0]), "layer/q/1": np.array([2.0, 0.0])})
+        {'spectra/layer/norm': 3.12..., 'spectra/layer/entropy_rank': 1.5, 'spectra/layer/m_eff_1': 0.75, \
+'spectra/layer/stable_rank': 1.5}
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for key, sigma in spectra.items():
+        if sigma[0] > 0:
+            share = sigma / sigma.sum()
+            measures = {
+                "norm": np.linalg.norm(sigma),
+                "entropy_rank": np.exp(entr(share).sum()),
+                "m_eff_1": share[0],
+                "stable_rank": ((sigma / sigma[0]) ** 2).sum(),
+            }
+            for name, value in measures.items():
+                values[f"spectra/{key.partition('/')[0]}/{name}"].append(float(value))
+    return {name: float(np.mean(each)) for name, each in values.items()}
 
 
 def describe_run(model: Any, components: list[Component]) -> RunRecord:

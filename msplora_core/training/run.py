@@ -125,7 +125,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             callbacks=[
                 MarkCheckpoints(),
                 SaveAdapter(run),
-                SpectralSnapshotCallback(run, interference=config.interference),
+                SpectralSnapshotCallback(run, interference=config.interference, alerts=True),
                 *callbacks,
             ],
         )

@@ -35,3 +35,27 @@ def test_their_pictures_say_so(doubtful):
     assert shown["fig4-msplora-8-8-8-vs-lora-r8-layer"]
     assert shown["kl-layer"]
     assert not shown["fig4-msplora-8-4-2-vs-lora-r8-layer"]
+
+
+def test_one_exploded_module_and_a_loss_that_blew_up_are_named(tmp_path):
+    import numpy as np
+
+    from msplora_analysis import analyse
+    from msplora_core.runs import RunDirectory, RunRecord
+
+    for seed in range(3):
+        run = RunDirectory(tmp_path / f"mrpc-seed{seed}")
+        run.write_record(RunRecord("lora-r2", "minilm", "mrpc", seed, finished="2026-01-01T00:00:00+00:00"))
+        spectra = {f"layer/q/{layer}": np.array([2.0, 1.0]) * (1 + layer / 10) for layer in range(5)}
+        if seed == 1:
+            spectra["layer/q/3"] = spectra["layer/q/3"] * 1e6
+        run.write_epoch(1, step=10, spectra=spectra)
+        for epoch in (1, 2):
+            loss = 1e8 if (seed, epoch) == (2, 2) else 0.5
+            run.append_metrics({"epoch": epoch, "step": 10 * epoch, "eval_loss": loss, "eval_accuracy": 0.9})
+    notes = analyse(tmp_path, draws=0).notes
+    assert [note for note in notes if note.startswith(("Exploded", "The loss"))] == [
+        "Exploded: layer/q/3 of mrpc-seed1, norm 2.91e+06; it outweighs others in every average that it takes part in. "
+        "Leave the run out or train it again.",
+        "The loss blew up: mrpc-seed2 ended at 1e+08; its spectra show no training.",
+    ]

@@ -145,7 +145,7 @@ OTHER = {
     "rank_pattern": {"value": (2, 1, 1)}, "init": "gaussian", "dropout": 0.1, "target_modules": ("query", "value"),
     "data_dir": "glue data", "out": "runs", "seed": 7, "epochs": 4, "batch_size": 8, "learning_rate": 2e-5,
     "warmup": 0.1, "weight_decay": 0.0, "max_length": 64, "max_train_examples": 100, "bf16": True,
-    "random_labels": True, "max_eval_examples": 50,
+    "random_labels": True, "max_eval_examples": 50, "interference": True,
     "schedule": (("global",), ("mid", "layer")), "model": "bert-tiny",
 }  # fmt: skip
 
@@ -156,7 +156,7 @@ def test_the_command_means_the_run(command, monkeypatch: pytest.MonkeyPatch, val
     import msplora_core.training.checking as checking
     import msplora_core.training.run as run
 
-    unset = {"rank"} if values is OTHER else {field.name for field in fields(RunConfig)}
+    unset = {"rank", "plan"} if values is OTHER else {field.name for field in fields(RunConfig)}
     assert {field.name for field in fields(RunConfig)} - values.keys() <= unset
     configs: list[RunConfig] = []
     monkeypatch.setattr(checking, "check_inputs", lambda configs: {config.task: None for config in configs})

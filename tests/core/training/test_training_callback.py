@@ -211,3 +211,48 @@ def test_method_names() -> None:
     assert configured_name(LoraConfig(r=16).to_dict()) == "lora-r16"
     assert configured_name(VeraConfig(r=4).to_dict()) == "vera-r4"
     assert configured_name(MSPLoraConfig(ranks=(8, 4, 2)).to_dict()) == "msplora-8-4-2"
+
+
+def test_tensorboard_shows_spectra_and_still_the_loss(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    """Read back from the event files that the Trainer's own TensorBoard callback wrote."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    callback = SpectralSnapshotCallback(tmp_path / "run")
+    trainer = user_trainer(
+        lora(tiny_model), few, tmp_path, callback, num_train_epochs=2, report_to="tensorboard", logging_strategy="epoch"
+    )
+    callback.log_to(trainer)
+    trainer.train()
+    folder = next((tmp_path / "theirs").rglob("events.out.tfevents.*")).parent
+    events = reader.EventAccumulator(str(folder))
+    events.Reload()
+    snapshots = list(callback.run.snapshots())[1:]
+    scalars = {tag.removeprefix("train/"): events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    for name, value in (("norm", np.linalg.norm), ("m_eff_1", lambda sigma: sigma[0] / sigma.sum())):
+        found = scalars[f"spectra/layer/{name}"]
+        assert [scalar.step for scalar in found] == [4, 8]
+        wanted = [np.mean([value(sigma) for sigma in one.spectra.values()]) for one in snapshots]
+        assert_allclose([scalar.value for scalar in found], wanted, rtol=1e-6)
+    assert {"spectra/layer/entropy_rank", "spectra/layer/stable_rank"} <= scalars.keys()
+    assert [scalar.step for scalar in scalars["loss"]] == [4, 8]
+    assert [event["step"] for event in callback.run.read_metrics() if "loss" in event] == [4, 8]
+
+
+def test_an_alert_comes_once_with_its_epoch(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    import torch
+
+    from msplora_core.training.callback import TrainingAlert
+
+    model = lora(tiny_model)
+    callback = SpectralSnapshotCallback(tmp_path / "run", alerts=True)
+    for name, parameter in model.named_parameters():
+        if "layer.1" in name and "lora_B" in name:
+            torch.nn.init.constant_(parameter, 1e6)
+        if "layer.2" in name and "lora_B" in name:
+            parameter.requires_grad_(False)
+    with pytest.warns(TrainingAlert) as caught:
+        user_trainer(model, few, tmp_path, callback, num_train_epochs=3).train()
+    said = [str(one.message) for one in caught if one.category is TrainingAlert]
+    assert len(said) == len({text.split(": ", 3)[2] + text.split(": ", 4)[3] for text in said})
+    assert any("epoch 1: broken: exploded: layer/query/1" in text for text in said)
+    assert any("epoch 1: doubtful: never trained: layer/query/2" in text for text in said)
+    assert not any("epoch 2: broken: exploded" in text for text in said)

@@ -1,0 +1,28 @@
+"""The entropy rank of each scale, as trainings show it beside the loss."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.kernels.concentration import entropy_rank
+from msplora_core.pyramid import SCALES
+
+if TYPE_CHECKING:
+    from msplora_core.runs import Snapshot
+
+
+def entropy_ranks(snapshot: Snapshot) -> str:
+    """The mean entropy rank of each scale's components: high where information is spread over many directions.
+
+    Example:
+        >>> from msplora_core.runs import Snapshot
+        >>> entropy_ranks(Snapshot(1, 4, {"layer/q/0": np.ones(2), "layer/q/1": np.ones(1), "global/q/0": np.ones(4)}))
+        'global 4.00, layer 1.50'
+    """
+    ranks: dict[str, list[float]] = defaultdict(list)
+    for key, sigma in snapshot.spectra.items():
+        ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
+    return ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
