@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 from transformers import TrainerCallback
 
 from msplora_core.adapter.extraction import component_sites, read_components
@@ -27,6 +25,7 @@ from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
 from msplora_core.training.models import model_label
 from msplora_core.training.resuming import continue_at, forget_after
+from msplora_core.training.shown import TrainingAlert, scale_measures
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -229,33 +228,6 @@ class SpectralSnapshotCallback(TrainerCallback):
         self._told |= {one.kind for one in found}
         for text in summarised(worst_first(found)):
             warnings.warn(f"{self.run.path}: epoch {epoch:.4g}: {text}", TrainingAlert, stacklevel=2)
-
-
-class TrainingAlert(UserWarning):
-    """Something is wrong with the updates of a training that still runs."""
-
-
-def scale_measures(spectra: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    """Return `spectra/<scale>/<measure>`, each the mean over the scale's components that are not zero.
-
-    Example:
-        >>> scale_measures({"layer/q/0": np.array([3.0, 3.0]), "layer/q/1": np.array([2.0, 0.0])})
-        {'spectra/layer/norm': 3.12..., 'spectra/layer/entropy_rank': 1.5, 'spectra/layer/m_eff_1': 0.75, \
-'spectra/layer/stable_rank': 1.5}
-    """
-    values: dict[str, list[float]] = defaultdict(list)
-    for key, sigma in spectra.items():
-        if sigma[0] > 0:
-            share = sigma / sigma.sum()
-            measures = {
-                "norm": np.linalg.norm(sigma),
-                "entropy_rank": np.exp(entr(share).sum()),
-                "m_eff_1": share[0],
-                "stable_rank": ((sigma / sigma[0]) ** 2).sum(),
-            }
-            for name, value in measures.items():
-                values[f"spectra/{key.partition('/')[0]}/{name}"].append(float(value))
-    return {name: float(np.mean(each)) for name, each in values.items()}
 
 
 def describe_run(model: Any, components: list[Component]) -> RunRecord:

@@ -240,7 +240,7 @@ def test_tensorboard_shows_spectra_and_still_the_loss(tiny_model: Path, few: Tas
 def test_an_alert_comes_once_with_its_epoch(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
     import torch
 
-    from msplora_core.training.callback import TrainingAlert
+    from msplora_core.training.shown import TrainingAlert
 
     model = lora(tiny_model)
     callback = SpectralSnapshotCallback(tmp_path / "run", alerts=True)
