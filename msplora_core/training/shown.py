@@ -1,0 +1,37 @@
+"""What a training shows of its spectra while it runs: alerts, and numbers for the Trainer's log."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import entr
+
+
+class TrainingAlert(UserWarning):
+    """Something is wrong with the updates of a training that still runs."""
+
+
+def scale_measures(spectra: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return `spectra/<scale>/<measure>`, each the mean over the scale's components that are not zero.
+
+    Example:
+        >>> scale_measures({"layer/q/0": np.array([3.0, 3.0]), "layer/q/1": np.array([2.0, 0.0])})
+        {'spectra/layer/norm': 3.12..., 'spectra/layer/entropy_rank': 1.5, 'spectra/layer/m_eff_1': 0.75, \
+'spectra/layer/stable_rank': 1.5}
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for key, sigma in spectra.items():
+        if sigma[0] > 0:
+            share = sigma / sigma.sum()
+            measures = {
+                "norm": np.linalg.norm(sigma),
+                "entropy_rank": np.exp(entr(share).sum()),
+                "m_eff_1": share[0],
+                "stable_rank": ((sigma / sigma[0]) ** 2).sum(),
+            }
+            for name, value in measures.items():
+                values[f"spectra/{key.partition('/')[0]}/{name}"].append(float(value))
+    return {name: float(np.mean(each)) for name, each in values.items()}
