@@ -40,6 +40,10 @@ def svd(
         bool, typer.Option("--report/--no-report", help="Write report.html, all of it as a page.")
     ] = True,
     show: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
+    by: Annotated[
+        Literal["task", "module"] | None, typer.Option(help="Draw Fig. 3 and KL with a panel a task or module, too.")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="Colours of singular values on a logarithmic scale.")] = False,
     scale: Annotated[
         Literal["layer", "total"], typer.Option(help="Compare each layer's own component, or all that acts on it.")
     ] = "layer",
@@ -104,7 +108,7 @@ def svd(
             n_jobs=-1,
             progress=_tell,
         )
-        pictures = draw_figures(analysis) if figures else ()
+        pictures = draw_figures(analysis, by=by, log=log) if figures else ()
         written = write_analysis(
             analysis, out, figures=pictures, latex=latex, n_jobs=-1, report=report or show, made=how_it_was_made()
         )

@@ -103,14 +103,15 @@ def plot_spectra_panels(
     shared = any(" " in name for _, names, _ in drawn for name in names)
     frame = Frame(left=0.46 if shared else 0.3, gap=0.4 if shared else 0.24, bar="below")
     with paper_style():
-        width = 72 * (WIDTH - frame.left - frame.right - 2 * frame.gap) / _COLUMNS + 8
+        columns = min(len(drawn), _COLUMNS)
+        width = 72 * (WIDTH - frame.left - frame.right - (columns - 1) * frame.gap) / columns + 8
         titles = [fitted(name, width) for name, _, _ in drawn]
         height = float(np.clip(_PANEL[0] * max(len(values) for _, _, values in drawn), *_PANEL[1:]))
         layout = []
-        for start in range(0, len(drawn), _COLUMNS):
-            row, last = drawn[start : start + _COLUMNS], start + _COLUMNS >= len(drawn)
-            lines = max(map(count_lines, titles[start : start + _COLUMNS]))
-            layout.append(Row([height] * len(row), below=0.17 + LINE * last, panel_titles=lines, columns=_COLUMNS))
+        for start in range(0, len(drawn), columns):
+            row, last = drawn[start : start + columns], start + columns >= len(drawn)
+            lines = max(map(count_lines, titles[start : start + columns]))
+            layout.append(Row([height] * len(row), below=0.17 + LINE * last, panel_titles=lines, columns=columns))
         nested, bar = frame.lay_out(layout, title=title, foot="; ".join(filter(None, [note, _foot(everything)])))
         axes = [ax for row in nested for ax in row]
         for ax, name, (_, names, values) in zip(axes, titles, drawn, strict=True):

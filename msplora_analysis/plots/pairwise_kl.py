@@ -20,7 +20,7 @@ from msplora_analysis.plots.layer_matrix import (
     draw_layer_matrix,
 )
 from msplora_analysis.plots.lettering import count_lines, fitted
-from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.paper import WIDTH, paper_style
 from msplora_analysis.plots.words import divergence_title
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _LABEL = "D(row || column) (nats)"
 _FRAME = Frame(left=0.3, gap=0.24, bar="below")
 _COLUMNS = 3
-_SIDE = 0.81
 
 
 def plot_pairwise_kl(
@@ -80,11 +79,13 @@ def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str 
     norm = colour_norm(everything, None, None, least=ALL_LAYERS_ALIKE)
     foot = "" if np.isfinite(everything).all() else "hatched: undefined or infinite"
     with paper_style():
-        names = [fitted(name, 72 * (_SIDE + 0.15)) for name, _ in panels]
-        rows = [names[start : start + _COLUMNS] for start in range(0, len(names), _COLUMNS)]
+        columns = min(max(len(panels), 2), _COLUMNS)
+        side = (WIDTH - _FRAME.left - _FRAME.right - _FRAME.gap * (columns - 1)) / columns
+        names = [fitted(name, 72 * (side + 0.15)) for name, _ in panels]
+        rows = [names[start : start + columns] for start in range(0, len(names), columns)]
         layout = [
-            Row([_SIDE] * len(row), below=0.15 + LINE * (row is rows[-1]), panel_titles=max(map(count_lines, row)),
-                columns=_COLUMNS)
+            Row([side] * len(row), below=0.15 + LINE * (row is rows[-1]), panel_titles=max(map(count_lines, row)),
+                columns=columns)
             for row in rows
         ]  # fmt: skip
         nested, bar = _FRAME.lay_out(layout, title=title, foot=foot)

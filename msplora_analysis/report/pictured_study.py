@@ -76,6 +76,8 @@ class PicturedStudy:
         known = self.analysis.doubts
         found = {method: known[self.model, method] for method in methods if (self.model, method) in known}
         lines = [f"{title(method)}: {words}" if len(methods) > 1 else words for method, words in found.items()]
+        if len(found) > 2:
+            lines = [f"runs not finished or like a constant answer: {listed([title(method) for method in found], 4)}"]
         return "\n".join([text, *lines])
 
     def groups(self, methods: set[str], most: int) -> Iterator[tuple[str, str, str, DataFrame]]:

@@ -64,14 +64,16 @@ def measures_by_run(study: PicturedStudy) -> Drawn:
     for name, by, what, rows in study.groups({str(method) for method in by_run["method"].unique()}, 99):
         part = matching(by_run, rows)
         null = matching(nulls, rows) if len(nulls) else None
-        if part.empty or (null is None and part.groupby("method", observed=True)["run"].nunique().max() < 2):
+        per_method = part.groupby("method", observed=True)["run"].nunique()
+        if part["run"].nunique() < 2 or (null is None and per_method.max() < 2):
             continue
         if by == "stack":
             part = part.assign(method=part["stack"])
             null = None if null is None else null.assign(method=null["stack"])
         measures = [column for column in ("m_eff_1", "entropy_rank") if part[column].notna().any()]
         above = study.above(f"{what}: concentration by run" if what else "Concentration by run", rows)
-        axes = plot_measures(part, means=_means(part, measures), nulls=null, measures=measures, title=above)
+        means = _means(part, measures) if per_method.max() > 1 else None
+        axes = plot_measures(part, means=means, nulls=null, measures=measures, title=above)
         yield f"measures-{name}", axes[0]
 
 
