@@ -34,7 +34,7 @@ def spectra_findings(spectra: _Spectra, *, pruned: bool = False) -> list[Finding
         Findings in no order.
 
     Example:
-        >>> spectra = {f"layer/q/{i}": np.array([1.0, 0.5]) for i in range(4)} | {"layer/q/4": np.array([1e6, 5e5])}
+        >>> spectra = {f"layer/q/{i}": np.array([1 + i, 1]) for i in range(4)} | {"layer/q/4": np.array([1e6, 5e5])}
         >>> [(one.severity, one.module) for one in spectra_findings(spectra)]
         [('broken', 'layer/q/4')]
     """
