@@ -149,7 +149,7 @@ def analyse(
         epoch: which epoch to compare and to tabulate; each run's last where not given.
         average: singular values first (`spectra`) or measures first (see `measure` and `compare`).
         alpha, base, module, model, task, seed: how adapters are read, also those of the baseline (see `load_spectra`).
-        draws: of the null models; 200 where not given, or as many as take about half a second, at least 20; 0 for none.
+        draws: of the null models; 200 where not given, or fewer for large adapters (see `null_measures`); 0 for none.
         null_seed: of these draws.
         n_jobs: how many processes read (see `load_spectra`).
         progress: called after each run read, with the number read and of all.

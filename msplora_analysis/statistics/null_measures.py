@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NULL_COLUMNS = ("measure", "value", "null_mean", "null_low", "null_high", "place", "draws", "null", "seed")
 MOST_DRAWS, LEAST_DRAWS = 200, 20
 _WORK = 5e6
-"""Σ rank² over all draws that take about half a second."""
+"""Σ rank² over all draws of the largest run, about half a second. All runs together take ten times that."""
 _GROUP = ["model", "method", "stack"]
 _SHAPE = re.compile(r"(?:.* )?([0-9]{1,9})x([0-9]{1,9})")
 
@@ -44,7 +44,8 @@ def null_measures(
     Args:
         table: a spectra table as `load_spectra(path, factors=True)` gives it, or some of its rows.
         by, average, ks, energy: as for `measure`.
-        draws: how many; 200 where not given, or as many as take about half a second, at least 20.
+        draws: how many; 200 where not given, or as many as take half a second a run and five seconds in all, at
+            least 20.
         seed: of the random numbers.
 
     Returns:
@@ -179,9 +180,10 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 def _affordable(table: DataFrame) -> int:
-    """As many draws as take about half a second."""
-    ranks = table.loc[table["k"] == 1, "rank"].to_numpy(dtype=np.float64)
-    return int(np.clip(_WORK / max(1.0, float((ranks**2).sum())), LEAST_DRAWS, MOST_DRAWS))
+    """As many draws as take about half a second a run and five seconds in all."""
+    first = table[table["k"] == 1]
+    work = (first["rank"].astype(float) ** 2).groupby(first["run"], observed=True).sum()
+    return int(np.clip(_WORK / max(1.0, work.max(), work.sum() / 10), LEAST_DRAWS, MOST_DRAWS)) if len(work) else 0
 
 
 def _key(names: Any) -> tuple[str, ...]:
