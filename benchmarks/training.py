@@ -87,7 +87,7 @@ class _Clock(TrainerCallback):
 
 def tokens(bench: Bench) -> list[Line]:
     """1,000 MRPC examples, from the sentences to the trained adapter, in batches of 32 and of 64 as in the paper."""
-    from msplora_core.training import TASKS
+    from msplora_core.training import TASKS, Examples
     from msplora_core.training.data.task_data import read_task
 
     target = Target("faster", 1.5)
@@ -96,6 +96,7 @@ def tokens(bench: Bench) -> list[Line]:
     if not (_GLUE / "MRPC").is_dir():
         return [Line(work, peer, None, None, target, "the GLUE data is not there") for peer in peers]
     train = read_task(TASKS["mrpc"], _GLUE).train.subset(64 if bench.quick else _EXAMPLES)
+    assert isinstance(train, Examples)
     lines = []
     for size in (32, 64):
         found = bench.medians(_trainings(bench, train, size, peers), rounds=2, seconds=60.0)

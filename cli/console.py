@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from msplora_core.errors import one_line
 from msplora_core.storage.strict_json import plain
 
 if TYPE_CHECKING:
@@ -29,6 +30,23 @@ def data() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+@contextmanager
+def shown_warnings(kind: type[Warning]) -> Iterator[None]:
+    """Print warnings of a kind as one line each, at once; others as Python does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", kind)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, kind):
+                messages().print(f"warning: {one_line(str(message))}", markup=False, soft_wrap=True)
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def print_json(value: Any) -> None:

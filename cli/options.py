@@ -61,3 +61,33 @@ def count_option(text: str, option: str = "--parameters") -> float:
         return float(text if factor == 1 else text[:-1]) * factor
     except ValueError:
         raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint=option) from None
+
+
+def rank_patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:
+    """`value=4` are ranks for LoRA, `value=4,2,1` for MSPLoRA."""
+    one: dict[str, int] = {}
+    three: dict[str, tuple[int, int, int]] = {}
+    for text in texts:
+        name, equals, numbers = text.partition("=")
+        if not (name and equals):
+            found = f"expected a module type and its ranks, as in value=4,2,1, found {text!r}"
+            raise typer.BadParameter(found, param_hint="--rank-pattern")
+        ranks = whole_numbers(numbers)
+        if len(ranks) == 1:
+            one[name] = ranks[0]
+        else:
+            three[name] = three_ranks(numbers, "--rank-pattern")
+    return one, three
+
+
+def alphas(text: str | None) -> float | tuple[float, ...] | None:
+    """`16`, or one for each scale: `16,8,4`."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected numbers separated by commas, found {text!r}", param_hint="--alpha"
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers

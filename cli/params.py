@@ -10,6 +10,7 @@ import typer
 from msplora_cli.options import groups_option, three_ranks
 
 _SQUARE_MODULES = 2
+_MEMORY = "Memory and time"
 
 
 def params(
@@ -42,6 +43,28 @@ def params(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of plain LoRA.", show_default="the highest of --ranks")
     ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            help="Estimate memory and time of instruction tuning of a model of so many parameters, as in 6.74e9.",
+            show_default=False,
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    vocabulary: Annotated[int, typer.Option(min=1, help="Its tokens.", rich_help_panel=_MEMORY)] = 32_000,
+    at_a_time: Annotated[
+        int, typer.Option(min=1, help="Tokens computed at a time: 4 × 256 in the paper.", rich_help_panel=_MEMORY)
+    ] = 1024,
+    training_tokens: Annotated[
+        float, typer.Option(min=1, help="Tokens over all epochs; Alpaca's at most.", rich_help_panel=_MEMORY)
+    ] = 38.4e6,
+    tflops: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="Sustained speed; 100 is a third of an A100's peak in bfloat16.", rich_help_panel=_MEMORY
+        ),
+    ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count the trainable parameters of MSPLoRA and of plain LoRA.
@@ -53,16 +76,22 @@ def params(
     Example: msplora-analyze params --layers 12 --hidden 768 --ranks 8,4,2
 
     Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16
+
+    Example: msplora-analyze params --layers 32 --hidden 4096 --ranks 64,32,16 --memory 6.74e9
     """
     from msplora_cli.console import data, print_json
     from msplora_core.pyramid import Pyramid
 
     pyramid = Pyramid(layers, three_ranks(ranks), groups_option(groups) if groups else None)
     counts = _count(pyramid, rank or max(pyramid.ranks), _shapes(hidden, modules, shape))
+    if memory is not None:
+        counts["training"] = _costs(counts, int(memory), vocabulary, at_a_time, int(training_tokens), tflops)
     if as_json:
         print_json(counts)
-    else:
-        data().print(_table(counts))
+        return
+    data().print(_table(counts))
+    if memory is not None:
+        data().print(_cost_table(counts["training"]))
 
 
 def _shapes(hidden: int | None, modules: int | None, given: list[str] | None) -> list[tuple[int, int]]:
@@ -122,6 +151,36 @@ def _table(counts: dict[str, Any]) -> Any:
         table.add_row("MSPLoRA", scale, str(rank), str(msplora["units"][scale]), f"{parameters:,}")
     table.add_row("MSPLoRA", "all", "", "", f"{msplora['parameters']:,}", end_section=True)
     table.add_row("MSPLoRA / LoRA", "", "", "", f"{counts['ratio']:.3f}")
+    return table
+
+
+def _costs(
+    counts: dict[str, Any], parameters: int, vocabulary: int, at_a_time: int, tokens: int, tflops: float
+) -> dict[str, Any]:
+    """Bytes and hours of MSPLoRA with and without gradient checkpointing."""
+    from msplora_core.training_cost import TrainingCost
+
+    width = max(shape[1] for shape in counts["shapes"])
+    trained = counts["msplora"]["parameters"]
+    found = {}
+    for name, checkpointing in (("plain", False), ("gradient checkpointing", True)):
+        cost = TrainingCost(parameters, trained, counts["layers"], width, vocabulary, at_a_time, checkpointing)
+        hours = cost.operations(tokens) / (tflops * 1e12) / 3600
+        found[name] = {"bytes": cost.memory(), "hours": hours}
+    return found
+
+
+def _cost_table(training: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("MSPLoRA in bfloat16, estimated", *training)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for part in training["plain"]["bytes"]:
+        table.add_row(part, *(f"{cost['bytes'][part] / 2**30:.2f} GiB" for cost in training.values()))
+    sums = [sum(cost["bytes"].values()) / 2**30 for cost in training.values()]
+    table.add_row("sum", *(f"{size:.1f} GiB" for size in sums), end_section=True)
+    table.add_row("time", *(f"{cost['hours']:.2g} h" for cost in training.values()))
     return table
 
 

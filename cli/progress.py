@@ -81,15 +81,16 @@ class TrainingProgress(TrainerCallback):
         if not state.is_world_process_zero:
             return
         epoch, width = round(state.epoch or 0), len(str(state.num_train_epochs))
-        self._print(
-            f"{self.name}  epoch {epoch:{width}d}/{state.num_train_epochs}"
-            f"  loss {self.logged['loss']:.4f}"
-            f"  dev loss {self.logged['eval_loss']:.4f}"
-            f"  {self.metric} {self.logged[f'eval_{self.metric}']:.4f}"
-            f"  lr {self.logged['learning_rate']:.1e}"
-            f"  entropy rank {entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
-            f"  {time.monotonic() - self.epoch_began:.1f} s"
-        )
+        named = {"loss": "loss", "dev loss": "eval_loss", self.metric: f"eval_{self.metric}"}
+        numbers = [f"  {name} {self.logged[key]:.4f}" for name, key in named.items() if key in self.logged]
+        line = f"{self.name}  epoch {epoch:{width}d}/{state.num_train_epochs}{''.join(numbers)}"
+        if epoch:  # before the first step there is no spectrum, rate or time
+            line += (
+                f"  lr {self.logged['learning_rate']:.1e}"
+                f"  entropy rank {entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
+                f"  {time.monotonic() - self.epoch_began:.1f} s"
+            )
+        self._print(line)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from msplora_cli.options import groups_option, three_ranks, whole_numbers
+from msplora_cli.options import alphas, groups_option, rank_patterns, three_ranks
 
 _WHAT, _DATA, _ADAPTER, _TRAINING = "What to train", "Data and model", "Adapter", "Training"
 
 
 def train(
     task: Annotated[
-        list[str], typer.Option(help="cola, mrpc, stsb, rte, sst2 or qnli. May be repeated.", rich_help_panel=_WHAT)
+        list[str],
+        typer.Option(
+            help="cola, mrpc, stsb, rte, sst2 or qnli; or a .json or .jsonl file of instructions with answers, for a "
+            "causal model. May be repeated.",
+            rich_help_panel=_WHAT,
+        ),
     ],
     method: Annotated[
         list[str] | None,
@@ -54,8 +58,8 @@ def train(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with the official GLUE files, as in CoLA/train.tsv.",
-            show_default="the Hugging Face hub",
+            help="Folder with the official GLUE files, as in CoLA/train.tsv, or with the files of instructions.",
+            show_default="the Hugging Face hub; for instructions the current folder",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -136,7 +140,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper: the settings of the authors' scripts for each task. Options given beside it win.",
+            help="The settings of the authors' scripts: paper for each GLUE task, paper-llama for instructions. "
+            "Options given beside it win.",
             show_default="none",
             rich_help_panel=_TRAINING,
         ),
@@ -146,6 +151,14 @@ def train(
         int | None,
         typer.Option(help="Over all processes together.", show_default="32", rich_help_panel=_TRAINING),
     ] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Examples that a process computes at a time, to save memory.",
+            show_default="its share of the batch",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="At its peak; it falls linearly to 0.", show_default="4e-4", rich_help_panel=_TRAINING),
@@ -153,7 +166,7 @@ def train(
     warmup: Annotated[
         float | None,
         typer.Option(
-            help="Share of the steps over which the learning rate rises.",
+            help="Share of the steps over which the learning rate rises; from 1 on their number.",
             show_default="0.06",
             rich_help_panel=_TRAINING,
         ),
@@ -167,7 +180,30 @@ def train(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Autocast to bfloat16.", rich_help_panel=_TRAINING)] = False,
+    loss_on_prompt: Annotated[
+        bool | None,
+        typer.Option(
+            help="Of instructions, learn the prompts, too.",
+            show_default="the answers alone",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--gradient-checkpointing",
+            help="Compute layers twice: less memory, more time.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
+    bf16: Annotated[
+        bool | None,
+        typer.Option(
+            help="Autocast to bfloat16; weights of a causal model are loaded in it.",
+            show_default="no",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
     interference: Annotated[
         bool,
         typer.Option(
@@ -177,7 +213,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train LoRA and MSPLoRA on GLUE tasks and record the spectra of every epoch.
+    """Train LoRA and MSPLoRA on GLUE tasks or instructions and record the spectra of every epoch.
 
     Each combination of task, method, ranks and seed becomes one run directory.
 
@@ -185,7 +221,7 @@ def train(
 
     Example: msplora-analyze train --task cola --method lora --rank 4 --rank 8 --seed 0 --seed 1 --out runs
     """
-    one_rank, more_ranks = _patterns(rank_pattern or [])
+    one_rank, more_ranks = rank_patterns(rank_pattern or [])
     phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
     variants: list[dict[str, Any]] = []
     if plan is not None:
@@ -197,20 +233,10 @@ def train(
         variants.append({"plan": plan, "schedule": phases})
     for name in [] if plan else method or ["msplora"]:
         if name == "lora":
-            variants += [{"method": name, "rank": one, "rank_pattern": one_rank or None} for one in rank or [8]]
+            variants += [{"method": name, "rank": one, "rank_pattern": one_rank or None} for one in rank or (None,)]
         else:
             same = {"method": name, "schedule": phases, "rank_pattern": more_ranks or None}
-            variants += [{"ranks": three_ranks(one), **same} for one in ranks or ["8,4,2"]]
-    given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "warmup": warmup,
-        "weight_decay": weight_decay,
-        "alpha": _alpha(alpha),
-        "dropout": dropout,
-        "max_length": max_length,
-    }
+            variants += [{"ranks": three_ranks(one) if one else None, **same} for one in ranks or (None,)]
     common = {
         "out": out,
         "data_dir": data_dir,
@@ -222,72 +248,35 @@ def train(
         "groups": groups_option(groups) if groups else None,
         "rslora": rslora,
         "init": init,
+        "loss_on_prompt": loss_on_prompt,
+        "gradient_checkpointing": gradient_checkpointing,
         "bf16": bf16,
         "interference": interference,
-        **{name: value for name, value in given.items() if value is not None},
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "micro_batch": micro_batch,
+        "learning_rate": learning_rate,
+        "warmup": warmup,
+        "weight_decay": weight_decay,
+        "alpha": alphas(alpha),
+        "dropout": dropout,
+        "max_length": max_length,
     }
     from msplora_core.training.run_config import RunConfig, preset_settings
 
     configs = [
-        RunConfig(**{**preset_settings(preset, one_task), **common, **variant, "task": one_task, "seed": one_seed})
+        RunConfig(
+            **{**preset_settings(preset, one_task), **_given(common | variant), "task": one_task, "seed": one_seed}
+        )
         for one_task in task
         for variant in variants
         for one_seed in seed or [0]
     ]
-    from msplora_cli.console import messages
-    from msplora_core.runs import RunDirectory
-    from msplora_core.training.checking import check_inputs
-    from msplora_core.training.processes import is_main_process, told_when_terminated
-    from msplora_core.training.run import check_place, train_run
-    from msplora_core.training.tasks import TASKS
+    from msplora_cli.trainings import train_all
 
-    places = [check_place(config, resume=resume) for config in configs]
-    data = check_inputs(configs)
-    from msplora_cli.progress import TrainingProgress  # last: transformers warns on its own where torch is missing
-
-    for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
-        if is_main_process():
-            messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
-        progress = TrainingProgress(RunDirectory(config.path), TASKS[config.task].metric, messages())
-        with told_when_terminated(config.path), closing(progress):
-            train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
-        if is_main_process():
-            print(config.path, flush=True)
+    train_all(configs, resume=resume)
 
 
-_STATES = {
-    "free": "",
-    "unfinished": ": continues",
-    "finished": ": finished already, left as it is",
-    "extended": ": continues to more epochs",
-}
-
-
-def _patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:
-    """`value=4` are ranks for LoRA, `value=4,2,1` for MSPLoRA."""
-    one: dict[str, int] = {}
-    three: dict[str, tuple[int, int, int]] = {}
-    for text in texts:
-        name, equals, numbers = text.partition("=")
-        if not (name and equals):
-            found = f"expected a module type and its ranks, as in value=4,2,1, found {text!r}"
-            raise typer.BadParameter(found, param_hint="--rank-pattern")
-        ranks = whole_numbers(numbers)
-        if len(ranks) == 1:
-            one[name] = ranks[0]
-        else:
-            three[name] = three_ranks(numbers, "--rank-pattern")
-    return one, three
-
-
-def _alpha(text: str | None) -> float | tuple[float, ...] | None:
-    """`16`, or one for each scale: `16,8,4`."""
-    if text is None:
-        return None
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected numbers separated by commas, found {text!r}", param_hint="--alpha"
-        ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have a value: a preset or the default decides the others."""
+    return {name: value for name, value in options.items() if value is not None}

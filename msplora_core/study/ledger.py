@@ -16,7 +16,7 @@ from msplora_core.runs.lock import is_locked
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.json_file import read_json_object
 from msplora_core.training.run_config import RunConfig
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import task_named
 
 State = Literal["done", "running", "failed", "to do"]
 
@@ -77,7 +77,7 @@ def look(config: RunConfig) -> Entry:
 
 def last_score(config: RunConfig) -> float | None:
     """The dev metric of a run at its last epoch; None where it is not defined."""
-    name = f"eval_{TASKS[config.task].metric}"
+    name = f"eval_{task_named(config.task).metric}"
     scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
     return float(scores[-1]) if scores and isinstance(scores[-1], int | float) else None
 

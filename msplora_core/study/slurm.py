@@ -16,7 +16,7 @@ from msplora_core.storage.atomic import write_atomically
 from msplora_core.study.launcher import Event, Watch
 from msplora_core.study.ledger import Failure, clear_failure, failure_of, last_score, look, note_failure
 from msplora_core.study.worker import from_line, to_line, train_one
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import task_named
 
 if TYPE_CHECKING:
     from msplora_core.training.run_config import RunConfig
@@ -139,7 +139,7 @@ class _Watched:
     def _end(self, job: str, config: RunConfig) -> None:
         del self.jobs[job]
         if look(config).state == "done":
-            metric = TASKS[config.task].metric
+            metric = task_named(config.task).metric
             self.watch(Event(config, "epoch", epoch=config.epochs, metric=metric, score=last_score(config)))
             self.watch(Event(config, "finished"))
             return

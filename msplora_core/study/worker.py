@@ -22,7 +22,7 @@ from msplora_core.errors import DivergenceError, FileError, MSPLoraError
 from msplora_core.study.fields import TYPES, convert
 from msplora_core.study.ledger import Failure, clear_failure, log_path, note_failure
 from msplora_core.training.run_config import RunConfig
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import task_named
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -80,7 +80,7 @@ def _train(config: RunConfig, tell: Tell) -> None:
             metrics: Mapping[str, float] | None = None,
             **kwargs: Any,
         ) -> None:
-            metric = TASKS[config.task].metric
+            metric = task_named(config.task).metric
             epoch, score = round(state.epoch or 0), (metrics or {}).get(f"eval_{metric}")
             print(f"{config.name}  epoch {epoch}/{config.epochs}  {metric} {score}")
             tell({"kind": "epoch", "epoch": epoch, "metric": metric, "score": score})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msplora_core.training.data.task_data import read_task
 from msplora_core.training.models import check_fit, quiet_transformers
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import task_named
 
 if TYPE_CHECKING:
     from msplora_core.training.data.examples import TaskData
@@ -33,4 +33,4 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
             f"{config.task} {config.model} {config.hyperparameters()}": config for config in configs
         }.values():
             check_fit(config)
-    return {name: read_task(TASKS[name], config.data_dir) for name, config in {c.task: c for c in configs}.items()}
+    return {name: read_task(task_named(name), config.data_dir) for name, config in {c.task: c for c in configs}.items()}

@@ -13,7 +13,7 @@ from msplora_core.errors import MissingDependencyError, ParameterError
 from msplora_core.formats.peft.plan_file import plan_fields
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.smollm2 import SMOLLM2, smollm2_folder
-from msplora_core.training.tasks import TASKS
+from msplora_core.training.tasks import Task, task_named
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
@@ -71,18 +71,25 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_base(config: RunConfig) -> tuple[Any, Any]:
-    """Return the base model with a new head for the task, and its tokenizer.
+    """Return the base model, with a new head for a task of classes or scores, and its tokenizer.
+
+    The weights of a causal model are loaded in bfloat16 where the run computes in it.
 
     Raises:
-        ParameterError: if it cannot be loaded.
+        ParameterError: if it cannot be loaded, or is no causal model for a task of instructions.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    outputs = TASKS[config.task].outputs
-    kind = "regression" if outputs == 1 else "single_label_classification"
-    with _refused_as_model(_source(config)) as source:
+    task = task_named(config.task)
+    kind = "regression" if task.outputs == 1 else "single_label_classification"
+    with _refused_as_model(model_source(config.model), task) as source:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=outputs, problem_type=kind)
+        if task.instructions:
+            model = AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16" if config.bf16 else "auto")
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                source, num_labels=task.outputs, problem_type=kind
+            )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -106,32 +113,59 @@ def check_fit(config: RunConfig) -> None:
     """Attach the adapter to the model without its weights, to find errors before the weights are loaded.
 
     Raises:
-        ParameterError: if the model cannot be loaded, or targets, ranks or groups do not fit it.
+        ParameterError: if the model cannot be loaded or is of the wrong kind for the task, or targets, ranks or groups
+            do not fit it.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    with _refused_as_model(_source(config)) as source, torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(source))
+    task = task_named(config.task)
+    with _refused_as_model(model_source(config.model), task) as source, torch.device("meta"):
+        description = AutoConfig.from_pretrained(source)
+        kind = AutoModelForCausalLM if task.instructions else AutoModelForSequenceClassification
+        if task.instructions and not _is_causal(description):
+            raise ValueError(f"a {description.model_type} reads text and writes none; smollm2 is a model that does")
+        model = kind.from_config(description)
     with torch.device("meta"):
         attach_adapter(config, model)
 
 
-def _source(config: RunConfig) -> str:
-    if config.model == _DECODER and not Path(_DECODER).is_dir():
+def model_source(name: str | None) -> str:
+    """Return the folder or hub id that transformers loads a model from.
+
+    Args:
+        name: a folder or hub id, or `smollm2`; None for the packaged MiniLM-L6.
+
+    Raises:
+        MissingDependencyError: if the package of a packaged model is not installed.
+    """
+    if name == _DECODER and not Path(_DECODER).is_dir():
         return str(smollm2_folder())
-    return str(config.model or packaged_model())
+    return str(name or packaged_model())
+
+
+def _is_causal(description: Any) -> bool:
+    """Whether a model predicts each token from those before it: models of masked tokens have the class for it, too."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = description.model_type
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(description, "is_decoder", False)
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
 
 
 @contextmanager
-def _refused_as_model(source: str) -> Iterator[str]:
+def _refused_as_model(source: str, task: Task) -> Iterator[str]:
     try:
         yield source
     except Exception as error:  # hub client, tokenizer and weights reader raise different ones
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParameterError(
             "model",
-            expected="a folder or hub id that transformers can load for classification",
+            expected="a folder or hub id that transformers can load "
+            + (f"as a causal language model, for {task.folder}" if task.instructions else "for classification"),
             found=source,
             hint=f"it says: {reason[0]}",
         ) from error
@@ -144,7 +178,7 @@ def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
         ParameterError: if the target modules, or those of a plan, match nothing.
     """
     shared: dict[str, Any] = {
-        "task_type": "SEQ_CLS",
+        "task_type": "CAUSAL_LM" if task_named(config.task).instructions else "SEQ_CLS",
         "lora_dropout": config.dropout,
         "init_lora_weights": True if config.init == "kaiming" else config.init,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +19,10 @@ from msplora_core.runs import RunDirectory
 from msplora_core.runs.lock import NAME as LOCK
 from msplora_core.runs.lock import run_lock
 from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
-from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
+from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding, TokenisedItems
+from msplora_core.training.data.examples import DataWarning, Examples
+from msplora_core.training.data.instructions import Instructions
+from msplora_core.training.data.prompts import EncodedInstructions
 from msplora_core.training.data.task_data import read_task
 from msplora_core.training.models import (
     attach_adapter,
@@ -38,17 +42,17 @@ from msplora_core.training.processes import (
 from msplora_core.training.resuming import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
-from msplora_core.training.tasks import TASKS, constant_score
-from msplora_core.training.trainer import AdapterTrainer, task_metrics
+from msplora_core.training.tasks import constant_score, task_named
+from msplora_core.training.trainer import AdapterTrainer, task_metrics, token_metrics, token_totals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import TrainerCallback
 
-    from msplora_core.training.data.examples import Examples, TaskData
+    from msplora_core.training.data.examples import TaskData
 
-_EVAL_BATCH = 128
+_EVAL_BATCH, _CAUSAL_EVAL_BATCH = 128, 8  # a causal model gives as many numbers a token as there are tokens
 _KEPT_CHECKPOINTS = 2  # the older one stays until the newer is complete
 
 
@@ -85,43 +89,48 @@ def train_run(
     if check_place(config, resume=resume) == "finished":
         return run
     with run_lock(run.path) if is_main_process() else nullcontext():
-        _train(config, resume, data or read_task(TASKS[config.task], config.data_dir), callbacks)
+        _train(config, resume, data or read_task(task_named(config.task), config.data_dir), callbacks)
     return run
 
 
 def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[TrainerCallback]) -> None:
-    run, task = RunDirectory(config.path), TASKS[config.task]
+    run, task = RunDirectory(config.path), task_named(config.task)
     train, dev = data.train.subset(config.max_train_examples), data.dev.subset(config.max_eval_examples)
     set_seed(config.seed)
     with quiet_transformers():
         base, tokenizer = load_base(config)
-        train = train.with_permuted_labels() if config.random_labels else train
-        if task.outputs == 1:
+        if config.random_labels and isinstance(train, Examples):
+            train = train.with_permuted_labels()
+        if task.outputs == 1 and isinstance(train, Examples):
             start_at_mean(base, train.labels)
-        encoded = EncodedExamples(train, tokenizer, config.max_length)
-        encoded_dev = EncodedExamples(dev, tokenizer, config.max_length).by_length()
+        encoded, encoded_dev = (_encoded(examples, tokenizer, config) for examples in (train, dev))
+        if is_main_process():
+            _tell_what_is_left_out(config, train, encoded, encoded_dev)
         model = attach_adapter(config, base)
         arguments = _arguments(config, run, len(encoded))
-        batches = LengthBatches(
-            encoded.lengths, config.batch_size, config.seed, arguments.process_index, arguments.world_size
-        )
+        process, processes = arguments.process_index, arguments.world_size
+        batches = LengthBatches(encoded.lengths, config.batch_size, config.seed, process, processes, config.micro_batch)
+        arguments.gradient_accumulation_steps = batches.parts
         _check_shares(batches, config.batch_size)
         wait_for_all()  # the main process has the lock: until the next wait the folder is the same for all
         if check_place(config, resume=resume) == "finished":  # by another launcher, before the lock
             return
         checkpoint = last_checkpoint(run)
+        arguments.eval_on_start = task.instructions and checkpoint is None
         wait_for_all()
         if arguments.process_index == 0:
-            _open(run, config, model, checkpoint, dev)
+            constant = constant_score(task.metric, encoded_dev.labels())
+            _open(run, config, model, checkpoint, constant)
         wait_for_all()
         trainer = AdapterTrainer(
             model=model,
             args=arguments,
             batches=batches,
             train_dataset=encoded,
-            eval_dataset=encoded_dev,
+            eval_dataset=encoded_dev.by_length(),
             data_collator=Padding(tokenizer.pad_token_id),
-            compute_metrics=task_metrics(task),
+            compute_metrics=token_metrics if task.instructions else task_metrics(task),
+            preprocess_logits_for_metrics=token_totals if task.instructions else None,
             callbacks=[
                 MarkCheckpoints(),
                 SaveAdapter(run),
@@ -140,6 +149,26 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             if arguments.world_size > 1 and is_lost_connection(error):
                 raise ended_early(run.path) from error
             raise
+
+
+def _encoded(examples: Examples | Instructions, tokenizer: Any, config: RunConfig) -> TokenisedItems:
+    if isinstance(examples, Instructions):
+        return EncodedInstructions(examples, tokenizer, config.max_length, config.loss_on_prompt)
+    return EncodedExamples(examples, tokenizer, config.max_length)
+
+
+def _tell_what_is_left_out(config: RunConfig, train: Examples | Instructions, *encoded: TokenisedItems) -> None:
+    if not isinstance(train, Instructions):
+        return
+    both = [one for one in encoded if isinstance(one, EncodedInstructions)]
+    rows, limit = sum(map(len, both)), f"--max-length {config.max_length}"
+    for count, what in (
+        (train.empty, "rows of the file are left out: their answers are empty"),
+        (sum(one.left_out for one in both), f"rows are left out: their prompts fill {limit}"),
+        (sum(one.cut for one in both), f"of {rows:,} rows are cut at {limit}"),
+    ):
+        if count:
+            warnings.warn(f"{config.task}: {count:,} {what}", DataWarning, stacklevel=2)
 
 
 def _check_shares(batches: LengthBatches, batch_size: int) -> None:
@@ -194,7 +223,7 @@ def _is_extended(config: RunConfig, epochs: object) -> bool:
     return isinstance(epochs, int) and config.epochs > epochs and config.schedule is None
 
 
-def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None, dev: Examples) -> None:
+def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None, constant: float) -> None:
     """Write the run's record, or bring the run back to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
@@ -203,24 +232,27 @@ def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | N
         run.write_record(record)
         return
     record = describe_run(model, read_components(model))
-    record.metric = TASKS[config.task].metric
-    record.constant_score = constant_score(record.metric, dev.labels)
-    record.method, record.task, record.seed = config.method_name, config.task, config.seed
+    task = task_named(config.task)
+    record.metric, record.constant_score = task.metric, constant
+    record.method, record.task, record.seed = config.method_name, task.name, config.seed
     record.hyperparameters = config.hyperparameters()
     run.write_record(record)
 
 
 def _arguments(config: RunConfig, run: RunDirectory, examples: int) -> TrainingArguments:
     steps = config.epochs * -(-examples // config.batch_size)
+    causal = task_named(config.task).instructions
     return TrainingArguments(
         output_dir=str(run.checkpoints_path),
         num_train_epochs=config.epochs,
-        per_device_eval_batch_size=_EVAL_BATCH,
+        per_device_eval_batch_size=(config.micro_batch or _CAUSAL_EVAL_BATCH) if causal else _EVAL_BATCH,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=math.ceil(config.warmup * steps),
+        warmup_steps=math.ceil(config.warmup * steps if config.warmup < 1 else config.warmup),
         weight_decay=config.weight_decay,
         bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # whose inputs need no gradient of their own
         # Without a GPU, bf16 is refused and processes do not connect unless the CPU is named.
         use_cpu=(config.bf16 or started_processes() > 1) and not torch.cuda.is_available(),
         ddp_find_unused_parameters=bool(config.schedule),

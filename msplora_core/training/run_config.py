@@ -26,7 +26,8 @@ class RunConfig:
 
     Args:
         task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; or of the
-            generated ones `acceptability`, `paraphrase`, `similarity`, which need no data.
+            generated ones `acceptability`, `paraphrase`, `similarity`, which need no data. Or a `.json` or `.jsonl`
+            file of instructions with answers, in `data_dir` where that is given, for a causal model.
         method: `msplora`, or `lora` for PEFT's own.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
         rank: of LoRA.
@@ -42,20 +43,25 @@ class RunConfig:
         target_modules: module types to adapt; the model's query and value where not given.
         model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; the packaged MiniLM-L6
             where not given.
-        data_dir: folder with the official GLUE layout; the Hugging Face hub where not given.
+        data_dir: folder with the official GLUE layout, or with the file of instructions; the Hugging Face hub, or the
+            current folder, where not given.
         out: the folder that receives the run directory.
         seed: of initialisation, dropout and the order of the examples.
         epochs: passes over the examples.
         batch_size: examples per optimiser step, over all processes together.
+        micro_batch: examples that a process computes at a time, to save memory; the step is the same. Its whole share
+            of the batch where not given.
         learning_rate: at its peak; it then falls linearly to 0 over all epochs.
-        warmup: share of the steps over which the learning rate rises.
+        warmup: share of the steps over which the learning rate rises; from 1 on their number.
         weight_decay: of AdamW.
         max_length: tokens of an example; longer ones are cut.
         max_train_examples: train on a fixed random choice of so many; all where not given.
         max_eval_examples: evaluate on so many, likewise.
         random_labels: train on labels that are permuted once, always in the same way: a control for what training
             alone does to spectra. The method's name says so.
+        loss_on_prompt: of instructions, learn the prompts as well as the answers.
         bf16: autocast to bfloat16.
+        gradient_checkpointing: compute the layers again for their gradients, which takes less memory and more time.
         schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
             that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
         interference: record whether the scales of MSPLoRA, and the layers that share a component, move the same way
@@ -88,6 +94,7 @@ class RunConfig:
     seed: int = 0
     epochs: int = 10
     batch_size: int = 32
+    micro_batch: int | None = None
     learning_rate: float = 4e-4
     warmup: float = 0.06
     weight_decay: float = 0.1
@@ -95,13 +102,16 @@ class RunConfig:
     max_train_examples: int | None = None
     random_labels: bool = False
     max_eval_examples: int | None = None
+    loss_on_prompt: bool = False
     bf16: bool = False
+    gradient_checkpointing: bool = False
     schedule: tuple[tuple[str, ...], ...] | None = None
     interference: bool = False
     plan: Path | str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "task", task_named(self.task).name)
+        task = task_named(self.task)
+        object.__setattr__(self, "task", task.folder if task.instructions else task.name)
         object.__setattr__(self, "ranks", tuple(self.ranks))
         if self.plan is not None:
             self._check_plan()
@@ -121,13 +131,19 @@ class RunConfig:
             if isinstance(ranks, int) is not (self.method == "lora"):
                 expected = "one rank a module type for LoRA, three for MSPLoRA"
                 raise ParameterError("rank_pattern", expected=expected, found=ranks)
-        for name in ("rank", "epochs", "batch_size", "max_length", "max_train_examples", "max_eval_examples"):
+        whole = ("rank", "epochs", "batch_size", "micro_batch", "max_length", "max_train_examples", "max_eval_examples")
+        for name in whole:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError(name, expected="at least 1", found=value)
-        for name in ("dropout", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ParameterError(name, expected="at least 0 and less than 1", found=getattr(self, name))
+        if not 0 <= self.dropout < 1:
+            raise ParameterError("dropout", expected="at least 0 and less than 1", found=self.dropout)
+        if not (0 <= self.warmup < 1 or (self.warmup >= 1 and float(self.warmup).is_integer())):
+            raise ParameterError("warmup", expected="a share of at least 0, or a whole number", found=self.warmup)
+        if self.loss_on_prompt and not task.instructions:
+            raise ParameterError("loss_on_prompt", expected="a file of instructions as task", found=task.name)
+        if self.random_labels and task.instructions:
+            raise ParameterError("random_labels", expected="a task with labels", found=task.folder)
         if not 0 < self.learning_rate < math.inf:
             raise ParameterError("learning_rate", expected="a positive number", found=self.learning_rate)
         if not 0 <= self.weight_decay < math.inf:
@@ -179,7 +195,7 @@ class RunConfig:
     @property
     def name(self) -> str:
         """The run directory's name."""
-        return f"{self.task}-{self.method_name}-seed{self.seed}"
+        return f"{task_named(self.task).name}-{self.method_name}-seed{self.seed}"
 
     @property
     def path(self) -> Path:
@@ -227,7 +243,41 @@ def paper_settings(task: str) -> dict[str, Any]:
     }
 
 
-PRESETS = {"paper": paper_settings}
+def paper_llama_settings(task: str) -> dict[str, Any]:
+    """The hyper-parameters of the authors' script for LLaMA2-7B on Alpaca, as arguments of `RunConfig`.
+
+    The script computes in float16, this in bfloat16. It holds out 2,000 rows, as every file of 20,000 rows or more does
+    here; its loss includes the prompts. LoRA has the rank of the paper's Table 2.
+
+    Raises:
+        ParameterError: for a task that is no file of instructions.
+
+    Example:
+        >>> settings = paper_llama_settings("alpaca.json")
+        >>> settings["ranks"], settings["batch_size"], settings["warmup"]
+        ((64, 32, 16), 128, 100)
+    """
+    if not task_named(task).instructions:
+        raise ParameterError("task", expected="a .json or .jsonl file of instructions", found=task)
+    return {
+        "target_modules": ("q_proj", "v_proj"),
+        "ranks": (64, 32, 16),
+        "rank": 64,
+        "alpha": 16,
+        "dropout": 0.05,
+        "max_length": 256,
+        "batch_size": 128,
+        "micro_batch": 4,
+        "learning_rate": 3e-4,
+        "epochs": 3,
+        "warmup": 100,
+        "weight_decay": 0.0,
+        "loss_on_prompt": True,
+        "bf16": True,
+    }
+
+
+PRESETS = {"paper": paper_settings, "paper-llama": paper_llama_settings}
 """Named settings: from a task's name to arguments of `RunConfig`."""
 
 

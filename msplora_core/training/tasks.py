@@ -1,4 +1,4 @@
-"""The tasks: the columns of their files, their labels and their metrics."""
+"""The tasks: where their data are, their labels and their metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import ParameterError
@@ -21,15 +22,16 @@ class Task:
 
     Args:
         name: as in `glue` on the Hugging Face hub: `stsb`.
-        folder: as in the official download: `STS-B`.
+        folder: as in the official download: `STS-B`; or a file of instructions.
         text_columns: of the TSV file: the sentence, or the two of a pair.
         label_column: of the TSV file.
-        metric: `accuracy`, `matthews` or `pearson`.
+        metric: `accuracy`, `matthews` or `pearson`; `token_accuracy` of instructions.
         classes: the labels as the file spells them, in the order of their numbers; none for a score.
         columns: the file's columns, if it has no header line.
         hub_columns: text columns on the hub, where they differ.
         score_range: lowest and highest score, of a task that has one.
         generated: made from a grammar; needs no data.
+        instructions: with answers to write, for a causal language model.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Task:
     hub_columns: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
     generated: bool = False
+    instructions: bool = False
 
     @property
     def outputs(self) -> int:
@@ -88,7 +91,7 @@ TASKS = {
 
 
 def task_named(name: str) -> Task:
-    """Return a task by its name, in any spelling.
+    """Return a task by its name, in any spelling, or the one of a `.json` or `.jsonl` file of instructions.
 
     Raises:
         ParameterError: if there is none.
@@ -96,10 +99,14 @@ def task_named(name: str) -> Task:
     Example:
         >>> task_named("STS-B").name, task_named("mrpc").metric
         ('stsb', 'accuracy')
+        >>> task_named("data/gsm8k-train.json").name
+        'gsm8k-train'
     """
+    if name.lower().endswith((".json", ".jsonl")):
+        return Task(PurePath(name).stem, name, (), "", "token_accuracy", instructions=True)
     key = re.sub(r"[-_ ]", "", name).lower()
     if key not in TASKS:
-        raise ParameterError("task", expected=f"one of {', '.join(TASKS)}", found=name)
+        raise ParameterError("task", expected=f"one of {', '.join(TASKS)}, or a .json or .jsonl file", found=name)
     return TASKS[key]
 
 
@@ -137,14 +144,14 @@ def constant_score(metric: str, labels: Sequence[float]) -> float:
     """Return the best score that a constant answer reaches: what a model that has learned nothing may have.
 
     Args:
-        metric: a name in `METRICS`.
+        metric: a name in `METRICS`, or `token_accuracy`.
         labels: the true classes or scores, at least one.
 
     Returns:
-        The share of the most frequent class for `accuracy`; 0 for a correlation.
+        The share of the most frequent class or token for an accuracy; 0 for a correlation.
 
     Example:
         >>> constant_score("accuracy", [1, 0, 1, 1]), constant_score("matthews", [1, 0, 1, 1])
         (0.75, 0.0)
     """
-    return max(Counter(labels).values()) / len(labels) if metric == "accuracy" else 0.0
+    return max(Counter(labels).values()) / len(labels) if metric in ("accuracy", "token_accuracy") else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,13 +11,15 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from msplora_core.errors import DivergenceError
-from msplora_core.training.data.batches import LengthBatches
+from msplora_core.training.data.batches import IGNORED, LengthBatches
 from msplora_core.training.tasks import METRICS, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from transformers import EvalPrediction, TrainerControl, TrainerState, TrainingArguments
+
+_MOST_NATS = 700.0  # whose exponential is still a number
 
 
 class AdapterTrainer(Trainer):
@@ -52,19 +55,57 @@ class AdapterTrainer(Trainer):
 def mean_loss(
     outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Return the mean loss over the batch of all processes: cross-entropy of classes, squared error of scores.
+    """Return the mean loss over the batch of all processes: cross-entropy, or the squared error of scores.
 
     Args:
-        outputs: the model's, with `logits` (n, classes) or (n, 1).
-        labels: (n,), whole numbers for classes, floats for scores.
-        num_items_in_batch: examples in the whole batch; n where not given.
+        outputs: the model's, with `logits` (n, classes), (n, 1), or (n, length, tokens).
+        labels: (n,), whole numbers for classes, floats for scores; (n, length) for tokens, each predicted from those
+            before it unless it is `IGNORED`.
+        num_items_in_batch: examples, or tokens to predict, in the whole batch; those given where None.
     """
-    logits = outputs["logits"].float()
+    logits = outputs["logits"]
+    if labels.ndim == 2:
+        logits, labels = _predictions(logits, labels)
+    logits = logits.float()
     if labels.is_floating_point():
         total = mse_loss(logits.squeeze(-1), labels, reduction="sum")
     else:
         total = cross_entropy(logits, labels, reduction="sum")
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+
+def _predictions(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits (n, tokens) of the tokens that are to be predicted, and these tokens (n,)."""
+    following = labels[:, 1:]
+    known = following != IGNORED
+    return logits[:, :-1][known], following[known]
+
+
+def token_totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return of each example the loss summed over its tokens, how many are predicted rightly, and how many there are.
+
+    Args:
+        logits: (n, length, tokens).
+        labels: (n, length).
+
+    Returns:
+        (n, 3).
+    """
+    predicted, following = logits[:, :-1].float(), labels[:, 1:]
+    loss = cross_entropy(predicted.transpose(1, 2), following, ignore_index=IGNORED, reduction="none").sum(1)
+    right, tokens = (predicted.argmax(-1) == following).sum(1), (following != IGNORED).sum(1)
+    return torch.stack([loss, right, tokens], 1)
+
+
+def token_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Return the share of tokens predicted rightly, the mean loss of a token in nats, and its exponential.
+
+    Args:
+        prediction: with the totals of each example, as `token_totals` gives them, as predictions.
+    """
+    loss, right, tokens = prediction.predictions.sum(axis=0, dtype="float64")
+    mean = float(loss / tokens)
+    return {"token_accuracy": float(right / tokens), "loss": mean, "perplexity": math.exp(min(mean, _MOST_NATS))}
 
 
 def task_metrics(task: Task) -> Callable[[EvalPrediction], dict[str, float]]:

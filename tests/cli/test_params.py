@@ -27,6 +27,15 @@ def test_json_for_programs() -> None:
     assert sum(found["msplora"]["per_scale"].values()) == 11_010_048
 
 
+def test_memory_and_time_of_the_7b_setting() -> None:
+    words = ("params", "--layers", "32", "--hidden", "4096", "--ranks", "64,32,16", "--memory", "6.738e9")
+    found = json.loads(run(*words, "--json").stdout)["training"]
+    assert found["plain"]["bytes"]["base"] == 2 * 6_738_000_000
+    assert found["gradient checkpointing"]["bytes"]["activations"] < found["plain"]["bytes"]["activations"] / 5
+    assert found["gradient checkpointing"]["hours"] == pytest.approx(1.5 * found["plain"]["hours"])
+    assert "17.3 GiB" in run(*words).stdout
+
+
 def test_matrices_that_are_not_square() -> None:
     done = run(
         "params", "--layers", "32", "--shape", "4096x4096", "--shape", "1024x4096", "--ranks", "64,32,16", "--json"

@@ -85,7 +85,7 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--task", "wnli"), "task: expected one of cola, mrpc, stsb, rte, sst2, qnli, acceptability, paraphrase, "
-         "similarity, found wnli"),
+         "similarity, or a .json or .jsonl file, found wnli"),
         (("--task", "mrpc", "--method", "dora"), "method: expected one of lora, msplora, found dora"),
         (("--task", "mrpc", "--ranks", "8,4"), "--ranks: expected three ranks: global, mid, layer, as in 8,4,2, "
          "found 8,4"),
@@ -94,7 +94,7 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
         (("--task", "mrpc", "--groups", "7"), "groups: expected 1 to 6, the number of layers with query, found 7"),
         (("--task", "mrpc", "--target", "q_proj"), "target_modules: expected linear modules of the model: dense, key, "
          "query, value, found q_proj"),
-        (("--task", "mrpc", "--preset", "mine"), "preset: expected one of paper, found mine"),
+        (("--task", "mrpc", "--preset", "mine"), "preset: expected one of paper, paper-llama, found mine"),
         (("--task", "mrpc", "--schedule", "middle"), "schedule: expected phases of the scales global, mid, layer, "
          "found (('middle',),)"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -13,11 +13,42 @@ from torch.utils.data import Dataset, Sampler
 if TYPE_CHECKING:
     from msplora_core.training.data.examples import Examples
 
+IGNORED = -100
+"""The label of a token that is not to be learned, as torch's cross-entropy has it."""
+
 _SPREAD = 0.05  # noise on the lengths before sorting, relative
 
 
-class EncodedExamples(Dataset[dict[str, torch.Tensor]]):
-    """Tokenised examples.
+class TokenisedItems(Dataset[dict[str, torch.Tensor]]):
+    """Examples as tokens.
+
+    Args:
+        items: of each example `input_ids`, `labels` and whatever else the model takes.
+    """
+
+    def __init__(self, items: list[dict[str, torch.Tensor]]) -> None:
+        self.items = items
+        self.lengths = np.array([len(item["input_ids"]) for item in items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.items[index]
+
+    def labels(self) -> list[float]:
+        """All labels: classes or scores."""
+        return [item["labels"].item() for item in self.items]
+
+    def by_length(self) -> Self:
+        """Sort the examples, longest first: the order for evaluation."""
+        self.items = [self.items[i] for i in np.argsort(-self.lengths, kind="stable")]
+        self.lengths = -np.sort(-self.lengths)
+        return self
+
+
+class EncodedExamples(TokenisedItems):
+    """Tokenised sentences or pairs with their labels.
 
     Args:
         examples: the sentences or pairs.
@@ -29,23 +60,12 @@ class EncodedExamples(Dataset[dict[str, torch.Tensor]]):
         columns = [list(column) for column in zip(*examples.texts, strict=True)]
         encoded = tokenizer(*columns, truncation=True, max_length=max_length, return_attention_mask=False)
         names = list(encoded.keys())
-        self.items = [
-            {name: torch.tensor(encoded[name][i]) for name in names} | {"labels": torch.tensor(label)}
-            for i, label in enumerate(examples.labels)
-        ]
-        self.lengths = np.array([len(item["input_ids"]) for item in self.items])
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.items[index]
-
-    def by_length(self) -> EncodedExamples:
-        """Sort the examples, longest first: the order for evaluation."""
-        self.items = [self.items[i] for i in np.argsort(-self.lengths, kind="stable")]
-        self.lengths = -np.sort(-self.lengths)
-        return self
+        super().__init__(
+            [
+                {name: torch.tensor(encoded[name][i]) for name in names} | {"labels": torch.tensor(label)}
+                for i, label in enumerate(examples.labels)
+            ]
+        )
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -61,6 +81,7 @@ class LengthBatches(Sampler[list[int]]):
         seed: of the order.
         process: index of this process.
         processes: how many there are.
+        at_a_time: most examples that a process computes at a time: its share of each batch comes in `parts` pieces.
 
     Example:
         >>> batches = LengthBatches([5, 90, 6, 88, 7, 91], batch_size=3, seed=0)
@@ -69,15 +90,24 @@ class LengthBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, process: int = 0, processes: int = 1
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        at_a_time: int | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths, dtype=np.float64)
         self.count = -(-len(self.lengths) // batch_size)
         self.seed, self.process, self.processes = seed, process, processes
         self.epoch = 0
+        least = len(self.lengths) // self.count // processes  # a batch's smallest share, of which no piece is empty
+        most = -(-len(self.lengths) // self.count // processes)
+        self.parts = max(1, min(least, -(-most // (at_a_time or most))))
 
     def __len__(self) -> int:
-        return self.count
+        return self.count * self.parts
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass."""
@@ -88,7 +118,8 @@ class LengthBatches(Sampler[list[int]]):
         order = np.argsort(self.lengths * (1 + _SPREAD * random.random(len(self.lengths))))
         batches = np.array_split(order, self.count)
         for place in random.permutation(self.count):
-            yield batches[place][self.process :: self.processes].tolist()
+            share = batches[place][self.process :: self.processes]
+            yield from (part.tolist() for part in np.array_split(share, self.parts))
 
 
 class Padding:
@@ -109,5 +140,6 @@ class Padding:
         }
         lengths = torch.tensor([len(item["input_ids"]) for item in items])
         batch["attention_mask"] = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
-        batch["labels"] = torch.stack([item["labels"] for item in items])
+        labels = [item["labels"] for item in items]
+        batch["labels"] = pad_sequence(labels, True, IGNORED) if labels[0].ndim else torch.stack(labels)
         return batch

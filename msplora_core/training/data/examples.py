@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from msplora_core.training.data.instructions import Instructions
 
 _SUBSET_SEED = 0  # fixed, so that runs with different seeds train on the same examples
 _LABEL_SEED = 1
+
+
+class DataWarning(UserWarning):
+    """Rows of a file that a run does not train on, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,7 @@ class Examples:
             >>> Examples([("a",), ("b",), ("c",)], [0, 1, 0]).subset(2)
             Examples(texts=[('a',), ('c',)], labels=[0, 0])
         """
-        if count is None or count >= len(self):
-            return self
-        import numpy as np
-
-        return self.select(np.sort(np.random.default_rng(_SUBSET_SEED).permutation(len(self))[:count]))
+        return self.select(chosen(len(self), count))
 
     def with_permuted_labels(self) -> Examples:
         """The same texts with the same labels in another order, which is always the same.
@@ -61,7 +64,20 @@ class Examples:
 
 
 class TaskData(NamedTuple):
-    """The examples that a run trains on, and those that it is evaluated on."""
+    """The examples that a run trains on, and those that it is evaluated on: of one kind."""
 
-    train: Examples
-    dev: Examples
+    train: Examples | Instructions
+    dev: Examples | Instructions
+
+
+def chosen(total: int, count: int | None) -> NDArray[np.intp]:
+    """Return the places of a fixed random choice out of a total, in their order; all if `count` is None or more.
+
+    Example:
+        >>> chosen(3, 2).tolist(), chosen(3, 5).tolist()
+        ([0, 2], [0, 1, 2])
+    """
+    import numpy as np
+
+    order = np.random.default_rng(_SUBSET_SEED).permutation(total)[:count]
+    return np.sort(order)

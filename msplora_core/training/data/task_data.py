@@ -7,6 +7,7 @@ from pathlib import Path
 from msplora_core.training.data.examples import TaskData
 from msplora_core.training.data.glue import read_hub, read_split
 from msplora_core.training.data.grammar import generate
+from msplora_core.training.data.instructions import split_instructions
 from msplora_core.training.tasks import Task
 
 
@@ -15,13 +16,16 @@ def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
 
     Args:
         task: which task.
-        data_dir: the folder with the official layout, `STS-B/train.tsv`; the Hugging Face hub where not given.
+        data_dir: the folder with the official layout, `STS-B/train.tsv`, or with the file of instructions; where not
+            given, the Hugging Face hub, or the current folder.
 
     Raises:
         DataFileError: if a file is missing or malformed, or the hub does not answer.
     """
     if task.generated:
         return TaskData(generate(task.name, "train"), generate(task.name, "dev"))
+    if task.instructions:
+        return split_instructions(Path(data_dir or "") / task.folder)
     if data_dir is None:
         return TaskData(read_hub(task, "train"), read_hub(task, "validation"))
     folder = Path(data_dir) / task.folder

@@ -13,7 +13,7 @@ from msplora_core.errors import FileError, MissingDependencyError
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, TaskData, train_run
 from msplora_core.training import smollm2 as module
-from msplora_core.training.models import load_base, model_label, packaged_model
+from msplora_core.training.models import load_base, model_label
 from msplora_core.training.smollm2 import smollm2_folder
 
 
@@ -70,30 +70,6 @@ def test_one_name_in_records(tmp_path: Path) -> None:
     folder = tmp_path / "SmolLM2-135M-Instruct"
     folder.mkdir()
     assert model_label("smollm2") == model_label(folder) == "SmolLM2-135M-Instruct"
-
-
-@pytest.fixture(scope="module")
-def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of four layers with grouped-query attention, whose tokenizer has no padding token."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=30522,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=102,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(packaged_model())
-    tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_spectra_of_a_decoder_with_grouped_queries(tiny_decoder: Path, few: TaskData, tmp_path: Path) -> None:

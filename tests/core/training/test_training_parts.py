@@ -112,7 +112,8 @@ def test_metrics_agree_with_their_definitions() -> None:
         ({"alpha": 0}, "alpha: expected one positive number, or three: global, mid, layer, found 0"),
         ({"method": "lora", "alpha": (1, 2, 3)}, "alpha: expected one number for method lora, found (1, 2, 3)"),
         ({"dropout": 1.0}, "dropout: expected at least 0 and less than 1, found 1.0"),
-        ({"warmup": -0.1}, "warmup: expected at least 0 and less than 1, found -0.1"),
+        ({"warmup": -0.1}, "warmup: expected a share of at least 0, or a whole number, found -0.1"),
+        ({"warmup": 1.5}, "warmup: expected a share of at least 0, or a whole number, found 1.5"),
         ({"learning_rate": math.nan}, "learning_rate: expected a positive number, found nan"),
         ({"weight_decay": -1}, "weight_decay: expected a number of at least 0, found -1"),
         ({"seed": -1}, "seed: expected 0 to 4294967295, found -1"),
@@ -147,7 +148,7 @@ def test_paper_preset(task: str, epochs: int, rate: float, length: int) -> None:
 
 
 def test_unknown_presets() -> None:
-    with pytest.raises(ParameterError, match=r"^preset: expected one of paper, found mine$"):
+    with pytest.raises(ParameterError, match=r"^preset: expected one of paper, paper-llama, found mine$"):
         preset_settings("mine", "mrpc")
     with pytest.raises(ParameterError, match=r"^task: expected one of the paper's, mrpc, .*, found similarity$"):
         preset_settings("paper", "similarity")

@@ -1,0 +1,46 @@
+"""Trainings one after the other, as `train` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msplora_core.training import RunConfig
+
+_STATES = {
+    "free": "",
+    "unfinished": ": continues",
+    "finished": ": finished already, left as it is",
+    "extended": ": continues to more epochs",
+}
+
+
+def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
+    """Check all runs, then train them; the run directory of each that ends goes to standard output.
+
+    Args:
+        configs: the runs.
+        resume: go on with those that were cut off, and leave those that are finished.
+    """
+    from msplora_cli.console import messages, shown_warnings
+    from msplora_core.runs import RunDirectory
+    from msplora_core.training.checking import check_inputs
+    from msplora_core.training.data.examples import DataWarning
+    from msplora_core.training.processes import is_main_process, told_when_terminated
+    from msplora_core.training.run import check_place, train_run
+    from msplora_core.training.tasks import task_named
+
+    places = [check_place(config, resume=resume) for config in configs]
+    data = check_inputs(configs)
+    from msplora_cli.progress import TrainingProgress  # last: transformers warns on its own where torch is missing
+
+    for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
+        if is_main_process():
+            messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
+        progress = TrainingProgress(RunDirectory(config.path), task_named(config.task).metric, messages())
+        with told_when_terminated(config.path), closing(progress), shown_warnings(DataWarning):
+            train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
+        if is_main_process():
+            print(config.path, flush=True)
