@@ -9,6 +9,7 @@ import typer
 
 from msplora_cli.convert import convert
 from msplora_cli.demo import demo
+from msplora_cli.evaluate import evaluate
 from msplora_cli.inspect import inspect
 from msplora_cli.overlap import overlap
 from msplora_cli.params import params
@@ -45,7 +46,7 @@ def _root(
 ) -> None: ...
 
 
-for command in (demo, inspect, params, train, svd, overlap, plan, report, convert):
+for command in (demo, inspect, params, train, evaluate, svd, overlap, plan, report, convert):
     app.command()(command)
 app.add_typer(study, name="study")
 

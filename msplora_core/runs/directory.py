@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from msplora_core.errors import FileError, RunDirectoryError
 from msplora_core.runs.record import RunRecord
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP, Snapshot, read_snapshot, write_snapshot
-from msplora_core.storage.atomic import append_line
+from msplora_core.storage.atomic import append_line, write_atomically
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_printable_name, read_json_lines
 from msplora_core.storage.strict_json import plain
@@ -128,6 +128,18 @@ class RunDirectory:
     def append_metrics(self, event: Mapping[str, Any]) -> None:
         """Add one event to metrics.jsonl, on the disk when this returns; null for a number that is not finite."""
         append_line(self.metrics_path, json.dumps(plain(event), allow_nan=False))
+
+    def record_scores(self, epoch: float, step: int, scores: Mapping[str, float]) -> None:
+        """Add scores of an epoch to metrics.jsonl. They replace those of the same names that are there for it."""
+        names = {f"eval_{name}": value for name, value in scores.items()}
+        events = [
+            {key: value for key, value in event.items() if event.get("epoch") != epoch or key not in names}
+            for event in self.read_metrics()
+        ]
+        events = [event for event in events if event.keys() - {"step", "epoch"}]
+        events.append({"step": step, "epoch": epoch, **names})
+        lines = [json.dumps(plain(event), allow_nan=False) + "\n" for event in events]
+        write_atomically(self.metrics_path, "".join(lines).encode())
 
     def read_metrics(self, errors: list[FileError] | None = None) -> list[dict[str, Any]]:
         """Return the events of metrics.jsonl in order; none if there is no such file.

@@ -1,0 +1,68 @@
+"""`msplora-analyze evaluate`: scores of lm-evaluation-harness for a run's model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs of a causal model.")],
+    tasks: Annotated[str, typer.Option(help="Tasks or groups of the harness, as in mmlu,bbh,drop.")],
+    tasks_dir: Annotated[
+        Path | None, typer.Option(help="Folder with task files (YAML) of your own.", show_default="none")
+    ] = None,
+    shots: Annotated[
+        int | None, typer.Option(min=0, help="Examples in each prompt.", show_default="as the task says")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate on the first so many examples of a task.", show_default="all")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 8,
+    model: Annotated[
+        str | None, typer.Option(help="The base model: folder or hub id.", show_default="where the run found it")
+    ] = None,
+    before: Annotated[
+        bool, typer.Option("--before", help="Evaluate the base model without the adapter, recorded at epoch 0.")
+    ] = False,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code-execution",
+            help="Run Python code on this machine, uncontained: what the model writes, for humaneval and the like, and "
+            "what stands beside your task files.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate a run's model by lm-evaluation-harness and record the scores in the run.
+
+    svd, reports and studies show them beside the task's own.
+
+    Example: msplora-analyze evaluate runs/alpaca-msplora-64-32-16-seed0 --tasks mmlu,bbh,drop
+    """
+    from msplora_cli.console import data, print_json
+    from msplora_core.training.evaluation import evaluate_run
+
+    found = {
+        str(one): evaluate_run(
+            one,
+            [name for name in tasks.split(",") if name],
+            tasks_dir=tasks_dir,
+            shots=shots,
+            limit=limit,
+            batch_size=batch_size,
+            model=model,
+            before=before,
+            allow_code_execution=allow_code_execution,
+        )
+        for one in run
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, scores in found.items():
+        for score, value in scores.items():
+            data().print(f"{name}  {score}  {value:.4f}", markup=False, soft_wrap=True)

@@ -1,0 +1,183 @@
+"""Evaluating a run's model by EleutherAI's lm-evaluation-harness; the scores become the run's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from os import PathLike, environ
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from msplora_core.conversion import convert_adapter
+from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
+from msplora_core.runs import RunDirectory, read_snapshot
+from msplora_core.runs.lock import run_lock
+from msplora_core.training.models import model_source, quiet_transformers
+from msplora_core.training.smollm2 import SMOLLM2
+
+_ALLOW = "--allow-code-execution"
+
+
+def evaluate_run(
+    path: str | PathLike[str],
+    tasks: Sequence[str],
+    *,
+    tasks_dir: Path | None = None,
+    shots: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 8,
+    model: str | None = None,
+    before: bool = False,
+    allow_code_execution: bool = False,
+) -> dict[str, float]:
+    """Evaluate a finished run of a causal model and record the scores in the run.
+
+    The adapter is converted to plain LoRA first, so that the harness needs nothing of this toolkit. Scores are recorded
+    as metrics of the run's last epoch, where `load_scores` finds them: `bbh_navigate_acc`. A second evaluation of a
+    task replaces the first.
+
+    Args:
+        path: the run directory.
+        tasks: names of tasks or groups of the harness.
+        tasks_dir: folder with task files (YAML) of one's own, which go before the harness's.
+        shots: examples in each prompt; as the task says where not given.
+        limit: evaluate on the first so many examples of each task.
+        batch_size: prompts at a time.
+        model: the base model, where it is no longer where the run found it.
+        before: evaluate the base model without the adapter instead, recorded at epoch 0.
+        allow_code_execution: run Python code: what the model writes, for tasks such as `humaneval`, and what stands
+            beside the task files in `tasks_dir`. Neither is contained in any way.
+
+    Returns:
+        The scores by name.
+
+    Raises:
+        RunDirectoryError: if the run is unfinished, trains, or its model is no causal one.
+        ParameterError: for an unknown task, one that runs code without permission, or one whose data are not there.
+        MissingDependencyError: if the package lm-eval is not installed.
+    """
+    run = RunDirectory(path)
+    record = run.read_record()
+    if record.configuration.get("task_type") != "CAUSAL_LM":
+        raise RunDirectoryError(
+            run.record_path,
+            expected="a run of a causal language model",
+            found=f"one of type {record.configuration.get('task_type') or 'unknown'}",
+        )
+    if not record.finished:
+        raise RunDirectoryError(run.path, expected="a finished run", found="one that is not", hint="resume it first")
+    last = read_snapshot(run.snapshot_paths()[-1])
+    base = model or ("smollm2" if record.model == SMOLLM2 else record.configuration.get("base_model_name_or_path"))
+    manager = _task_manager(tasks_dir, tasks, allow_code_execution)
+    with TemporaryDirectory() as place, quiet_transformers():
+        adapter = None
+        if not before:
+            adapter = Path(place) / "lora"
+            convert_adapter(run.path, adapter)
+        found = _evaluate(manager, tasks, model_source(base), adapter, shots, limit, batch_size, allow_code_execution)
+    scores = flat_scores(found["results"])
+    with run_lock(run.path):
+        epoch, step = (0, 0) if before else (last.epoch, last.step)
+        run.record_scores(epoch, step, scores)
+    return scores
+
+
+def flat_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the harness's results as one number a name; standard errors and texts are left out.
+
+    Example:
+        >>> flat_scores({"navigate": {"alias": "navigate", "acc,none": 0.5, "acc_stderr,none": 0.1},
+        ...              "gsm8k": {"exact_match,strict-match": 0.25}})
+        {'navigate_acc': 0.5, 'gsm8k_exact_match_strict-match': 0.25}
+    """
+    scores = {}
+    for task, values in results.items():
+        for key, value in values.items():
+            metric, _, chosen = key.partition(",")
+            if type(value) in (int, float) and chosen and not metric.endswith("_stderr"):
+                scores["_".join(part for part in (task, metric, chosen) if part != "none")] = float(value)
+    return scores
+
+
+def _task_manager(tasks_dir: Path | None, tasks: Sequence[str], allow_code_execution: bool) -> Any:
+    """The harness's task manager, once every task is known and may run."""
+    try:
+        from lm_eval.tasks import TaskManager
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("lm-eval", purpose="evaluation", extra="eval") from error
+    if tasks_dir is not None:
+        _check_folder(tasks_dir, allow_code_execution)
+    manager = TaskManager(include_path=str(tasks_dir), include_defaults=False) if tasks_dir else None
+    if manager is None or not set(tasks) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=str(tasks_dir) if tasks_dir else None)
+    for name in tasks:
+        if name not in manager.all_tasks:
+            near = get_close_matches(name, manager.all_tasks, 1)
+            hint = f"the nearest is {near[0]}" if near else ""
+            raise ParameterError("tasks", expected="a task of the harness or in --tasks-dir", found=name, hint=hint)
+        if (manager.task_index[name].cfg or {}).get("unsafe_code") and not allow_code_execution:
+            raise _runs_code(name)
+    if allow_code_execution:
+        environ["HF_ALLOW_CODE_EVAL"] = "1"  # asked for by the metric that runs the code
+    return manager
+
+
+def _check_folder(folder: Path, allow_code_execution: bool) -> None:
+    if not any(folder.rglob("*.yaml")):
+        raise ParameterError("tasks_dir", expected="a folder with task files (.yaml)", found=str(folder))
+    code = sorted(folder.rglob("*.py"))
+    if code and not allow_code_execution:
+        raise ParameterError(
+            "tasks_dir",
+            expected="task files without Python code",
+            found=str(code[0]),
+            hint=f"{_ALLOW} runs it, uncontained",
+        )
+
+
+def _runs_code(task: str) -> ParameterError:
+    return ParameterError(
+        "tasks",
+        expected="tasks that run no code",
+        found=task,
+        hint=f"{_ALLOW} runs what the model writes on this machine, uncontained: use a container or a virtual machine",
+    )
+
+
+def _evaluate(
+    manager: Any,
+    tasks: Sequence[str],
+    base: str,
+    adapter: Path | None,
+    shots: int | None,
+    limit: int | None,
+    batch_size: int,
+    allow_code_execution: bool,
+) -> Any:
+    import torch
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    try:
+        loaded = manager.load(list(tasks))["tasks"]
+    except Exception as error:  # the hub's client, the readers of data and of task files raise many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        hint = f"it says: {reason[0]}"
+        raise ParameterError(
+            "tasks", expected="tasks whose data can be loaded", found=", ".join(tasks), hint=hint
+        ) from error
+    for name, task in loaded.items():  # of groups, too
+        if getattr(task, "UNSAFE_CODE", False) and not allow_code_execution:
+            raise _runs_code(name)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return simple_evaluate(
+        HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size),
+        tasks=list(tasks),
+        num_fewshot=shots,
+        limit=limit,
+        task_manager=manager,
+        bootstrap_iters=0,
+        log_samples=False,
+        confirm_run_unsafe_code=allow_code_execution,
+    )
