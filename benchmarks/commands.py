@@ -39,7 +39,7 @@ def answers(bench: Bench) -> list[Line]:
         (["svd", "--help"], ["one", "--help"], 0),
         (["svd", "--wrong"], ["one", "--wrong"], 2),
     ):
-        found = costs(bench, {"ours": _command(*ours), "peer": _python(_NOTHING, *theirs)}, code=code, rounds=15)
+        found = costs(bench, {"ours": command(*ours), "peer": python(_NOTHING, *theirs)}, code=code, rounds=15)
         work, peer = f"process: {' '.join(ours)}", f"a typer program that does nothing, {' '.join(theirs)}"
         lines.append(Line(work, peer, found["ours"].seconds, found["peer"].seconds, Target("at most", 1.3)))
     return lines
@@ -54,11 +54,11 @@ def adapter(bench: Bench) -> list[Line]:
         "float32, twice the layers": apart("made:adapter", bench.folder / "twice", twice, "float32"),
     }
     commands = {
-        name: _command("svd", str(path), "--json", "--no-figures", "--no-report", "--out", str(bench.folder / "out"))
+        name: command("svd", str(path), "--json", "--no-figures", "--no-report", "--out", str(bench.folder / "out"))
         for name, path in paths.items()
     }
     bare = [*commands["float32"], "--draws", "0"]
-    found = costs(bench, {"peer": _python("import numpy, pandas"), "no nulls": bare, **commands})
+    found = costs(bench, {"peer": python("import numpy, pandas"), "no nulls": bare, **commands})
     peer = found["peer"]
     work = "process: svd --json --no-figures, LLaMA2-7B adapter, float32, nulls beside"
     lines = [Line(work, "--draws 0", found["float32"].seconds, found["no nulls"].seconds, Target("over", 0.5))]
@@ -80,10 +80,10 @@ def figures(bench: Bench) -> list[Line]:
         "process: svd --no-report with all figures, 3 tasks × 2 methods × 30 epochs",
         "import matplotlib, seaborn, pandas",
     )
-    commands = {"ours": _command("svd", str(apart("made:study", bench.folder / "study")), "--no-report")}
+    commands = {"ours": command("svd", str(apart("made:study", bench.folder / "study")), "--no-report")}
     absent = missing("seaborn")
     if not absent:
-        commands["peer"] = _python(imports)
+        commands["peer"] = python(imports)
     found = costs(bench, commands, rounds=5)
     peer = None if absent else found["peer"].seconds
     return [Line(work, imports, found["ours"].seconds, peer, Target("at most", 2), absent)]
@@ -92,14 +92,16 @@ def figures(bench: Bench) -> list[Line]:
 def page(bench: Bench) -> list[Line]:
     """report.html beside all else that svd writes."""
     study = str(apart("made:study", bench.folder / "study"))
-    found = costs(bench, {"ours": _command("svd", study), "peer": _command("svd", study, "--no-report")}, rounds=5)
+    found = costs(bench, {"ours": command("svd", study), "peer": command("svd", study, "--no-report")}, rounds=5)
     work = "process: svd with report.html, 3 tasks × 2 methods × 30 epochs"
     return [Line(work, "svd --no-report", found["ours"].seconds, found["peer"].seconds, Target("over", 0.5))]
 
 
-def _command(*arguments: str) -> list[str]:
-    return _python(_OURS, *arguments)
+def command(*arguments: str) -> list[str]:
+    """Return what runs `msplora-analyze` with these arguments in a new process."""
+    return python(_OURS, *arguments)
 
 
-def _python(code: str, *arguments: str) -> list[str]:
+def python(code: str, *arguments: str) -> list[str]:
+    """Return what runs a program in a new process."""
     return [sys.executable, "-c", code, *arguments]

@@ -23,6 +23,8 @@ ROWS = {
     "pdf": "choices:pdf",
     "divergence": "divergence:pairwise",
     "nulls": "nulls:rotation",
+    "inner-products": "overlaps:pairs",
+    "process-overlap": "overlaps:process",
     "intruders": "foreign:intruders",
     "folder": "folder:thousand_adapters",
     "step": "step:training_step",

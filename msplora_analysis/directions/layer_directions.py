@@ -19,6 +19,8 @@ from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side
 from msplora_analysis.kernels.similarity import sharing_shares
 
 Groups = int | Sequence[int] | None
+_MOST_WORK = 2**31
+"""Draws of the null model of common subspaces, times the cube of the number of directions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,26 +137,28 @@ def side_overlaps(
     Args:
         overlaps: of the layers' updates, in order of depth.
         shape: (out, in) of the updates.
-        draws: of the null model.
+        draws: of the null model, at most; with many directions a single draw varies by less than 0.001 and is enough.
         seed: of the draws.
     """
     known = [layer for layer, rank in enumerate(overlaps.ranks) if rank]
     if len(known) < 2:
         return []
     sizes: dict[Side, int] = {"inputs": shape[1], "outputs": shape[0]}
-    return [_side(overlaps, side, sizes[side], known, draws, seed) for side in SIDES]
+    rank = max(overlaps.ranks)
+    draws = max(1, min(draws, _MOST_WORK // sum(overlaps.ranks) ** 3))
+    nulls = {size: common_subspace_null(overlaps.sigma, size, rank, draws, seed) for size in set(sizes.values())}
+    return [_side(overlaps, side, sizes[side], known, nulls[sizes[side]]) for side in SIDES]
 
 
 def _side(
-    overlaps: DirectionOverlaps, side: Side, size: int, known: Sequence[int], draws: int, seed: int
+    overlaps: DirectionOverlaps, side: Side, size: int, known: Sequence[int], null: NDArray[np.float64]
 ) -> SideOverlap:
     ranks = [overlaps.ranks[layer] for layer in known]
     adjacent = list(pairwise(known))
     grids = [overlaps.similarity(side, i, j) for i, j in adjacent]
     chances = [subspace_null(size, overlaps.ranks[i], overlaps.ranks[j]) for i, j in adjacent]
     smallest, largest = min(ranks), max(ranks)
-    null = common_subspace_null(overlaps.sigma, size, largest, draws, seed)
-    spread = Spread(null.mean(), null.std(ddof=1) if draws > 1 else np.float64(np.nan))
+    spread = Spread(null.mean(), null.std(ddof=1) if len(null) > 1 else np.nan)
     return SideOverlap(
         side=side,
         size=size,

@@ -13,7 +13,7 @@ from msplora_analysis.comparison.pairing import counterparts
 from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
 from msplora_analysis.statistics.verdicts import Verdict, verdict
 from msplora_core.errors import ComparisonError
-from msplora_core.methods import title
+from msplora_core.methods import RANDOM_LABELS, title
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -99,7 +99,7 @@ def redundancy(sharing: DataFrame) -> list[Redundancy]:
     answers = []
     for names, ours in each.groupby(["model", "method"], observed=True, sort=False):
         model, method = map(str, names)
-        if "total" not in set(ours["scale"]):
+        if "total" not in set(ours["scale"]) or method.endswith(RANDOM_LABELS):
             continue
         own = ours[ours["scale"] == "layer"]
         if own.empty:

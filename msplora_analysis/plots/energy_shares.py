@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-_PARTS = {"shared_by_all": ("all layers", "global"), "shared_by_groups": ("groups of layers", "mid"),
-          "own": ("one layer's own", "layer")}  # fmt: skip
+_PARTS = {"shared_by_all": ("all layers", "global"), "shared_by_groups": ("groups", "mid"),
+          "own": ("own", "layer")}  # fmt: skip
 _ROW, _BAR, _NULL = 0.22, 0.46, 0.22
 """Inches a row; heights of a bar and of its null, as shares of the row."""
 _LETTER = 0.05
@@ -67,7 +67,7 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
         ax.set_ylim(len(shares) - 0.5, -0.5)
         ax.set_xlim(0, 1)
         ax.set_xlabel("share of the energy")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.27 / (_ROW * len(labels))), ncols=3, frameon=False,
+        ax.legend(loc="upper right", bbox_to_anchor=(1.0, -0.27 / (_ROW * len(labels))), ncols=3, frameon=False,
                   handlelength=1, columnspacing=1)  # fmt: skip
         if not own:
             write_around(ax, title, foot)

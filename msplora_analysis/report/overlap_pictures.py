@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _Named = Iterator[tuple[str, "Figure"]]
 _LEAST_LAYERS = 3
 """A matrix of two layers is one number, which the tables hold."""
+_MOST_NAMES = 8
 _MOST_PAIRS = 6
 """Adapters in more pairs than these have the matrix of all alone."""
 
@@ -116,7 +117,9 @@ def _adapters(found: AdapterComparison) -> _Named:
     """Cosines between adapters, and the similarity of each pair's subspaces."""
     if len(found.names) > 2:
         numbers = list(range(1, len(found.names) + 1))
-        names = "; ".join(f"{number} {name}" for number, name in zip(numbers, found.names, strict=True))
+        shown = [f"{number} {name}" for number, name in zip(numbers, found.names, strict=True)]
+        more = [f"and {len(shown) - _MOST_NAMES} more"] if len(shown) > _MOST_NAMES else []
+        names = "\n".join([*shown[:_MOST_NAMES], *more])
         ax = plot_layer_cosines(
             found.cosines, layers=numbers, title=f"Cosines between adapters\n{names}", name="adapter"
         )

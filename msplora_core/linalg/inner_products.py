@@ -18,6 +18,10 @@ The terms cancel where the columns of B·A nearly do. The relative error is abou
 """
 
 
+_PANEL = 2048
+"""Columns of factors that are multiplied at once: enough for the speed of large products, few enough for memory."""
+
+
 def update_inner_products(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
     """Return the Frobenius inner products of weight updates of one shape.
 
@@ -56,18 +60,36 @@ def update_inner_products(updates: Sequence[LowRankUpdate]) -> NDArray[np.float6
 
 def _from_factors(updates: Sequence[LowRankUpdate]) -> tuple[NDArray[np.float64], float]:
     """The inner products, and the largest sum of the sizes of the terms of a squared norm; NaN on overflow."""
-    ranks = [update.rank for update in updates]
-    starts = np.cumsum([0, *ranks[:-1]])
-    B = np.concatenate([update.B.T.astype(np.float64) * update.scaling for update in updates])
-    A = np.concatenate([update.A.astype(np.float64) for update in updates])
-    products = np.empty((len(updates), len(updates)))
+    out, in_ = updates[0].shape
+    starts = np.cumsum([0, *(update.rank for update in updates)])
+    B, A = np.empty((out, starts[-1])), np.empty((starts[-1], in_))
+    for update, start, end in zip(updates, starts, starts[1:], strict=False):
+        np.multiply(update.B, update.scaling, out=B[:, start:end], dtype=np.float64)
+        A[start:end] = update.A
+    products = np.zeros((len(updates), len(updates)))
+    panels = _panels(starts)
     with np.errstate(over="ignore", invalid="ignore"):
-        for i, (start, rank) in enumerate(zip(starts, ranks, strict=True)):
-            own = slice(start, start + rank)
-            terms = ((B[own] @ B[start:].T) * (A[own] @ A[start:].T)).sum(axis=0)
-            products[i, i:] = products[i:, i] = np.add.reduceat(terms, starts[i:] - start)
-        sizes = np.add.reduceat(np.linalg.norm(B, axis=1) * np.linalg.norm(A, axis=1), starts)
+        for place, (first, last) in enumerate(panels):
+            for other_first, other_last in panels[place:]:
+                rows, columns = (slice(starts[i], starts[j]) for i, j in ((first, last), (other_first, other_last)))
+                terms = B[:, rows].T @ B[:, columns]
+                terms *= A[rows] @ A[columns].T
+                sums = np.add.reduceat(terms, starts[other_first:other_last] - starts[other_first], axis=1)
+                found = np.add.reduceat(sums, starts[first:last] - starts[first], axis=0)
+                products[first:last, other_first:other_last] = found
+        products = np.triu(products) + np.triu(products, 1).T
+        sizes = np.add.reduceat(np.linalg.norm(B, axis=0) * np.linalg.norm(A, axis=1), starts[:-1])
         return products, float((sizes**2).max())
+
+
+def _panels(starts: NDArray[np.int_]) -> list[tuple[int, int]]:
+    """Consecutive updates, first and last, whose ranks add up to a size at which matrix products are fast."""
+    panels, first = [], 0
+    for last in range(1, len(starts)):
+        if last == len(starts) - 1 or starts[last + 1] - starts[first] > _PANEL:
+            panels.append((first, last))
+            first = last
+    return panels
 
 
 def _orthogonal(update: LowRankUpdate) -> LowRankUpdate:
