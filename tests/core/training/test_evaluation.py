@@ -36,7 +36,7 @@ def finished(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     rows = [{"instruction": f"what is {i}", "output": "red"} for i in range(6)]
     (folder / "words.json").write_text(json.dumps(rows))
     config = RunConfig(task=str(folder / "words.json"), model=str(tiny_decoder), out=folder, epochs=1, batch_size=5)
-    return train_run(replace(config, learning_rate=1e-2)).path
+    return train_run(replace(config, learning_rate=1e-2, warmup=0)).path
 
 
 @pytest.fixture
