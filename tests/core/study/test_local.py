@@ -81,7 +81,9 @@ def test_a_run_that_fails_and_a_worker_that_is_killed_do_not_stop_the_others(pre
 
 
 LAUNCH = """\
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process started in the background lacks
 import msplora_core.study.local as local
 from msplora_core.training import RunConfig
 local._COMMAND = (sys.executable, sys.argv[1])
