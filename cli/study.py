@@ -70,8 +70,8 @@ def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     from collections import Counter
 
     from msplora_cli.study_progress import duration
-    from msplora_core.study.ledger import log_path, time_left
-    from msplora_core.study.running import ledger
+    from msplora_core.study import ledger
+    from msplora_core.study.entries import log_path, time_left
 
     entries = ledger(_read(file, out, data_dir))
     for entry in entries:

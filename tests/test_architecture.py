@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -141,6 +142,14 @@ def test_no_two_modules_of_one_name() -> None:
         if not inside(name, "msplora_cli"):
             homes.setdefault(name.rpartition(".")[2], []).append(name)
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing a module sets its name on the package; a public name may be that of its own module alone."""
+    for stub in ROOT.glob("msplora_*/**/__init__.pyi"):
+        for module, name in re.findall(r"^from \.(\S+) import \w+ as (\w+)$", stub.read_text(), flags=re.MULTILINE):
+            taken = (stub.parent / f"{name}.py").is_file() or (stub.parent / name).is_dir()
+            assert not taken or module == name, f"{stub.parent}: {name}"
 
 
 def test_files_stay_small() -> None:

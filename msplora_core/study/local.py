@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from msplora_core.errors import FileError
+from msplora_core.study.entries import Failure, log_path, look, note_failure
 from msplora_core.study.launcher import Event, Watch
-from msplora_core.study.ledger import Failure, log_path, look, note_failure
 from msplora_core.study.worker import to_line
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from msplora_core.study.definition import Study
+from msplora_core.study.entries import Entry, look
 from msplora_core.study.launcher import Launcher, Watch
-from msplora_core.study.ledger import Entry, look
 from msplora_core.study.tuning import chosen_rates
 from msplora_core.training.run_config import RunConfig
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import MissingDependencyError, ParameterError, TrainingError
 from msplora_core.storage.atomic import write_atomically
+from msplora_core.study.entries import Failure, clear_failure, failure_of, last_score, look, note_failure
 from msplora_core.study.launcher import Event, Watch
-from msplora_core.study.ledger import Failure, clear_failure, failure_of, last_score, look, note_failure
 from msplora_core.study.worker import from_line, to_line, train_one
 from msplora_core.training.tasks import task_named
 

@@ -12,7 +12,7 @@ from msplora_core.errors import FileError, StudyFileError
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.json_file import read_json_object
 from msplora_core.study.definition import Study
-from msplora_core.study.ledger import failure_of, last_score, look
+from msplora_core.study.entries import failure_of, last_score, look
 from msplora_core.training.run_config import RunConfig
 
 FORMAT = "msplora-study"

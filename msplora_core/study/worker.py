@@ -19,8 +19,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import DivergenceError, FileError, MSPLoraError
+from msplora_core.study.entries import Failure, clear_failure, log_path, note_failure
 from msplora_core.study.fields import TYPES, convert
-from msplora_core.study.ledger import Failure, clear_failure, log_path, note_failure
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.tasks import task_named
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import msplora_core.study.local as local
+from msplora_core.study.entries import Failure, failure_of, log_path
 from msplora_core.study.launcher import Event
-from msplora_core.study.ledger import Failure, failure_of, log_path
 from msplora_core.study.worker import train_one
 from msplora_core.training import RunConfig
 

@@ -13,7 +13,7 @@ import pytest
 from msplora_core.errors import StudyFileError
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.study import Study, Tune, ledger
-from msplora_core.study.ledger import Entry, Failure, clear_failure, look, note_failure, time_left
+from msplora_core.study.entries import Entry, Failure, clear_failure, look, note_failure, time_left
 from msplora_core.study.tuning import chosen_rates
 from msplora_core.training import RunConfig
 
