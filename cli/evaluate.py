@@ -42,6 +42,8 @@ def evaluate(
     svd, reports and studies show them beside the task's own.
 
     Example: msplora-analyze evaluate runs/alpaca-msplora-64-32-16-seed0 --tasks mmlu,bbh,drop
+
+    Example: msplora-analyze evaluate runs/gsm8k-lora-r8-seed0 --tasks bbh_local --tasks-dir tasks --limit 50
     """
     from msplora_cli.console import data, print_json
     from msplora_core.training.evaluation import evaluate_run

@@ -75,9 +75,7 @@ def params(
 
     Example: msplora-analyze params --layers 12 --hidden 768 --ranks 8,4,2
 
-    Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16
-
-    Example: msplora-analyze params --layers 32 --hidden 4096 --ranks 64,32,16 --memory 6.74e9
+    Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16 --memory 6.74e9
     """
     from msplora_cli.console import data, print_json
     from msplora_core.pyramid import Pyramid

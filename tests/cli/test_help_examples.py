@@ -63,7 +63,7 @@ def adapter(folder: Path, seed: int) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all that the examples name; what trains, submits and opens a browser only takes note."""
+    """A folder with all that the examples name; what trains, evaluates, submits and opens a browser only takes note."""
     for seed, name in enumerate(("runs/mrpc-lora", "runs/mrpc-msplora", "demo/mrpc-lora")):
         adapter(tmp_path / name, seed)
     for file in (tmp_path / "runs" / "mrpc-lora").iterdir():
@@ -71,6 +71,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "study.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
+    monkeypatch.setattr(
+        "msplora_core.training.evaluation.evaluate_run", lambda run, tasks, **options: dict.fromkeys(tasks, 0.5)
+    )
     monkeypatch.setattr("msplora_cli.study.train_study", lambda study, launcher, watch=None: study.runs({}))
     return tmp_path
 
