@@ -70,6 +70,8 @@ def plan(
     By default the smallest plan that keeps 95 % of all energy (Σσ²). Under a budget each rank goes where the largest σ²
     per parameter remains. Several runs of one method count the same each and show how stable the plan is.
 
+    The energy of an update is no score on a task: whether planned ranks score better than equal ones is not known yet.
+
     Example: msplora-analyze plan runs/mrpc-lora --mean-rank 4 -o plan
 
     Example: msplora-analyze plan runs/mrpc-lora --keep 0.9 --json
