@@ -42,6 +42,8 @@ class MSPLoraConfig(PeftConfig):
         fan_in_fan_out: whether adapted weights are transposed, as in GPT-2's `Conv1D`; set when the adapter is
             attached, from the modules themselves.
         modules_to_save: modules to train in full and to save with the adapter.
+        trainable_token_indices: tokens whose embeddings are trained and saved beside the adapter: their indices in
+            the input embedding, or indices by the name of an embedding, which is not a target as well.
         layers_to_transform: layers to adapt, by index.
         layers_pattern: name of the list of layers that `layers_to_transform` indexes.
         placement: the place of each adapted module. Attaching the adapter overwrites it; it is saved with the
@@ -77,6 +79,7 @@ class MSPLoraConfig(PeftConfig):
     alpha_pattern: dict[str, float | tuple[float, float, float]] = field(default_factory=dict)
     fan_in_fan_out: bool = False
     modules_to_save: list[str] | None = None
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
     placement: dict[str, dict[str, Any]] | None = None
@@ -126,6 +129,11 @@ class MSPLoraConfig(PeftConfig):
                 expected=", ".join(map(str, INITIALISATIONS)),
                 found=self.init_lora_weights,
             )
+        tokens = self.trainable_token_indices
+        if tokens is not None and not all(map(_is_indices, tokens.values() if isinstance(tokens, dict) else [tokens])):
+            raise ParameterError(
+                "trainable_token_indices", expected="a list of token indices, or such lists by embedding", found=tokens
+            )
         if self.layers_pattern and self.layers_to_transform is None:
             raise ParameterError("layers_pattern", expected="layers_to_transform beside it", found="none")
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
@@ -151,6 +159,10 @@ def _checked_groups(groups: Any) -> int | tuple[int, ...] | None:
     if isinstance(groups, list | tuple) and all(isinstance(start, int) and start >= 1 for start in groups):
         return tuple(groups)
     raise ParameterError("groups", expected="a number of at least 1, or boundaries: first layers", found=groups)
+
+
+def _is_indices(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(index) is int and index >= 0 for index in value) and bool(value)
 
 
 def _is_number(value: Any) -> bool:

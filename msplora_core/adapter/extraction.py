@@ -93,7 +93,11 @@ def adapted_layers(model: nn.Module, adapter_name: str | None = None) -> dict[st
         ParameterError: as `read_components`.
         UnsupportedAdapterError: as `read_components`.
     """
-    tuned = {path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    tuned = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer) and not path.endswith(".token_adapter")  # beside the adapter, in full
+    }
     if not tuned:
         raise ParameterError("model", expected="a model with an adapter of PEFT", found=type(model).__name__)
     name = adapter_name or _active_adapter(tuned)

@@ -55,6 +55,13 @@ class MSPLoraModel(BaseTuner):
             state_dict = dict.fromkeys(f"{path}.{PREFIX}" for path in self._given_paths)
         try:
             super().inject_adapter(model, adapter_name, *args, state_dict=state_dict, **kwargs)
+        except IndexError as error:
+            tokens = config.trainable_token_indices
+            if tokens is None:
+                raise
+            raise ParameterError(
+                "trainable_token_indices", expected="indices of tokens that the embedding has", found=tokens
+            ) from error
         except ValueError as error:
             if self._sites is None and config.layers_to_transform is None and "not found in the base" in str(error):
                 raise ParameterError(
@@ -75,9 +82,26 @@ class MSPLoraModel(BaseTuner):
             paths = [path for path in candidates if path in self._given_paths]
         else:
             paths = [path for path in candidates if self._check_target_module_exists(config, path)]
+        self._check_tokens(config, paths)
         sites = plan_sites(self.model, paths, config)
         config.placement = {path: site.record() for path, site in sites.items()}
         return sites
+
+    def _check_tokens(self, config: MSPLoraConfig, paths: Iterable[str]) -> None:
+        """PEFT replaces single rows of an embedding, or an adapter changes all of them; never both."""
+        tokens = config.trainable_token_indices
+        for path in paths if tokens is not None else ():
+            module = self.model.get_submodule(path)
+            if isinstance(tokens, dict):
+                both = any(f".{path}".endswith(f".{name}") for name in tokens)
+            else:
+                both = hasattr(self.model, "get_input_embeddings") and module is self.model.get_input_embeddings()
+            if both:
+                raise ParameterError(
+                    "trainable_token_indices",
+                    expected="an embedding that target_modules leaves alone",
+                    found=f"{path}, a target",
+                )
 
     def _create_and_replace(
         self,

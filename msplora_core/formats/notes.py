@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msplora_core.formats.stored import StoredUpdate
 
-_HEADS = {"classifier", "score", "bias", "modules_to_save"}
+_HEADS = {"classifier", "score", "bias", "modules_to_save", "token_adapter"}
 
 
 def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[str]:

@@ -34,6 +34,8 @@ from msplora_core.errors import MSPLoraError, ParameterError
         ({"init_lora_weights": "pissa"}, "init_lora_weights: expected True, False, gaussian, orthogonal, found pissa"),
         ({"rank_pattern": {"query": (8, 4)}}, r"rank_pattern\['query'\]: expected three whole numbers"),
         ({"alpha_pattern": {"query": "x"}}, r"alpha_pattern\['query'\]: expected a finite number"),
+        ({"trainable_token_indices": [-1]}, "trainable_token_indices: expected a list of token indices, or such lists"),
+        ({"trainable_token_indices": {"wte": []}}, "trainable_token_indices: expected"),
         ({"layers_pattern": "layer"}, "layers_pattern: expected layers_to_transform beside it"),
         ({"target_modules": ".*query", "layers_to_transform": [1]}, "layers_to_transform: expected target_modules as"),
     ],
