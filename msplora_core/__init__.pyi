@@ -1,5 +1,6 @@
 from .adapter import MSPLoraConfig as MSPLoraConfig
 from .adapter import set_trainable_scales as set_trainable_scales
+from .bottleneck import BottleneckConfig as BottleneckConfig
 from .checkup import Finding as Finding
 from .checkup import findings as findings
 from .components import component_spectra as component_spectra

@@ -3,8 +3,8 @@
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.extraction import read_components
 from msplora_core.adapter.model import MSPLoraModel, set_trainable_scales
-from msplora_core.adapter.registration import register
+from msplora_core.adapter.registration import NAME, register
 
-register(MSPLoraConfig, MSPLoraModel)
+register(NAME, MSPLoraConfig, MSPLoraModel)
 
 __all__ = ["MSPLoraConfig", "MSPLoraModel", "read_components", "set_trainable_scales"]

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from peft import PeftConfig
 
 from msplora_core.adapter.model_card import describe_loading
-from msplora_core.adapter.registration import msplora_type
+from msplora_core.adapter.registration import NAME, method_type
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES, check_ranks
 
@@ -96,7 +96,7 @@ class MSPLoraConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = msplora_type()
+        self.peft_type = method_type(NAME)
         self.ranks = check_ranks(self.ranks)
         self.lora_alpha = _checked_alpha("lora_alpha", self.lora_alpha)
         self.groups = _checked_groups(self.groups)
@@ -114,7 +114,7 @@ class MSPLoraConfig(PeftConfig):
 
     def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
         super().save_pretrained(save_directory, **kwargs)
-        describe_loading(save_directory)
+        describe_loading(save_directory, "MSPLoRA", "msplora_core.adapter")
 
     def _check_choices(self) -> None:
         if not _is_number(self.lora_dropout) or not 0 <= self.lora_dropout < 1:

@@ -1,4 +1,4 @@
-"""The model card that PEFT writes beside a saved adapter: how to load MSPLoRA."""
+"""The model card that PEFT writes beside a saved adapter: how to load a method of this package."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 _HEADING = "Use the code below to get started with the model.\n\n"
 _EMPTY = f"{_HEADING}[More Information Needed]\n"
-_LOADING = f"""{_HEADING}This adapter is an MSPLoRA adapter. PEFT can load it once the package `msplora` is imported:
+_LOADING = """{heading}This adapter is of the method {method}. PEFT can load it once the package `msplora` is imported:
 
 ```python
-import msplora_core.adapter  # registers MSPLoRA with PEFT
+import {package}  # registers the method with PEFT
 from peft import PeftModel
 
 model = PeftModel.from_pretrained(base_model, adapter_path)
@@ -18,7 +18,7 @@ model = PeftModel.from_pretrained(base_model, adapter_path)
 """
 
 
-def describe_loading(save_directory: str | PathLike[str]) -> None:
+def describe_loading(save_directory: str | PathLike[str], method: str, package: str) -> None:
     """Write the code that loads an adapter into the model card, where its template leaves that section empty.
 
     PEFT keeps the card of a named adapter (`save_directory/name`) one folder higher. A card without the empty
@@ -26,10 +26,13 @@ def describe_loading(save_directory: str | PathLike[str]) -> None:
 
     Args:
         save_directory: the folder with the adapter's configuration.
+        method: its name, as it is written in text.
+        package: that registers the method.
     """
+    loading = _LOADING.format(heading=_HEADING, method=method, package=package)
     for folder in (Path(save_directory), Path(save_directory).parent):
         card = folder / "README.md"
         if card.is_file():
             text = card.read_text(encoding="utf-8")
             if _EMPTY in text:
-                card.write_text(text.replace(_EMPTY, _LOADING), encoding="utf-8")
+                card.write_text(text.replace(_EMPTY, loading), encoding="utf-8")

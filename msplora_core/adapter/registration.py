@@ -1,4 +1,4 @@
-"""Registration of MSPLoRA with PEFT.
+"""Registration of this package's methods with PEFT.
 
 PEFT finds a method's classes through its registry, whose keys are members of the enumeration `PeftType`. A Python
 enumeration accepts no new members after its definition, so the member is added to the tables of `enum` directly,
@@ -8,6 +8,8 @@ by the name in `adapter_config.json`, as they find PEFT's own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from peft import PeftType
@@ -19,19 +21,22 @@ PREFIX = "msplora_"
 """Prefix of the adapter's tensor names, after the path of the adapted module."""
 
 
-def msplora_type() -> PeftType:
-    """Return the member `PeftType.MSPLORA`; the first call creates it.
+def method_type(name: str) -> PeftType:
+    """Return the member of `PeftType` for a method; the first call creates it.
+
+    Args:
+        name: of the method, in lower case.
 
     Example:
-        >>> msplora_type().value
+        >>> method_type("msplora").value
         'MSPLORA'
     """
-    value = NAME.upper()
+    value = name.upper()
     if value not in PeftType.__members__:
         member: Any = str.__new__(PeftType, value)
         member._name_, member._value_ = value, value
         # A pickle of the member must load in a process that has not imported this package yet.
-        member.__reduce_ex__ = _reduce
+        member.__reduce_ex__ = partial(_reduce, name)
         type.__setattr__(PeftType, value, member)
         PeftType._member_map_[value] = member
         PeftType._value2member_map_[value] = member
@@ -39,11 +44,11 @@ def msplora_type() -> PeftType:
     return PeftType(value)
 
 
-def _reduce(protocol: int) -> tuple[Any, tuple[()]]:
-    return msplora_type, ()
+def _reduce(name: str, protocol: int) -> tuple[Callable[[str], PeftType], tuple[str]]:
+    return method_type, (name,)
 
 
-def register(config_class: type, model_class: type) -> None:
-    """Enter the method into PEFT's registry, unless it is there already."""
-    if msplora_type() not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        register_peft_method(name=NAME, config_cls=config_class, model_cls=model_class, prefix=PREFIX)
+def register(name: str, config_class: type, model_class: type) -> None:
+    """Enter a method into PEFT's registry, unless it is there already. Its tensors begin with its name and `_`."""
+    if method_type(name) not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        register_peft_method(name=name, config_cls=config_class, model_cls=model_class, prefix=f"{name}_")

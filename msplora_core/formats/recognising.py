@@ -40,7 +40,7 @@ FORMATS: tuple[ModuleType, ...] = (
 
 READABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "VERA", "MSPLORA")
 _REFUSED = {
-    "depends on the input": ("XLORA", "LILY", "POLY", "SHADOW"),
+    "depends on the input": ("XLORA", "LILY", "POLY", "SHADOW", "BOTTLENECK"),
     "is no weight update": ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
                             "ADAPTION_PROMPT", "CARTRIDGE", "TRAINABLE_TOKENS", "LN_TUNING"),
     "multiplies the base model's weights": ("IA3", "OFT", "BOFT", "HRA", "ROAD", "HIRA", "PSOFT"),

@@ -13,11 +13,11 @@ from peft import PeftType, get_peft_config
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from msplora_core.adapter import MSPLoraConfig, MSPLoraModel
-from msplora_core.adapter.registration import msplora_type, register
+from msplora_core.adapter.registration import NAME, method_type, register
 
 
 def test_the_member_behaves_as_those_that_peft_brings() -> None:
-    member = msplora_type()
+    member = method_type(NAME)
     assert member is PeftType.MSPLORA is PeftType("MSPLORA") is PeftType["MSPLORA"]
     assert member == "MSPLORA"
     assert member in list(PeftType)
@@ -29,7 +29,7 @@ def test_the_member_behaves_as_those_that_peft_brings() -> None:
 
 def test_the_registry_holds_its_classes_and_a_second_time_changes_nothing() -> None:
     before = list(PeftType)
-    register(MSPLoraConfig, MSPLoraModel)
+    register(NAME, MSPLoraConfig, MSPLoraModel)
     assert list(PeftType) == before
     assert PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.MSPLORA] is MSPLoraConfig
     assert PEFT_TYPE_TO_TUNER_MAPPING["MSPLORA"] is MSPLoraModel
@@ -39,7 +39,7 @@ def test_the_registry_holds_its_classes_and_a_second_time_changes_nothing() -> N
 
 @pytest.mark.parametrize("what", ["member", "configuration"])
 def test_a_pickle_opens_in_a_process_that_has_not_loaded_the_package(what: str, tmp_path) -> None:
-    value = msplora_type() if what == "member" else MSPLoraConfig(ranks=(4, 2, 1))
+    value = method_type(NAME) if what == "member" else MSPLoraConfig(ranks=(4, 2, 1))
     (tmp_path / "pickle").write_bytes(pickle.dumps(value))
     code = (
         "import pickle, sys, peft; assert 'msplora_core' not in sys.modules; "
