@@ -16,7 +16,10 @@ _FIRST_STEP: dict[Question, str] = {
     "about tasks like these": "train at least two tasks",
     "about these layers": "train a model with more layers",
 }
-"""Where there is nothing to test."""
+"""Where there is too little to test."""
+_SAME = "check that the runs differ: equal differences on {n} {of} leave no spread to test against"
+_LEAST_TASKS = 2
+"""With one there is no spread between tasks."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Verdict:
         reason: why, in words: the test, what was left out, why it cannot be told.
         next_step: what to train to decide it.
         step: of a claim of several steps, the one that decides.
-        needed: the n that would decide an effect of this size, where it is not decided; None if unknown.
+        needed: the n that would decide an effect of this size, where it is not decided, or the least n that can be
+            tested, where it cannot be told; None if unknown.
         p_uncorrected: p of the test alone.
 
     Example:
@@ -112,7 +116,8 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
     answer: Answer
     needed = None
     if isnan(p):
-        answer, next_step = "cannot tell", _FIRST_STEP[outcome.question]
+        answer, next_step = "cannot tell", _first_step(outcome)
+        needed = _LEAST_TASKS if _lacks_tasks(outcome) else None
     elif p > level:
         answer, needed = "not decided", _needed(outcome, level)
         next_step = _next_step(outcome, level, needed)
@@ -134,6 +139,16 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
         next_step=next_step,
         needed=needed,
     )
+
+
+def _first_step(outcome: Outcome) -> str:
+    """What to do where there is no p value, in words."""
+    tested = outcome.question == "about tasks like these" and not _lacks_tasks(outcome)
+    return _SAME.format(n=outcome.n, of=outcome.of) if tested else _FIRST_STEP[outcome.question]
+
+
+def _lacks_tasks(outcome: Outcome) -> bool:
+    return outcome.question == "about tasks like these" and outcome.n < _LEAST_TASKS
 
 
 def _needed(outcome: Outcome, level: float) -> int | None:

@@ -50,6 +50,18 @@ def test_without_a_p_value_it_cannot_be_told(outcome, step):
     assert outcome.note in found.reason
 
 
+def test_tasks_of_equal_means_are_not_too_few():
+    found = verdict(task_mean_test([0.2, 0.2], ["a", "b"]))
+    assert (found.verdict, found.needed) == ("cannot tell", None)
+    assert found.next_step == "check that the runs differ: equal differences on 2 tasks leave no spread to test against"
+    assert "all task means are equal" in found.reason
+
+
+def test_one_task_of_two_needed():
+    found = verdict(task_mean_test([1.0, 2.0], ["a", "a"]))
+    assert (found.verdict, found.n, found.needed) == ("cannot tell", 1, 2)
+
+
 def test_layers_cannot_be_added():
     assert "the number of layers is fixed" in verdict(mantel_test(np.ones((6, 6)))).next_step
 
