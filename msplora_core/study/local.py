@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import sys
+import threading
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, suppress
+from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import FileError
 from msplora_core.study.entries import Failure, log_path, look, note_failure
@@ -18,7 +20,7 @@ from msplora_core.study.launcher import Event, Watch
 from msplora_core.study.worker import to_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from msplora_core.training.run_config import RunConfig
 
@@ -56,7 +58,24 @@ class LocalLauncher:
             KeyboardInterrupt: when ended by a signal, after the workers.
         """
         if configs:
-            asyncio.run(_train_all(configs, self.jobs or default_jobs(), watch))
+            _run(_train_all(configs, self.jobs or default_jobs(), watch))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, in a thread of its own where this one has a running event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    with closing(asyncio.new_event_loop()) as loop, ThreadPoolExecutor(1) as thread:
+        task = loop.create_task(work)
+        end = thread.submit(loop.run_until_complete, task)
+        try:
+            end.result()
+        except KeyboardInterrupt:
+            loop.call_soon_threadsafe(task.cancel)
+            end.result()
 
 
 async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> None:
@@ -64,7 +83,8 @@ async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> N
     queue = _open(configs)
     me = asyncio.current_task()
     assert me is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    if threading.current_thread() is threading.main_thread():  # no other may have signal handlers
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(jobs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -80,22 +81,38 @@ def test_a_run_that_fails_and_a_worker_that_is_killed_do_not_stop_the_others(pre
     assert "its process was killed by SIGKILL" in str(failure_of(killed))
 
 
+def test_it_works_where_an_event_loop_runs_as_in_a_notebook(pretend) -> None:
+    async def cell() -> dict[int, list[str]]:
+        return pretend([0, 7, 1], 2)
+
+    assert asyncio.run(cell()) == {0: WHOLE, 7: ["started", "step", "step", "failed: bad luck"], 1: WHOLE}
+
+
 LAUNCH = """\
+import asyncio
 import signal
 import sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process started in the background lacks
 import msplora_core.study.local as local
 from msplora_core.training import RunConfig
 local._COMMAND = (sys.executable, sys.argv[1])
-try:
+async def cell():
     local.LocalLauncher(2)([RunConfig(task="mrpc", seed=99, out=sys.argv[2])], lambda event: print("-", flush=True))
+try:
+    if sys.argv[3] == "notebook":
+        asyncio.new_event_loop().run_until_complete(cell())
+    else:
+        cell().send(None)
 except KeyboardInterrupt:
     sys.exit(77)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_workers_end_with_their_launcher(pretend, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [(signal.SIGTERM, "script"), (signal.SIGINT, "script"), (signal.SIGKILL, "script"), (signal.SIGINT, "notebook")],
+)
+def test_workers_end_with_their_launcher(pretend, tmp_path: Path, number: int, where: str) -> None:
     script = tmp_path / "launch.py"
     script.write_text(LAUNCH)
     # A worker that hears of the end of its input, as the real one does.
@@ -103,7 +120,7 @@ def test_workers_end_with_their_launcher(pretend, tmp_path: Path, number: int) -
         "time.sleep(0.1)", "sys.exit() if not sys.stdin.readline() else None"
     )
     (tmp_path / "listening.py").write_text(listening)
-    command = [sys.executable, str(script), str(tmp_path / "listening.py"), str(tmp_path)]
+    command = [sys.executable, str(script), str(tmp_path / "listening.py"), str(tmp_path), where]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as launcher:
         assert launcher.stdout is not None
         launcher.stdout.readline()
