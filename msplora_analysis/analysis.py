@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_control, is_plain
+from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
+from msplora_analysis.comparison.controls import beside_controls, controlled
 from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.comparison.pairing import Pair
@@ -184,9 +185,9 @@ def analyse(
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
     # Where no scale is shared, the total is the layer's own component: one of the two comparisons is enough.
-    comparisons = [
-        one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}
-    ]
+    comparisons = beside_controls(
+        [one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}]
+    )
     scores = load_scores(path)
     runs = load_runs(path, scores)
     timed = courses(table)
@@ -196,10 +197,10 @@ def analyse(
     nulls = drawn.beside(measured, by, average)
     layers = [one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)]
     spread = replicate_spread(final, floor=floor, average=average)
-    pyramids = final[final["run"].isin(sharing) & ~final["method"].map(is_control).astype(bool)]
+    pyramids = final[final["run"].isin(sharing) & (final["method"].astype(str).map(controlled) == "")]
     claimed = [
         one for one in comparisons if is_plain(one.baseline) and sharing.issuperset(one.pairs["run"])
-        and not is_control(one.method)
+        and not controlled(one.method)
     ]  # fmt: skip
     claims = settle(
         [

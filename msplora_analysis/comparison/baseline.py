@@ -11,7 +11,7 @@ from msplora_analysis.comparison.difference import Comparison, Lengths, compare
 from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.measures import Average
 from msplora_core.errors import ComparisonError
-from msplora_core.methods import RANDOM_LABELS, is_lora
+from msplora_core.methods import is_lora
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -94,11 +94,6 @@ def compare_with(
 def is_plain(method: str) -> bool:
     """Whether this is LoRA, also where what tells its runs apart follows the method's name."""
     return is_lora(method.partition(" ")[0])
-
-
-def is_control(method: str) -> bool:
-    """Whether this was trained on permuted labels: no claim is about it."""
-    return method.partition(" ")[0].endswith(RANDOM_LABELS)
 
 
 def lora_command(model: str, runs: DataFrame, rank: int | None = None) -> str:

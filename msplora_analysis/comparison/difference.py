@@ -43,7 +43,8 @@ class Comparison:
         kl: (L, L) nats, D(row ‖ column) between the method's layers, the mean over the pairs.
         kl_baseline: (L, L) the same of the baseline.
         pairs: a row for each pair of runs: run, run_baseline, task, seed, epoch, epoch_baseline, adjacent_kl,
-            adjacent_kl_baseline, difference, share_positive.
+            adjacent_kl_baseline, difference, share_positive; of `analyse`, where trained, what random labels give
+            for the first two (see `CONTROLS`).
         cells: a row for each ordered pair of layers: row, column, difference, low, high, p, p_corrected, decided
             (see `cell_tests`): about these tasks, corrected over the cells of this matrix.
         pooled_difference: mean over adjacent layers where singular values are averaged over all pairs before the KL,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.comparison.controls import controlled
 from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.report.summary import claims_frame
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
+    from msplora_analysis.comparison.layers import LayerDivergence
 
 
 def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
@@ -37,7 +40,8 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
         yield "interference", interference_by_epoch(analysis.interference)
         yield "interference-by-run", analysis.interference
     if analysis.layers:
-        tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], kl=one.kl) for one in analysis.layers]
+        tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], **_with_control(one, analysis.layers))
+                  for one in analysis.layers]  # fmt: skip
         yield "kl", pd.concat(tables, ignore_index=True)
     if analysis.comparisons:
         kinds.insert(2, "baseline")
@@ -63,6 +67,15 @@ def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.flo
     return _described(
         pd.DataFrame(pairs | {name: matrix.ravel() for name, matrix in matrices.items()}), source, columns
     )
+
+
+def _with_control(one: LayerDivergence, others: Sequence[LayerDivergence]) -> dict[str, NDArray[np.float64]]:
+    """Its KL, and that of the same method trained on random labels, where it is known."""
+    place = attrgetter("model", "scale", "stack", "modules", "length")
+    for other in others:
+        if controlled(other.method) == one.method and place(other) == place(one) and len(other.kl) == len(one.kl):
+            return {"kl": one.kl, "kl_random_labels": other.kl}
+    return {"kl": one.kl}
 
 
 def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:

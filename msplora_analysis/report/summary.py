@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from msplora_analysis.comparison.controls import CONTROLS, control_means
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
 from msplora_analysis.interference_courses import interference_by_method
@@ -28,6 +29,8 @@ READING = {
     "kl": "nats (Eq. 9); row i, column j holds D(layer i || layer j); adjacent: mean of both directions",
     "interference": "cosine over training; 0 for unrelated directions, negative where one undoes part of what "
     "the other does",
+    "random_labels": "the same number of the method trained on permuted labels, on the same tasks and seeds; null "
+    "where not trained",
     "difference": "method minus baseline; positive where the method's layers are further apart",
 }
 AVERAGING = {
@@ -135,6 +138,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "lengths": comparison.lengths,
         "layers": comparison.layers,
         **comparison.adjacent,
+        **dict(zip(CONTROLS, control_means(comparison), strict=False)),
         "adjacent_differences": adjacent_kl(comparison.difference),
         "pooled_difference": comparison.pooled_difference,
         "pairs": records(comparison.pairs),

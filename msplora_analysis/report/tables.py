@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msplora_analysis.comparison.controls import CONTROLS, control_means, controlled
 from msplora_analysis.interference_courses import interference_by_method
 from msplora_analysis.loading.scores import last_scores
 from msplora_analysis.statistics.distance import seeds_kl
@@ -117,14 +118,19 @@ def _measures_key(analysis: Analysis) -> str:
 
 
 def _comparisons(analysis: Analysis) -> TextTable:
-    """A row for each comparison: KL of adjacent layers, what seeds alone do, and how many cells are decided."""
+    """A row for each comparison: KL of adjacent layers, what seeds alone do, and how many cells are decided.
+
+    What random labels give stands below it, and not in a row of its own.
+    """
     shown = [one for one in analysis.comparisons if len(one.layers) > 1]
+    methods = {name for one in shown for name in (one.method, one.baseline)}
+    shown = [one for one in shown if controlled(one.method) not in methods]
     place = "stack" if len({one.stack for one in shown}) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
     unequal = [one for one in shown if one.ranks[0] != one.ranks[1]]
     words = ["method", "baseline", *([place] if several else []), "scale"]
     spread = [[kl for kl in seeds_kl(one, analysis.spread) if kl == kl] for one in shown]
-    rows = []
+    rows = list[tuple[str, ...]]()
     for one, seeds in zip(shown, spread, strict=True):
         where = [one.stack if place == "stack" else " ".join(one.modules)] if several else []
         adjacent, positive = one.adjacent, int((one.pairs["difference"] > 0).sum())
@@ -134,6 +140,11 @@ def _comparisons(analysis: Analysis) -> TextTable:
         counts = f"{positive} of {len(one.pairs)}", f"{int(one.cells['decided'].sum())} of {len(one.cells)}"
         scale = one.scale + ("†" if one in unequal else "")
         rows.append((_shown(one.method), _shown(one.baseline), *where, scale, *numbers, *counts))
+        controls = control_means(one)
+        if any(value == value for value in controls):
+            texts = [_NONE if value != value else f"{value:{form}}"
+                     for value, form in zip(controls, (".2g", ".2g", "+.2g"), strict=True)]  # fmt: skip
+            rows.append(("  random labels", *[""] * (len(words) - 1), *texts, *[""] * (len(numbers) + 2 - len(texts))))
     headers = (*words, "KL", "base's", "diff.", *(["seeds"] if any(spread) else []), "> 0", "cells")
     key = [
         "KL, base's, diff.: of adjacent layers, nats, both directions, mean over pairs of runs. > 0: pairs with a "
@@ -141,6 +152,10 @@ def _comparisons(analysis: Analysis) -> TextTable:
     ]
     if any(spread):
         key.append("seeds: KL of one layer in two seeds, the larger of both methods'; less than this says little.")
+    trained = {task for one in shown if CONTROLS[0] in one.pairs
+               for task in one.pairs.loc[one.pairs[list(CONTROLS)].notna().any(axis=1), "task"]}  # fmt: skip
+    if trained:
+        key.append(f"random labels: both methods trained on permuted labels, on {', '.join(sorted(trained))}.")
     if unequal:
         key.append(f"† Ranks differ, and no verdict rests on it: {', '.join({one.rule: '' for one in unequal})}.")
     title = "How far apart adjacent layers are"

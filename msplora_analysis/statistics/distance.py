@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msplora_analysis.comparison.baseline import is_plain, lora_command
+from msplora_analysis.comparison.controls import control_means
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
 from msplora_analysis.statistics.claims import Claim, Draft, Step, both_questions, untestable
@@ -86,7 +87,8 @@ def _distance(one: Comparison, spread: DataFrame) -> Draft:
     )
     of = "pair of runs" if len(pairs) == 1 else "pairs of runs"
     claim = Claim("2", one.method, one.model, one.stack, (), one.baseline, one.scale, numbers, (), claim.tasks)
-    return both_questions(claim, {"": differences}, list(map(str, pairs["run"])), of, "nats", seeds_words(one, spread))
+    null = "; ".join(filter(None, (seeds_words(one, spread), _labels_words(one))))
+    return both_questions(claim, {"": differences}, list(map(str, pairs["run"])), of, "nats", null)
 
 
 def seeds_words(one: Comparison, spread: DataFrame) -> str:
@@ -96,6 +98,13 @@ def seeds_words(one: Comparison, spread: DataFrame) -> str:
         if kl == kl
     ]  # fmt: skip
     return f"KL of one layer in two seeds {', '.join(found)}" if found else ""
+
+
+def _labels_words(one: Comparison) -> str:
+    """The KL of adjacent layers of both methods trained on random labels, in words."""
+    both = zip((one.method, one.baseline), control_means(one)[:2], strict=True)
+    found = [f"{kl:.3g} of {method}" for method, kl in both if kl == kl]
+    return f"KL of adjacent layers with random labels {', '.join(found)}" if found else ""
 
 
 def seeds_kl(one: Comparison, spread: DataFrame) -> tuple[float, float]:
