@@ -38,13 +38,13 @@ def interference_by_epoch(courses: DataFrame) -> DataFrame:
         hand; NaN for one run), `spread`, `runs`.
     """
     import numpy as np
-    from scipy import stats
+    from scipy.special import stdtrit
 
     groups = courses.groupby([*_BY, "epoch"], observed=True, sort=False)
     found = groups.agg(
         cosine=("cosine", "mean"), spread=("spread", "mean"), runs=("run", "nunique"), deviation=("cosine", "std")
     ).reset_index()
-    half = stats.t.isf(0.025, np.maximum(found["runs"] - 1, 1)) * found.pop("deviation") / np.sqrt(found["runs"])
+    half = stdtrit(np.maximum(found["runs"] - 1, 1), 0.975) * found.pop("deviation") / np.sqrt(found["runs"])
     return found.assign(low=found["cosine"] - half, high=found["cosine"] + half)
 
 

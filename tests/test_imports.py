@@ -12,7 +12,7 @@ import pytest
 from msplora_core.runs import RunDirectory, RunRecord
 
 TRAINING = ("torch", "transformers", "peft", "datasets", "accelerate", "sklearn")
-HEAVY = (*TRAINING, "seaborn")
+HEAVY = (*TRAINING, "seaborn", "scipy.stats")
 CHECK = """
 import sys
 {code}
@@ -73,7 +73,7 @@ def test_matplotlib_is_loaded_for_pictures_only(module: str) -> None:
 @pytest.mark.parametrize("options", [[], ["--json", "--no-figures"]])
 def test_svd_loads_nothing_heavy(study: Path, options: list[str]) -> None:
     arguments = ["msplora-analyze", "svd", str(study), *options]
-    names = TRAINING if not options else (*HEAVY, "matplotlib")
+    names = HEAVY if not options else (*HEAVY, "matplotlib")
     code = f"""
 sys.argv = {arguments!r}
 from msplora_cli.app import main

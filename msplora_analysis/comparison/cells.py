@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.statistics.family import corrected_p
 from msplora_analysis.statistics.flips import sign_flips
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def cell_tests(differences: NDArray[np.float64], layers: NDArray[np.int64]) -> D
         1    1       0      -1.000 -1.000  0.016     True
     """
     import pandas as pd
-    from scipy import stats
 
     rows, columns = np.nonzero(~np.eye(len(layers), dtype=bool))
     values = differences[:, rows, columns]
@@ -44,7 +44,7 @@ def cell_tests(differences: NDArray[np.float64], layers: NDArray[np.int64]) -> D
     p, low, high, corrected = (np.full(len(rows), np.nan) for _ in range(4))
     if finite.any():
         p[finite], low[finite], high[finite] = sign_flips(values[:, finite], level=LEVEL)
-        corrected[finite] = stats.false_discovery_control(p[finite])
+        corrected[finite] = corrected_p(p[finite])
     with np.errstate(invalid="ignore"):
         mean = values.mean(axis=0)
     return pd.DataFrame(
