@@ -10,6 +10,7 @@ from .conversion import convert_to_pyramid as convert_to_pyramid
 from .errors import MSPLoraError as MSPLoraError
 from .formats import read_adapter as read_adapter
 from .linalg import low_rank_singular_values as low_rank_singular_values
+from .linalg import nested_singular_values as nested_singular_values
 from .linalg import truncate as truncate
 from .pyramid import Pyramid as Pyramid
 from .pyramid import geometric_ranks as geometric_ranks

@@ -1,6 +1,7 @@
 """Linear algebra on factors: singular values, decompositions, inner products, truncation; no product is formed."""
 
 from msplora_core.linalg.inner_products import update_inner_products
+from msplora_core.linalg.nested import nested_singular_values
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.truncation import Truncated, low_rank_svd, truncate
 from msplora_core.linalg.updates import LowRankUpdate
@@ -10,6 +11,7 @@ __all__ = [
     "Truncated",
     "low_rank_singular_values",
     "low_rank_svd",
+    "nested_singular_values",
     "truncate",
     "update_inner_products",
 ]
