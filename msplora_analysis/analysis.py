@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msplora_analysis.checked_runs import checked_runs
 from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
 from msplora_analysis.comparison.controls import beside_controls, controlled
 from msplora_analysis.comparison.difference import Comparison, Lengths
@@ -57,6 +58,7 @@ class Analysis:
         runs: whether each run was finished and learned anything (see `load_runs`).
         interference: cosines between scales and between layers by run and epoch, where trainings recorded them (see
             `interference_courses`).
+        findings: of the check-up, a row a finding, worst first (see `checked_runs`).
         claims: the paper's two and what they rest on, for every method that they concern, with their verdicts.
         notes: what a reader of the numbers must know, a sentence each.
         skipped: what could not be read, of the runs and the baseline, a message each.
@@ -80,6 +82,7 @@ class Analysis:
     scores: DataFrame
     runs: DataFrame
     interference: DataFrame
+    findings: DataFrame
     claims: list[Claim]
     notes: list[str]
     skipped: list[str]
@@ -190,6 +193,7 @@ def analyse(
     )
     scores = load_scores(path)
     runs = load_runs(path, scores)
+    findings = checked_runs(final, scores, loaded.attrs["findings"])
     timed = courses(table)
     by = ["model", "method", "stack", "scale"]
     measured = measure(final, by, average=average)
@@ -224,9 +228,10 @@ def analyse(
         scores=scores,
         runs=runs,
         interference=interference_courses(_named_as_in(table, load_interference(path))),
+        findings=findings,
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
-                                  *broken_notes(final, scores),
+                                  *broken_notes(findings),
                                   *notes, *found, *time_notes(timed), *pooling_notes(comparisons),
                                   *(null_notes(final, measured, nulls) if draws != 0 else [])])),
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],

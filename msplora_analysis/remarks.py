@@ -9,13 +9,9 @@ import numpy as np
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.courses import SHARE
-from msplora_core.checkup.run_check import has_blown_up
-from msplora_core.checkup.spectra_check import LARGEST, OUTLIER
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-_LEAST_OF_A_KIND = 4
 
 
 def time_notes(timed: DataFrame) -> list[str]:
@@ -91,32 +87,19 @@ _ALIGNED = 1e-3
 """Relative to the largest value: what factors in half precision keep of an SVD's alignment."""
 
 
-def broken_notes(final: DataFrame, scores: DataFrame) -> list[str]:
-    """Name modules that exploded and trainings whose loss blew up: one of them can outweigh all others in a mean.
+def broken_notes(found: DataFrame) -> list[str]:
+    """Name the runs that are broken: one of them can outweigh all others in a mean.
 
     Args:
-        final: a spectra table with one moment a run.
-        scores: as `load_scores` gives them.
+        found: as `checked_runs` gives it.
     """
     notes = []
-    own = final[final["scale"] != "total"]
-    keys = ["run", "scale", "module", "unit"]
-    norms = (own.assign(square=own["sigma"] ** 2).groupby(keys, observed=True)["square"].sum() ** 0.5).reset_index()
-    norms = norms[norms["square"] > 0]
-    kind = norms.groupby(["run", "scale", "module"], observed=True)["square"]
-    far = (norms["square"] > OUTLIER * kind.transform("median")) & (kind.transform("size") >= _LEAST_OF_A_KIND)
-    exploded = norms[far | (norms["square"] > LARGEST)]
-    for run, rows in exploded.groupby("run", observed=True, sort=False):
-        first = rows.nlargest(1, "square").iloc[0]
+    for (run, kind), rows in found[found["severity"] == "broken"].groupby(["run", "kind"], sort=False):
+        worst = rows.nlargest(1, "value").iloc[0] if rows["value"].notna().any() else rows.iloc[0]
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        notes.append(
-            f"Exploded: {first['scale']}/{first['module']}/{first['unit']} of {run}{more}, norm {first['square']:.3g}; "
-            "it outweighs others in every average that it takes part in. Leave the run out or train it again."
-        )
-    losses = scores[(scores["metric"] == "loss") & scores["value"].notna()]
-    for run, values in losses.groupby("run", observed=True, sort=False)["value"]:
-        if has_blown_up(float(values.iloc[-1]), float(values.min())):
-            notes.append(f"The loss blew up: {run} ended at {values.iloc[-1]:.3g}; its spectra show no training.")
+        outweighs = " It outweighs others in every average that it takes part in." if kind == "exploded" else ""
+        says = f"{worst['module']}{more} of {run}: {worst['says']}; {worst['advice']}."
+        notes.append(f"Broken, {kind}: {says}{outweighs}")
     return notes
 
 

@@ -1,9 +1,10 @@
-"""KL between layers for one task or one module type alone."""
+"""KL between layers for one task, one module type, or one of each alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ChosenDivergence:
-    """KL between layers over the runs of one task, or of one module type.
+    """KL between layers over the runs of one task, of one module type, or both.
 
     Args:
         task: whose runs; empty for all.
@@ -46,7 +47,7 @@ class ChosenDifference(ChosenDivergence):
 def chosen_divergences(
     table: DataFrame, one: LayerDivergence, floor: float | None = None, average: Average = "spectra"
 ) -> Iterator[ChosenDivergence]:
-    """Yield the KL between the layers of a method for each task and for each module type, where there are several.
+    """Yield the KL between the layers of a method for each task, each module type and each pair of them.
 
     Args:
         table: the spectra that it was measured from, of one epoch per run.
@@ -61,7 +62,7 @@ def chosen_divergences(
 
 
 def chosen_differences(table: DataFrame, one: Comparison, floor: float | None = None) -> Iterator[ChosenDifference]:
-    """Yield the KL of a method and of its baseline for each task and for each module type, means over pairs of runs.
+    """Yield the KL of a method and of its baseline for each task, each module type and each pair: means over runs.
 
     Args:
         table: the spectra that both were measured from, of one epoch per run; nothing is yielded if the baseline is
@@ -99,12 +100,13 @@ def _tasks(rows: DataFrame, runs: Sequence[str]) -> list[str]:
 def _choices(
     tasks: Sequence[str], modules: Sequence[str]
 ) -> Iterator[tuple[str, str, NDArray[np.intp], NDArray[np.intp]]]:
-    """Each known task and each module type, with the places of its runs and of its modules."""
-    every_run, every_module = np.arange(len(tasks)), np.arange(len(modules))
-    known = dict.fromkeys(task for task in tasks if task)
-    if len(known) > 1:
-        for task in known:
-            yield task, "", np.array([place for place, other in enumerate(tasks) if other == task]), every_module
+    """Each known task, each module type and each pair of these, with the places of its runs and of its modules."""
+    of_task = {"": np.arange(len(tasks))}
+    if len(known := dict.fromkeys(filter(None, tasks))) > 1:
+        of_task |= {name: np.array([place for place, task in enumerate(tasks) if task == name]) for name in known}
+    of_module = {"": np.arange(len(modules))}
     if len(modules) > 1:
-        for place, module in enumerate(modules):
-            yield "", module, every_run, np.array([place])
+        of_module |= {module: np.array([place]) for place, module in enumerate(modules)}
+    chosen = [*product(of_task, of_module)][1:]
+    for task, module in sorted(chosen, key=lambda pair: all(pair)):  # pairs last
+        yield task, module, of_task[task], of_module[module]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from msplora_analysis.loading.source import Moment, Saved, Source
+from msplora_core.checkup.diagnosis import file_findings
 from msplora_core.components import Component, component_spectra, factored_spectra
 from msplora_core.errors import MSPLoraError
 from msplora_core.formats import Adapter, AdapterRun
@@ -33,6 +34,7 @@ def adapter_source(
     task: str | None = None,
     seed: int | None = None,
     factors: bool = False,
+    check: bool = False,
 ) -> Source:
     """Open an adapter or a training's checkpoints.
 
@@ -44,6 +46,7 @@ def adapter_source(
         task: what it was trained on; as the name says where not given.
         seed: of the training; likewise.
         factors: whether its moments hold the spectra of both factors, too.
+        check: whether to check its file: of a whole adapter, for patterns may concern modules that are left out.
 
     Raises:
         MSPLoraError: if none of the checkpoints can be opened; that of the last.
@@ -77,6 +80,7 @@ def adapter_source(
         ", ".join(guessed),
         {str(key): update.scaling for key, update in zip(adapter.keys, adapter.updates, strict=True)},
         saved=partial(saved_updates, lambda: run, read),
+        findings=file_findings(adapter) if check else (),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_core.checkup.finding import Finding
 from msplora_core.components import Component
 from msplora_core.errors import MSPLoraError
 
@@ -93,6 +94,7 @@ class Source:
         recorded: whether moments are read from records; else they are computed from what `saved` opens.
         saved: opens the saved updates in the order of training, and puts errors into a list likewise; yields nothing
             if no adapter was saved.
+        findings: of the check-up of the adapter's file.
     """
 
     method: str
@@ -107,3 +109,4 @@ class Source:
     scalings: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = False
     saved: Callable[[list[MSPLoraError]], Iterator[Saved]] = none_left
+    findings: Sequence[Finding] = ()

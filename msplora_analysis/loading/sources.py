@@ -68,8 +68,10 @@ def find_sources(
         opened = recognise_run(place, models=base is not None)
         if opened is None:
             return None
-        name = _name(root, place)
-        return lambda: adapter_source(opened(), name, read, model=model, task=task, seed=seed, factors=factors)
+        name, check = _name(root, place), base is None and not module
+        return lambda: adapter_source(
+            opened(), name, read, model=model, task=task, seed=seed, factors=factors, check=check
+        )
 
     walked = walk(root, recognise, follow=RunDirectory.is_run, skip=holds_tuning)
     found = [Found(_name(root, place), opened) for place, opened in walked]

@@ -88,7 +88,7 @@ def load_spectra(
 
         `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
         nothing could be read; `attrs["notes"]` what a reader of the numbers should know, what was taken from
-        names among it.
+        names among it; `attrs["findings"]` what is wrong with the files of adapters, as (run, `Finding`).
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
@@ -128,7 +128,8 @@ def load_spectra(
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
     notes = [*_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
     table = builder.table(factors=factors)
-    table.attrs.update(skipped=skipped, failed=failed, notes=notes)
+    findings = [(name, one) for name, source in builder.runs for one in source.findings]
+    table.attrs.update(skipped=skipped, failed=failed, notes=notes, findings=findings)
     return table
 
 

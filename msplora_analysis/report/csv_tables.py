@@ -31,7 +31,7 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     kinds = ["model", "method", "scale", "stack", "modules"]
     if analysis.claims:
         yield "claims", claims_frame(analysis.claims)
-    for name in ("spread", "nulls"):
+    for name in ("findings", "spread", "nulls"):
         if len(table := getattr(analysis, name)):
             yield name, table
     if len(analysis.scores):

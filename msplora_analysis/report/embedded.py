@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,9 +169,16 @@ def _split(spectra: DataFrame) -> list[list[float]]:
     return [rounded(part) for part in np.split(spectra["sigma"].to_numpy(), ends)]
 
 
+def _most_chosen(analysis: Analysis, layers: int) -> int:
+    """Of how many choices of task and module each matrix is kept; those of a task or a module alone come first."""
+    matrices = len(analysis.layers) + 3 * len(analysis.comparisons)
+    return 2 * _MOST // (matrices * layers**2)
+
+
 def _divergence(one: LayerDivergence, analysis: Analysis) -> dict[str, Any]:
     shown = one.scale == analysis.scale
-    chosen = chosen_divergences(analysis.compared, one, analysis.floor, analysis.average) if shown else ()
+    every = chosen_divergences(analysis.compared, one, analysis.floor, analysis.average) if shown else ()
+    chosen = islice(every, _most_chosen(analysis, len(one.layers)))
     return {
         "model": one.model, "method": one.method, "scale": one.scale, "stack": one.stack, "modules": one.modules,
         "length": one.length, "layers": one.layers.tolist(), "kl": rounded(one.kl),
@@ -180,7 +188,8 @@ def _divergence(one: LayerDivergence, analysis: Analysis) -> dict[str, Any]:
 
 def _comparison(one: Comparison, analysis: Analysis) -> dict[str, Any]:
     shown = one.scale == analysis.scale
-    chosen = chosen_differences(analysis.compared, one, analysis.floor) if shown else ()
+    every = chosen_differences(analysis.compared, one, analysis.floor) if shown else ()
+    chosen = islice(every, _most_chosen(analysis, len(one.layers)))
     return {
         "model": one.model, "method": one.method, "baseline": one.baseline, "scale": one.scale, "stack": one.stack,
         "modules": one.modules, "rule": one.rule, "layers": one.layers.tolist(), "pairs": len(one.pairs),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msplora_analysis.checked_runs import by_kind
 from msplora_analysis.loading.scores import at_last_epoch
 from msplora_analysis.report.csv_tables import csv_tables
 from msplora_analysis.report.embedded import as_script, embedded
@@ -39,6 +40,7 @@ TABLES = {
     "measures": "How concentrated each scale is",
     "pairs": "Adjacent layers, by pair of runs",
     "measures-by-run": "How concentrated each scale is, by run",
+    "findings": "Findings of the check-up",
     "nulls": "Beside null models",
     "spread": "KL between seeds of the same layer",
     "scores": "Task metrics at the last epoch",
@@ -87,6 +89,7 @@ def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str
         analysis=analysis,
         name=one_line(analysis.path.resolve().name if analysis.path.exists() else str(analysis.path)),
         looked_at=_looked_at(analysis),
+        findings=by_kind(analysis.findings),
         tables=list(_tables(analysis)),
         pictures=[(name.removesuffix(".svg").replace("-", " "), _as_source(data)) for name, data in static.items()],
         reading=READING,

@@ -58,9 +58,9 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and
         scale), measures_by_run, layers (KL between the layers of each method), comparisons (with the baseline, for
         `layer` and `total`; whole matrices, their cells with interval and p, and a row for each pair of runs), spread
-        (KL between seeds), nulls (beside each measure), interference (by method and
-        pair, where recorded), scores (task metrics), claims (each with its verdicts), notes,
-        skipped, failed.
+        (KL between seeds), nulls (beside each measure), interference (by method and pair, where recorded), scores
+        (task metrics), findings (of the check-up, worst first), claims (each with its verdicts), notes, skipped,
+        failed.
     """
     found: dict[str, Any] = plain(
         {
@@ -78,6 +78,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "nulls": records(analysis.nulls),
             "interference": records(interference_by_method(analysis.interference)),
             "scores": records(last_scores(analysis.scores)),
+            "findings": records(analysis.findings),
             "claims": [{"statement": claim.statement, **asdict(claim)} for claim in analysis.claims],
             "notes": analysis.notes,
             "skipped": analysis.skipped,

@@ -51,6 +51,7 @@ def write_analysis(
     | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
     | cells.csv | each cell of the difference with its interval, p, and whether it is decided after correction |
+    | findings.csv | what the check-up found in each run, worst first |
     | spread.csv | KL between the same layer's spectra of two seeds |
     | nulls.csv | what a null model gives for each number of measures.csv |
     | interference.csv | cosines between scales and between layers by epoch, where recorded |

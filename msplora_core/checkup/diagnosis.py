@@ -74,14 +74,18 @@ def diagnose(adapter: Adapter) -> Diagnosis:
     found: list[Finding] = []
     spectra = component_spectra(sound_components(adapter, found))
     found += spectra_findings(spectra, pruned=adapter.method.startswith("adalora"))
-    config = _config_of(adapter)
-    found += [*scaling_findings(adapter, config), *layer_findings(adapter)]
-    if config is not None:
-        found += pattern_findings(adapter, config)
+    found += file_findings(adapter)
     run = RunDirectory(adapter.path.parent)
     if adapter.path == run.adapter_path and RunDirectory.is_run(run.path):
         found += run_findings(run)
     return Diagnosis(worst_first(found), spectra)
+
+
+def file_findings(adapter: Adapter) -> list[Finding]:
+    """Return what shapes, scalings and configuration of an adapter show; no value of it is read."""
+    config = _config_of(adapter)
+    patterns = pattern_findings(adapter, config) if config is not None else ()
+    return [*scaling_findings(adapter, config), *layer_findings(adapter), *patterns]
 
 
 def _config_of(adapter: Adapter) -> PeftConfig | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msplora_core.checkup.finding import Finding
 from msplora_core.runs import RunDirectory
@@ -25,8 +25,12 @@ def run_findings(run: RunDirectory) -> Iterator[Finding]:
     """
     events = run.read_metrics(errors=[])
     for name in ("loss", "eval_loss"):
-        losses = [event[name] for event in events if isinstance(event.get(name), int | float)]
-        if losses and has_blown_up(losses[-1], min(losses)):
-            says = f"the last {name} is {losses[-1]:.3g}, the least {min(losses):.3g}"
-            advice = "do not use it; train again at a lower learning rate"
-            yield Finding("broken", "the loss blew up", "metrics.jsonl", float(losses[-1]), says, advice)
+        yield from loss_findings(name, [event[name] for event in events if isinstance(event.get(name), int | float)])
+
+
+def loss_findings(name: str, losses: Sequence[float]) -> Iterator[Finding]:
+    """Check the losses of a training, in its order, under the name that its log has for them."""
+    if losses and has_blown_up(losses[-1], min(losses)):
+        says = f"the last {name} is {losses[-1]:.3g}, the least {min(losses):.3g}"
+        advice = "do not use it; train again at a lower learning rate"
+        yield Finding("broken", "the loss blew up", "metrics.jsonl", float(losses[-1]), says, advice)

@@ -135,6 +135,7 @@ def test_summary_is_strict_json_with_all_of_it(study, analysis):
         "nulls",
         "interference",
         "scores",
+        "findings",
         "claims",
         "notes",
         "skipped",

@@ -7,10 +7,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from msplora_analysis import analyse, draw_figures, write_analysis, write_report
+from msplora_analysis import (
+    analyse,
+    draw_figures,
+    load_spectra,
+    pairwise_spectral_kl,
+    write_analysis,
+    write_report,
+)
 from msplora_core.runs import RunDirectory
 from tests.analysis.conftest import write_run
 
@@ -49,9 +57,25 @@ def texts(page: Any, selector: str) -> list[str]:
 
 
 def test_the_answer_comes_before_the_pictures_and_these_before_the_tables(page: Any) -> None:
-    assert texts(page, "h2")[:4] == ["What was looked at", "Verdicts", "Pictures", "Tables"]
+    headings = ["What was looked at", "Verdicts", "Findings of the check-up", "Pictures", "Tables"]
+    assert texts(page, "h2")[:5] == headings
     assert "4 pairs of runs" in page.locator("#verdicts").inner_text()
     assert page.locator("#verdicts .differences circle").count() >= 8
+
+
+def test_findings_come_worst_first_with_what_to_do(visit: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "lora-r4", layers=5, modules=("query",))
+    spectra = {f"layer/query/{layer}": np.array([2.0, 1, 1, 1 - layer / 9]) for layer in range(5)}
+    spectra["layer/query/3"] *= 1e4
+    spectra["layer/query/4"] *= 0
+    run.write_epoch(4, step=40, spectra=spectra)
+    write_analysis(analyse(run.path, draws=0))
+    page = visit(run.path / "analysis" / "report.html")
+    rows = [text.split("\t") for text in texts(page, "#findings tbody tr")]
+    table = pd.read_csv(run.path / "analysis" / "findings.csv")
+    assert rows == table[["severity", "kind", "module", "says", "advice"]].to_numpy().tolist()
+    assert [row[:3] for row in rows] == [
+        ["broken", "exploded", "layer/query/3"], ["doubtful", "never trained", "layer/query/4"]]  # fmt: skip
 
 
 def test_the_slider_moves_the_picture_and_its_numbers_are_those_of_the_table(page: Any, folder: Path) -> None:
@@ -99,13 +123,18 @@ def test_the_legend_filters(page: Any) -> None:
     assert lines.count() == 3
 
 
-def test_one_choice_applies_to_all_pictures(page: Any) -> None:
+def test_one_choice_applies_to_all_pictures(page: Any, folder: Path) -> None:
     for name, value in (("method", "lora-r8"), ("task", "stsb"), ("module", "value")):
         page.select_option(f"select[name={name}]", value)
     about = texts(page, "#spectra .about, #courses .about, #layers .about")
     assert [text.split(".")[0].split(", at")[0] for text in about] == ["LoRA r=8, stsb, value"] * 3
-    page.select_option("select[name=module]", "")
-    assert page.locator("#matrices .about").inner_text().startswith("LoRA r=8, stsb, all modules")
+    assert page.locator("#matrices .about").inner_text().startswith("LoRA r=8, stsb, value")
+    table = load_spectra(folder.parent).query(
+        "method == 'lora-r8' and task == 'stsb' and module == 'value' and epoch == 3"
+    )
+    table = table[table["scale"] == "layer"].groupby(["unit", "k"])["sigma"].mean().unstack()
+    kl = pairwise_spectral_kl(table)
+    assert f"{shown(kl[0, 1])} and back {shown(kl[1, 0])}" in page.locator("#matrices .detail").inner_text()
     assert len(texts(page, "#scores .plot svg")) == 1
     page.get_by_label("log scale").check()
     assert page.locator("#layers svg").count() == 1
