@@ -27,8 +27,9 @@ def snapshots(bench: Bench) -> list[Line]:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
+    from msplora_core.training.attaching.attachment import attachment_of
     from msplora_core.training.data.examples import TaskData
-    from msplora_core.training.models import attach_adapter, load_base, quiet_transformers
+    from msplora_core.training.models import load_base, quiet_transformers
 
     sentences = [" ".join(["word"] * (10 + i % 30)) for i in range(64 if bench.quick else _EXAMPLES)]
     examples = Examples([(sentence, sentence) for sentence in sentences], [i % 2 for i in range(len(sentences))])
@@ -37,7 +38,7 @@ def snapshots(bench: Bench) -> list[Line]:
     train_run(config, data=TaskData(examples, examples.subset(8)), callbacks=[clock])
 
     with quiet_transformers():
-        model = attach_adapter(config, load_base(config)[0])
+        model = attachment_of(config).attach(load_base(config)[0], steps=1)
     arguments, state = TrainingArguments(output_dir=str(bench.folder / "none")), TrainerState(epoch=1.0)
     callback = SpectralSnapshotCallback(bench.folder / "snapshots")
     found = bench.medians({"ours": lambda: callback.on_epoch_end(arguments, state, TrainerControl(), model=model)})
@@ -50,12 +51,13 @@ def interference(bench: Bench) -> list[Line]:
     import torch
 
     from msplora_core.training import RunConfig
+    from msplora_core.training.attaching.attachment import attachment_of
     from msplora_core.training.interference import InterferenceRecorder
-    from msplora_core.training.models import attach_adapter, load_base, quiet_transformers
+    from msplora_core.training.models import load_base, quiet_transformers
 
     config = RunConfig(**_SETTINGS)
     with quiet_transformers():
-        model = attach_adapter(config, load_base(config)[0]).train()
+        model = attachment_of(config).attach(load_base(config)[0], steps=1).train()
     optimiser = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-4)
     tokens = torch.randint(1000, 30000, (config.batch_size, 40))
     batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens[:, 0] % 2}
@@ -127,7 +129,8 @@ def _plain_trainer(config: RunConfig, train: Examples, folder: Path, sampling: s
     """As most tutorials do it: the same model, adapter, data and settings."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from msplora_core.training.models import attach_adapter, load_base
+    from msplora_core.training.attaching.attachment import attachment_of
+    from msplora_core.training.models import load_base
 
     base, tokenizer = load_base(config)
     encoded = tokenizer(*map(list, zip(*train.texts, strict=True)), truncation=True, max_length=config.max_length)
@@ -147,4 +150,4 @@ def _plain_trainer(config: RunConfig, train: Examples, folder: Path, sampling: s
         disable_tqdm=True,
     )
     collator = DataCollatorWithPadding(tokenizer, padding="longest")
-    Trainer(attach_adapter(config, base), arguments, data_collator=collator, train_dataset=data).train()
+    Trainer(attachment_of(config).attach(base, steps=1), arguments, data_collator=collator, train_dataset=data).train()

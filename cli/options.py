@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import typer
 
 from msplora_core.errors import ParameterError
@@ -91,3 +94,26 @@ def alphas(text: str | None) -> float | tuple[float, ...] | None:
             f"expected numbers separated by commas, found {text!r}", param_hint="--alpha"
         ) from None
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def method_options(texts: list[str]) -> dict[str, Any]:
+    """`name=value`, each value as in JSON or a plain word.
+
+    Raises:
+        typer.BadParameter: if one has no name or no value, or is given twice.
+
+    Example:
+        >>> method_options(["r=4", "bias=all", "init_weights=false", "layers_to_transform=[0, 1]"])
+        {'r': 4, 'bias': 'all', 'init_weights': False, 'layers_to_transform': [0, 1]}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value) or name in found:
+            expected = "expected each name once" if name in found else "expected NAME=VALUE"
+            raise typer.BadParameter(f"{expected}, as in bias=all, found {text!r}", param_hint="--set")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

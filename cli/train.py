@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from msplora_cli.options import alphas, groups_option, rank_patterns, three_ranks
+from msplora_cli.options import alphas, groups_option
+from msplora_cli.variants import method_variants, phases, refuse_beside_plan, refuse_without_method
+from msplora_core.method_list import METHODS
 
 _WHAT, _DATA, _ADAPTER, _TRAINING = "What to train", "Data and model", "Adapter", "Training"
 
@@ -24,7 +26,7 @@ def train(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="msplora or lora (PEFT's own). May be repeated.", show_default="msplora", rich_help_panel=_WHAT
+            help=f"{', '.join(METHODS)}: see below. May be repeated.", show_default="msplora", rich_help_panel=_WHAT
         ),
     ] = None,
     ranks: Annotated[
@@ -37,7 +39,21 @@ def train(
     ] = None,
     rank: Annotated[
         list[int] | None,
-        typer.Option(help="Rank of LoRA. May be repeated.", show_default="8", rich_help_panel=_WHAT),
+        typer.Option(
+            help="Rank of the other methods. May be repeated.",
+            show_default="the method's; 8 for LoRA",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another option of the method, by its name in PEFT: bias=all. May be repeated.",
+            show_default="as in PEFT",
+            rich_help_panel=_ADAPTER,
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="May be repeated.", show_default="0", rich_help_panel=_WHAT)
@@ -107,7 +123,7 @@ def train(
         str | None,
         typer.Option(
             help="Updates are scaled by alpha/rank; one for all scales, or three: 16,8,4.",
-            show_default="16",
+            show_default="the method's; 16 for LoRA",
             rich_help_panel=_ADAPTER,
         ),
     ] = None,
@@ -132,10 +148,14 @@ def train(
         ),
     ] = None,
     init: Annotated[
-        str, typer.Option(help="Initialisation: kaiming, gaussian or orthogonal.", rich_help_panel=_ADAPTER)
-    ] = "kaiming",
+        str | None,
+        typer.Option(
+            help="Initialisation: kaiming, gaussian or orthogonal.", show_default="kaiming", rich_help_panel=_ADAPTER
+        ),
+    ] = None,
     dropout: Annotated[
-        float | None, typer.Option(help="Before the adapter.", show_default="0.05", rich_help_panel=_ADAPTER)
+        float | None,
+        typer.Option(help="Before the adapter.", show_default="the method's; 0.05 for LoRA", rich_help_panel=_ADAPTER),
     ] = None,
     preset: Annotated[
         str | None,
@@ -213,7 +233,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train LoRA and MSPLoRA on GLUE tasks or instructions and record the spectra of every epoch.
+    """Train models on GLUE tasks or instructions and record the spectra of every epoch.
 
     Each combination of task, method, ranks and seed becomes one run directory.
 
@@ -221,22 +241,15 @@ def train(
 
     Example: msplora-analyze train --task cola --method lora --rank 4 --rank 8 --seed 0 --seed 1 --out runs
     """
-    one_rank, more_ranks = rank_patterns(rank_pattern or [])
-    phases = tuple(tuple(phase.split("+")) for phase in schedule.split(",")) if schedule else None
-    variants: list[dict[str, Any]] = []
+    held = {"ranks": ranks, "rank": rank, "rank_pattern": rank_pattern, "alpha": alpha, "rslora": rslora,
+            "target": target, "groups": groups}  # fmt: skip
+    chosen = method or ["msplora"]
     if plan is not None:
-        held = {"method": method, "ranks": ranks, "rank": rank, "rank-pattern": rank_pattern, "alpha": alpha,
-                "rslora": rslora, "target": target, "groups": groups}  # fmt: skip
-        for name, value in held.items():
-            if value:
-                raise typer.BadParameter("expected none beside --plan, which holds it", param_hint=f"--{name}")
-        variants.append({"plan": plan, "schedule": phases})
-    for name in [] if plan else method or ["msplora"]:
-        if name == "lora":
-            variants += [{"method": name, "rank": one, "rank_pattern": one_rank or None} for one in rank or (None,)]
-        else:
-            same = {"method": name, "schedule": phases, "rank_pattern": more_ranks or None}
-            variants += [{"ranks": three_ranks(one) if one else None, **same} for one in ranks or (None,)]
+        refuse_beside_plan({"method": method, **held, "set": options})
+        variants: list[dict[str, Any]] = [{"plan": plan, "schedule": phases(schedule)}]
+    else:
+        refuse_without_method(chosen, {**held, "init": init, "dropout": dropout})
+        variants = method_variants(chosen, rank, ranks, rank_pattern or [], phases(schedule), options or [])
     common = {
         "out": out,
         "data_dir": data_dir,
@@ -262,7 +275,8 @@ def train(
         "dropout": dropout,
         "max_length": max_length,
     }
-    from msplora_core.training.run_config import RunConfig, preset_settings
+    from msplora_core.training.presets import preset_settings
+    from msplora_core.training.run_config import RunConfig
 
     configs = [
         RunConfig(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
+
+from msplora_core.method_list import METHOD_SETTINGS
 
 if TYPE_CHECKING:
     from msplora_core.training import RunConfig
 
 _ALWAYS = {"method", "seed", "epochs", "learning_rate", "out"}  # also where it is the default
-_RANKS = {"lora": "rank", "msplora": "ranks"}
 
 
 def train_command(config: RunConfig) -> list[str]:
@@ -21,12 +23,14 @@ def train_command(config: RunConfig) -> list[str]:
         msplora-analyze train --task mrpc --method lora --rank 2 --out runs --seed 0 --epochs 3 ... --resume
     """
     words = ["msplora-analyze", "train"]
-    always = _ALWAYS if config.plan else {*_ALWAYS, _RANKS[config.method]}
+    method = config.method_entry
+    always = _ALWAYS if config.plan else {*_ALWAYS, *{"rank", "ranks"}.intersection(method.settings)}
     for field in fields(config):
         value = getattr(config, field.name)
-        default = MISSING if field.name in always else field.default
-        held = config.plan and field.name in ("method", "ranks")  # by the plan
-        if value is not None and value != default and not held:
+        default = MISSING if field.name in always else method.values.get(field.name, field.default)
+        held = config.plan and field.name in ("method", "ranks", "rank", "alpha")  # by the plan
+        idle = field.name in METHOD_SETTINGS and field.name not in method.settings
+        if value is not None and value != default and not held and not idle:
             words += _option(field.name, value)
     return [*words, "--resume"]
 
@@ -37,11 +41,17 @@ def _option(name: str, value: Any) -> list[str]:
         return [option]
     if name == "target_modules":
         return [word for target in value for word in ("--target", target)]
+    if name == "options":
+        return [word for key, one in value.items() for word in ("--set", f"{key}={_set(one)}")]
     if name == "rank_pattern":
         return [word for module, ranks in value.items() for word in (option, f"{module}={_joined(ranks)}")]
     if name == "schedule":
         return [option, ",".join("+".join(phase) for phase in value)]
     return [option, _joined(value)]
+
+
+def _set(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _joined(value: Any) -> str:

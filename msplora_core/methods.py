@@ -8,6 +8,8 @@ from os import PathLike
 from pathlib import PurePath
 from typing import Any
 
+from msplora_core.method_list import METHODS
+
 RANDOM_LABELS = "random-labels"
 """Ends the name of a method that was trained on permuted labels: such runs are never averaged with others."""
 
@@ -86,10 +88,9 @@ def is_lora(method: str) -> bool:
     return re.fullmatch(r"lora(-r\d+(-\d+)?)?", method) is not None
 
 
-_KINDS = {
-    "lora": "LoRA", "msplora": "MSPLoRA", "dora": "DoRA", "adalora": "AdaLoRA", "vera": "VeRA", "loha": "LoHa",
-    "lokr": "LoKr", "vblora": "VB-LoRA", "randlora": "RandLoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",
-    "full": "full fine-tuning",
+_TITLES = {
+    "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # of adapters that exist
+    **{name: method.title for name, method in METHODS.items()},
 }  # fmt: skip
 
 
@@ -108,9 +109,9 @@ def title(method: str) -> str:
     labels = ", random labels" if stem != name else ""
     kind, *ranks = stem.split("-")
     numbers = [rank.removeprefix("r") for rank in ranks]
-    if kind not in _KINDS or not all(number.isdecimal() for number in numbers):
+    if kind not in _TITLES or not all(number.isdecimal() for number in numbers):
         return method
     shown = ""
     if numbers:
         shown = f" r={' to '.join(numbers)}" if ranks[0].startswith("r") else f" {'/'.join(numbers)}"
-    return f"{_KINDS[kind]}{shown}{labels}{bracket}{variant}"
+    return f"{_TITLES[kind]}{shown}{labels}{bracket}{variant}"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.runs.directory import TUNING
-from msplora_core.training.run_config import RunConfig, preset_settings
+from msplora_core.training.presets import preset_settings
+from msplora_core.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

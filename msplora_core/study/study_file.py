@@ -12,7 +12,8 @@ from typing import Any
 
 from msplora_core.errors import ParameterError, StudyFileError
 from msplora_core.study.definition import Study, Tune
-from msplora_core.study.fields import TYPES, alternatives, convert, described
+from msplora_core.training.run_config import TYPES
+from msplora_core.typed_values import alternatives, convert, described
 
 _TOP: dict[str, Any] = {"out": str, "tasks": list[str], "seeds": list[int], "data_dir": str}
 _TABLES = ("settings", "methods", "tune")

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import DivergenceError, FileError, MSPLoraError
 from msplora_core.study.entries import Failure, clear_failure, log_path, note_failure
-from msplora_core.study.fields import TYPES, convert
-from msplora_core.training.run_config import RunConfig
+from msplora_core.training.run_config import TYPES, RunConfig
 from msplora_core.training.tasks import task_named
+from msplora_core.typed_values import convert
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments

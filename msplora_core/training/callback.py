@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import TrainerCallback
 
-from msplora_core.adapter.extraction import component_sites, read_components
+from msplora_core.adapter.live_updates import AdapterUpdates, LiveUpdates
 from msplora_core.checkup.finding import summarised, worst_first
 from msplora_core.checkup.spectra_check import spectra_findings
 from msplora_core.components import Component, factored_spectra, layer_inner_products
 from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryError
-from msplora_core.methods import configured_name
-from msplora_core.placement import stack_name
-from msplora_core.runs import RunDirectory, RunRecord, Snapshot
+from msplora_core.runs import RunDirectory, Snapshot
+from msplora_core.training.describing import describe_run, now
 from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
-from msplora_core.training.models import model_label
 from msplora_core.training.resuming import continue_at, forget_after
 from msplora_core.training.shown import TrainingAlert, scale_measures
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
-
-_PACKAGES = ("msplora", "torch", "transformers", "peft", "numpy")
 
 
 class SpectralSnapshotCallback(TrainerCallback):
@@ -54,6 +47,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             snapshot holds mean and standard deviation over the recorded steps of its epoch.
         alerts: warn, once for each kind and with the epoch, where an update explodes, a scale stays zero, or an update
             collapses to rank 1.
+        updates: what reads the weight updates of the model; those of its adapter by default.
 
     Raises:
         ParameterError: if `every_n_steps` or `interference` is below 1, or, when training begins, the model has no
@@ -77,6 +71,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         overwrite: bool = False,
         interference: bool | int = False,
         alerts: bool = False,
+        updates: LiveUpdates | None = None,
     ) -> None:
         if every_n_steps is not None and every_n_steps < 1:
             raise ParameterError("every_n_steps", expected="at least 1", found=every_n_steps)
@@ -87,6 +82,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         self.interference_every = EVERY_N_STEPS if interference is True else int(interference)
         self.interference: InterferenceRecorder | None = None
         self.alerts, self._told = alerts, set[str]()
+        self.updates = updates
         self._trainer: Trainer | None = None
 
     def log_to(self, trainer: Trainer) -> None:
@@ -103,7 +99,8 @@ class SpectralSnapshotCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        components = read_components(model)
+        updates = self._updates(model)
+        components = updates.components()
         self.interference = InterferenceRecorder(model) if self.interference_every else None
         if not state.is_world_process_zero:
             return
@@ -112,7 +109,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         else:
             self._claim()
         if not self.run.record_path.is_file():
-            record = describe_run(model, components)
+            record = describe_run(model, updates, components)
             record.task, record.model, record.seed = self.task, self.model or record.model, args.seed
             record.hyperparameters = {
                 "epochs": args.num_train_epochs,
@@ -154,13 +151,13 @@ class SpectralSnapshotCallback(TrainerCallback):
     ) -> None:
         within = not float(state.epoch or 0).is_integer()  # at an epoch's end there is a snapshot anyway
         if self.every_n_steps and within and state.global_step % self.every_n_steps == 0:
-            self._record(state.epoch or 0, state, read_components(model), control)
+            self._record(state.epoch or 0, state, self._updates(model).components(), control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         epoch = state.epoch or 0
-        self._record(math.ceil(epoch), state, read_components(model), control)
+        self._record(math.ceil(epoch), state, self._updates(model).components(), control)
         if state.is_world_process_zero and not float(epoch).is_integer():
             self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # the same moment
 
@@ -183,6 +180,9 @@ class SpectralSnapshotCallback(TrainerCallback):
             record = self.run.read_record()
             record.finished = now()
             self.run.write_record(record)
+
+    def _updates(self, model: Any) -> LiveUpdates:
+        return self.updates or AdapterUpdates(model)
 
     def _claim(self) -> None:
         """Take the folder for a training that begins."""
@@ -228,66 +228,3 @@ class SpectralSnapshotCallback(TrainerCallback):
         self._told |= {one.kind for one in found}
         for text in summarised(worst_first(found)):
             warnings.warn(f"{self.run.path}: epoch {epoch:.4g}: {text}", TrainingAlert, stacklevel=2)
-
-
-def describe_run(model: Any, components: list[Component]) -> RunRecord:
-    """Return what a model alone says of a run: method, base model, components, versions.
-
-    Args:
-        model: with a PEFT LoRA or MSPLoRA adapter.
-        components: as `read_components` gives them.
-    """
-    config = _active_config(model)
-    layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
-    return RunRecord(
-        method=configured_name(config.to_dict()),
-        model=model_label(config.base_model_name_or_path or getattr(model.config, "_name_or_path", "")),
-        layers=max(layers, default=-1) + 1,
-        modules=list(dict.fromkeys(component.key.module for component in components)),
-        components=_list_components(model, components),
-        configuration=config.to_dict(),
-        versions=_versions(),
-        started=now(),
-    )
-
-
-def _list_components(model: Any, components: list[Component]) -> list[dict[str, Any]]:
-    """The component list of run.json."""
-    sites = component_sites(model)
-    return [
-        {
-            "key": str(component.key),
-            "rank": component.update.rank,
-            "shape": list(component.update.shape),
-            "scaling": getattr(component.update, "scaling", 1.0),
-            "stack": stack_name(_path_in_base(next(iter(sites[component.key]))), component.update.shape),
-            "layers": sorted(set(sites[component.key].values())),
-        }
-        for component in components
-    ]
-
-
-def _path_in_base(path: str) -> str:
-    """A module's path without what wrappers put before and into it."""
-    names = [name for name in path.split(".") if name not in ("_orig_mod", "base_layer")]
-    return ".".join(names).removeprefix("module.").removeprefix("base_model.model.")
-
-
-def _active_config(model: Any) -> PeftConfig:
-    active = getattr(model, "active_adapter", None)
-    return model.peft_config[active if isinstance(active, str) else next(iter(model.peft_config))]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
-    return found
-
-
-def now() -> str:
-    """Return the time, as run.json has it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

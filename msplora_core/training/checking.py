@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.data.task_data import read_task
-from msplora_core.training.models import check_fit, quiet_transformers
+from msplora_core.training.models import empty_base, quiet_transformers
 from msplora_core.training.tasks import task_named
 
 if TYPE_CHECKING:
     from msplora_core.training.data.examples import TaskData
     from msplora_core.training.run_config import RunConfig
+
+_SOME_STEPS = 1_000_000  # their number is known when the data are encoded
+
+
+def check_fit(config: RunConfig) -> Any:
+    """Attach a run's method to its model without the weights, to find errors before these are loaded.
+
+    Returns:
+        The model, on the device `meta`.
+
+    Raises:
+        ParameterError: if the model cannot be loaded or is of the wrong kind for the task, or targets, ranks, groups or
+            options do not fit it.
+    """
+    import torch
+
+    model = empty_base(config)
+    with torch.device("meta"):
+        return attachment_of(config).attach(model, _SOME_STEPS)
 
 
 def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:

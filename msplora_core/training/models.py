@@ -1,8 +1,7 @@
-"""The base model, and the adapter on it."""
+"""The base model."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,18 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msplora_core.errors import MissingDependencyError, ParameterError
-from msplora_core.formats.peft.plan_file import plan_fields
-from msplora_core.training.run_config import RunConfig
 from msplora_core.training.smollm2 import SMOLLM2, smollm2_folder
 from msplora_core.training.tasks import Task, task_named
 
 if TYPE_CHECKING:
-    from peft import PeftConfig, PeftModel
+    from msplora_core.training.run_config import RunConfig
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
 _DECODER = "smollm2"  # as `model` names it
-
-_QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # where PEFT has no default
 
 
 def packaged_model() -> Path:
@@ -70,10 +65,14 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_base(config: RunConfig) -> tuple[Any, Any]:
+def load_base(config: RunConfig, **loading: Any) -> tuple[Any, Any]:
     """Return the base model, with a new head for a task of classes or scores, and its tokenizer.
 
     The weights of a causal model are loaded in bfloat16 where the run computes in it.
+
+    Args:
+        config: the run.
+        **loading: more arguments of `from_pretrained` for the model.
 
     Raises:
         ParameterError: if it cannot be loaded, or is no causal model for a task of instructions.
@@ -85,10 +84,11 @@ def load_base(config: RunConfig) -> tuple[Any, Any]:
     with _refused_as_model(model_source(config.model), task) as source:
         tokenizer = AutoTokenizer.from_pretrained(source)
         if task.instructions:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype="bfloat16" if config.bf16 else "auto")
+            dtype = "bfloat16" if config.bf16 else "auto"
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **loading)
         else:
             model = AutoModelForSequenceClassification.from_pretrained(
-                source, num_labels=task.outputs, problem_type=kind
+                source, num_labels=task.outputs, problem_type=kind, **loading
             )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -109,25 +109,22 @@ def start_at_mean(model: Any, labels: Sequence[float]) -> None:
             torch.nn.init.constant_(module.bias, sum(labels) / len(labels))
 
 
-def check_fit(config: RunConfig) -> None:
-    """Attach the adapter to the model without its weights, to find errors before the weights are loaded.
+def empty_base(config: RunConfig) -> Any:
+    """Return the model of a run without its weights, to find errors and to count before they are loaded.
 
     Raises:
-        ParameterError: if the model cannot be loaded or is of the wrong kind for the task, or targets, ranks or groups
-            do not fit it.
+        ParameterError: if it cannot be loaded or is of the wrong kind for the task.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     task = task_named(config.task)
     with _refused_as_model(model_source(config.model), task) as source, torch.device("meta"):
-        description = AutoConfig.from_pretrained(source)
+        description = AutoConfig.from_pretrained(source, num_labels=task.outputs)
         kind = AutoModelForCausalLM if task.instructions else AutoModelForSequenceClassification
         if task.instructions and not _is_causal(description):
             raise ValueError(f"a {description.model_type} reads text and writes none; smollm2 is a model that does")
-        model = kind.from_config(description)
-    with torch.device("meta"):
-        attach_adapter(config, model)
+        return kind.from_config(description)
 
 
 def model_source(name: str | None) -> str:
@@ -169,82 +166,3 @@ def _refused_as_model(source: str, task: Task) -> Iterator[str]:
             found=source,
             hint=f"it says: {reason[0]}",
         ) from error
-
-
-def adapter_config(config: RunConfig, model: Any) -> PeftConfig:
-    """Return the PEFT configuration of a run on a model.
-
-    Raises:
-        ParameterError: if the target modules, or those of a plan, match nothing.
-    """
-    shared: dict[str, Any] = {
-        "task_type": "CAUSAL_LM" if task_named(config.task).instructions else "SEQ_CLS",
-        "lora_dropout": config.dropout,
-        "init_lora_weights": True if config.init == "kaiming" else config.init,
-    }
-    if config.plan is not None:
-        shared |= _planned(config, model)
-    else:
-        own = {"r": config.rank} if config.method == "lora" else {"ranks": config.ranks, "groups": config.groups}
-        shared |= {
-            "target_modules": _targets(config, model),
-            "lora_alpha": config.alpha,
-            "use_rslora": config.rslora,
-            "rank_pattern": config.rank_pattern or {},
-            **own,
-        }
-    if config.method == "lora":
-        from peft import LoraConfig
-
-        return LoraConfig(**shared)
-    from msplora_core.adapter import MSPLoraConfig
-
-    return MSPLoraConfig(**shared)
-
-
-def _planned(config: RunConfig, model: Any) -> dict[str, Any]:
-    """The fields of a plan, each of whose modules and patterns must be in the model."""
-    fields = plan_fields(config.rank_plan())
-    names = [name for name, _ in model.named_modules()]
-    targets = fields["target_modules"]
-    named = map(re.escape, targets) if isinstance(targets, list) else [targets] if targets != "all-linear" else []
-    for key in [*named, *fields.get("rank_pattern", {}), *fields.get("alpha_pattern", {})]:
-        if not any(re.fullmatch(rf"(.*\.)?({key})", name) for name in names):
-            raise ParameterError(
-                "plan", expected=f"modules of {model_label(config.model or packaged_model())}", found=key,
-                hint="plan from a probe of the same model",
-            )  # fmt: skip
-    return fields
-
-
-def attach_adapter(config: RunConfig, model: Any) -> PeftModel:
-    """Attach a new adapter to the model, as `peft.get_peft_model` does.
-
-    Raises:
-        ParameterError: if targets, ranks or groups do not fit the model.
-    """
-    from peft import get_peft_model
-
-    return get_peft_model(model, adapter_config(config, model))
-
-
-def _targets(config: RunConfig, model: Any) -> list[str]:
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-    from torch.nn import Linear
-
-    names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
-    kind = model.config.model_type
-    defaults = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, _QUERY_AND_VALUE.get(kind, ()))
-    targets = config.target_modules or defaults
-    missing = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in names)]
-    if missing or not targets:
-        there = sorted({name.rsplit(".", 1)[-1] for name in names if "." in name})
-        raise ParameterError(
-            "target_modules",
-            expected=f"linear modules of the model: {', '.join(there)}",
-            found=", ".join(missing) or f"none, and no default for a model of type {kind}",
-        )
-    for name in config.rank_pattern or {}:
-        if not any(f".{target}".endswith(f".{name}") for target in targets):
-            raise ParameterError("rank_pattern", expected=f"ranks of {', '.join(targets)}", found=name)
-    return list(targets)

@@ -20,6 +20,8 @@ from msplora_core.training.processes import wait_for_all
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+    from msplora_core.training.attaching.attachment import Attachment
+
 _MARK = "complete"
 
 
@@ -32,17 +34,17 @@ class MarkCheckpoints(TrainerCallback):
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK).touch()
 
 
-class SaveAdapter(TrainerCallback):
-    """Save the adapter in PEFT's format when training ends."""
+class SaveTrained(TrainerCallback):
+    """Save what was trained when training ends."""
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
+    def __init__(self, run: RunDirectory, attachment: Attachment) -> None:
+        self.run, self.attachment = run, attachment
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero:
-            model.save_pretrained(self.run.adapter_path)
+            self.attachment.save(model, self.run.adapter_path)
 
 
 def last_checkpoint(run: RunDirectory) -> Path | None:

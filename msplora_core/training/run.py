@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from msplora_core.adapter.extraction import read_components
 from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.lock import NAME as LOCK
 from msplora_core.runs.lock import run_lock
-from msplora_core.training.callback import SpectralSnapshotCallback, describe_run
+from msplora_core.training.attaching.attachment import Attachment, attachment_of
+from msplora_core.training.callback import SpectralSnapshotCallback
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding, TokenisedItems
 from msplora_core.training.data.examples import DataWarning, Examples
 from msplora_core.training.data.instructions import Instructions
 from msplora_core.training.data.prompts import EncodedInstructions
 from msplora_core.training.data.task_data import read_task
+from msplora_core.training.describing import describe_run
 from msplora_core.training.models import (
-    attach_adapter,
     load_base,
     model_label,
     packaged_model,
@@ -39,7 +39,7 @@ from msplora_core.training.processes import (
     started_processes,
     wait_for_all,
 )
-from msplora_core.training.resuming import MarkCheckpoints, SaveAdapter, last_checkpoint, rewind
+from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import constant_score, task_named
@@ -96,9 +96,10 @@ def train_run(
 def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[TrainerCallback]) -> None:
     run, task = RunDirectory(config.path), task_named(config.task)
     train, dev = data.train.subset(config.max_train_examples), data.dev.subset(config.max_eval_examples)
+    attachment = attachment_of(config)
     set_seed(config.seed)
     with quiet_transformers():
-        base, tokenizer = load_base(config)
+        base, tokenizer = load_base(config, **attachment.loading())
         if config.random_labels and isinstance(train, Examples):
             train = train.with_permuted_labels()
         if task.outputs == 1 and isinstance(train, Examples):
@@ -106,8 +107,9 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
         encoded, encoded_dev = (_encoded(examples, tokenizer, config) for examples in (train, dev))
         if is_main_process():
             _tell_what_is_left_out(config, train, encoded, encoded_dev)
-        model = attach_adapter(config, base)
-        arguments = _arguments(config, run, len(encoded))
+        steps = config.epochs * -(-len(encoded) // config.batch_size)
+        model = attachment.attach(base, steps)
+        arguments = _arguments(config, run, steps)
         process, processes = arguments.process_index, arguments.world_size
         batches = LengthBatches(encoded.lengths, config.batch_size, config.seed, process, processes, config.micro_batch)
         arguments.gradient_accumulation_steps = batches.parts
@@ -120,7 +122,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
         wait_for_all()
         if arguments.process_index == 0:
             constant = constant_score(task.metric, encoded_dev.labels())
-            _open(run, config, model, checkpoint, constant)
+            _open(run, config, attachment, model, checkpoint, constant)
         wait_for_all()
         trainer = AdapterTrainer(
             model=model,
@@ -132,9 +134,12 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             compute_metrics=token_metrics if task.instructions else task_metrics(task),
             preprocess_logits_for_metrics=token_totals if task.instructions else None,
             callbacks=[
+                *attachment.callbacks(),
                 MarkCheckpoints(),
-                SaveAdapter(run),
-                SpectralSnapshotCallback(run, interference=config.interference, alerts=True),
+                SaveTrained(run, attachment),
+                SpectralSnapshotCallback(
+                    run, interference=config.interference, alerts=True, updates=attachment.updates(model)
+                ),
                 *callbacks,
             ],
         )
@@ -219,11 +224,14 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
 
 
 def _is_extended(config: RunConfig, epochs: object) -> bool:
-    """Whether more epochs are wanted; not of a run whose scales train in phases, since they would move."""
-    return isinstance(epochs, int) and config.epochs > epochs and config.schedule is None
+    """Whether more epochs are wanted; not of a run whose course depends on their number, since it would change."""
+    extendable = config.schedule is None and attachment_of(config).extendable
+    return isinstance(epochs, int) and config.epochs > epochs and extendable
 
 
-def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | None, constant: float) -> None:
+def _open(
+    run: RunDirectory, config: RunConfig, attachment: Attachment, model: Any, checkpoint: Path | None, constant: float
+) -> None:
     """Write the run's record, or bring the run back to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
@@ -231,7 +239,8 @@ def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | N
         record.hyperparameters, record.finished = config.hyperparameters(), None
         run.write_record(record)
         return
-    record = describe_run(model, read_components(model))
+    updates = attachment.updates(model)
+    record = describe_run(model, updates, updates.components(), attachment.configuration(model))
     task = task_named(config.task)
     record.metric, record.constant_score = task.metric, constant
     record.method, record.task, record.seed = config.method_name, task.name, config.seed
@@ -239,8 +248,7 @@ def _open(run: RunDirectory, config: RunConfig, model: Any, checkpoint: Path | N
     run.write_record(record)
 
 
-def _arguments(config: RunConfig, run: RunDirectory, examples: int) -> TrainingArguments:
-    steps = config.epochs * -(-examples // config.batch_size)
+def _arguments(config: RunConfig, run: RunDirectory, steps: int) -> TrainingArguments:
     causal = task_named(config.task).instructions
     return TrainingArguments(
         output_dir=str(run.checkpoints_path),

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from msplora_core.errors import FileError, ParameterError
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.peft.plan_file import is_pyramid, plan_fields, read_rank_plan
+from msplora_core.method_list import METHOD_SETTINGS, Method, method_named
 from msplora_core.methods import RANDOM_LABELS, method_name, planned_name, pyramid_name
 from msplora_core.pyramid import SCALES, check_ranks
+from msplora_core.training.method_options import checked_options
 from msplora_core.training.tasks import task_named
 
-METHODS = ("lora", "msplora")
 INITIALISATIONS = ("kaiming", "gaussian", "orthogonal")
-
-_PAPER_EPOCHS = {"mrpc": 30, "stsb": 40, "cola": 80, "rte": 80, "sst2": 60, "qnli": 25}
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,22 @@ class RunConfig:
         task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; or of the
             generated ones `acceptability`, `paraphrase`, `similarity`, which need no data. Or a `.json` or `.jsonl`
             file of instructions with answers, in `data_dir` where that is given, for a causal model.
-        method: `msplora`, or `lora` for PEFT's own.
+        method: a name in `msplora_core.method_list.METHODS`. Of the settings below, those that a method does not have
+            do not count; what it has beyond them is in `options`.
+        options: of the method, under the names that PEFT gives them: `{"target_r": 4}`.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
-        rank: of LoRA.
+        rank: of the other methods that have one; the method's default where not given, 8 for LoRA.
         groups: of layers that share a mid component: how many, or the boundaries between them; 3 where not given,
             or as many as there are layers.
-        alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each.
+        alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each. The method's default
+            where not given, 16 for LoRA.
         rslora: scale by alpha/√rank instead.
         rank_pattern: ranks of module types that differ from the others: one for LoRA, three for MSPLoRA.
         plan: file or folder with ranks by module, as `msplora-analyze plan --out` writes it; it says which method,
             ranks, α and modules. `{task}` and `{seed}` in it stand for those of the run.
         init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
-        dropout: probability with which an input of the adapter is dropped.
+        dropout: probability with which an input of the adapter is dropped; the method's default where not given, 0.05
+            for LoRA.
         target_modules: module types to adapt; the model's query and value where not given.
         model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; the packaged MiniLM-L6
             where not given.
@@ -80,13 +83,13 @@ class RunConfig:
     task: str
     method: str = "msplora"
     ranks: tuple[int, int, int] = (8, 4, 2)
-    rank: int = 8
+    rank: int | None = None
     groups: int | tuple[int, ...] | None = None
-    alpha: float | tuple[float, float, float] = 16
+    alpha: float | tuple[float, float, float] | None = None
     rslora: bool = False
     rank_pattern: dict[str, int | tuple[int, int, int]] | None = None
     init: str = "kaiming"
-    dropout: float = 0.05
+    dropout: float | None = None
     target_modules: tuple[str, ...] | None = None
     model: str | None = None
     data_dir: Path | str | None = None
@@ -108,6 +111,7 @@ class RunConfig:
     schedule: tuple[tuple[str, ...], ...] | None = None
     interference: bool = False
     plan: Path | str | None = None
+    options: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         task = task_named(self.task)
@@ -115,20 +119,21 @@ class RunConfig:
         object.__setattr__(self, "ranks", tuple(self.ranks))
         if self.plan is not None:
             self._check_plan()
-        if self.method not in METHODS:
-            raise ParameterError("method", expected=f"one of {', '.join(METHODS)}", found=self.method)
+        self._take_method()
         check_ranks(self.ranks)
-        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
-        if len(alphas) not in (1, len(SCALES)) or not all(0 < alpha < math.inf for alpha in alphas):
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,) if self.alpha is not None else ()
+        if self.alpha is not None and (
+            len(alphas) not in (1, len(SCALES)) or not all(0 < alpha < math.inf for alpha in alphas)
+        ):
             raise ParameterError(
                 "alpha", expected="one positive number, or three: global, mid, layer", found=self.alpha
             )
-        if self.method == "lora" and len(alphas) > 1:
-            raise ParameterError("alpha", expected="one number for method lora", found=self.alpha)
+        if self.method != "msplora" and len(alphas) > 1:
+            raise ParameterError("alpha", expected=f"one number for method {self.method}", found=self.alpha)
         if self.init not in INITIALISATIONS:
             raise ParameterError("init", expected=f"one of {', '.join(INITIALISATIONS)}", found=self.init)
         for ranks in (self.rank_pattern or {}).values():
-            if isinstance(ranks, int) is not (self.method == "lora"):
+            if isinstance(ranks, int) is (self.method == "msplora"):
                 expected = "one rank a module type for LoRA, three for MSPLoRA"
                 raise ParameterError("rank_pattern", expected=expected, found=ranks)
         whole = ("rank", "epochs", "batch_size", "micro_batch", "max_length", "max_train_examples", "max_eval_examples")
@@ -136,7 +141,7 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError(name, expected="at least 1", found=value)
-        if not 0 <= self.dropout < 1:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ParameterError("dropout", expected="at least 0 and less than 1", found=self.dropout)
         if not (0 <= self.warmup < 1 or (self.warmup >= 1 and float(self.warmup).is_integer())):
             raise ParameterError("warmup", expected="a share of at least 0, or a whole number", found=self.warmup)
@@ -152,6 +157,19 @@ class RunConfig:
             raise ParameterError("seed", expected="0 to 4294967295", found=self.seed)
         if self.schedule is not None:
             self._check_schedule(self.schedule)
+
+    def _take_method(self) -> None:
+        """Take the settings that are not given, and the options, as the method has them."""
+        for name, value in self.method_entry.values.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.options is not None:
+            object.__setattr__(self, "options", checked_options(self.method_entry, self.options) or None)
+
+    @property
+    def method_entry(self) -> Method:
+        """The method as it is listed."""
+        return method_named(self.method)
 
     def _check_plan(self) -> None:
         """Take the method and its ranks from the plan."""
@@ -189,7 +207,8 @@ class RunConfig:
         if self.plan is not None:
             name = planned_name(self.method, self.plan)
         else:
-            name = method_name("lora", [self.rank]) if self.method == "lora" else pyramid_name(self.ranks)
+            ranks = [self.rank] if self.rank and "rank" in self.method_entry.settings else []
+            name = pyramid_name(self.ranks) if self.method == "msplora" else method_name(self.method, ranks)
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
     @property
@@ -207,9 +226,8 @@ class RunConfig:
         values = asdict(self)
         for place in ("out", "data_dir", "model", "task", "seed"):
             del values[place]
-        del values["rank" if self.method == "msplora" else "ranks"]
-        if self.method == "lora":
-            del values["groups"]
+        for name in METHOD_SETTINGS - {*self.method_entry.settings}:
+            del values[name]
         if self.plan is not None:  # what is trained, wherever the file lies
             values["plan"] = plan_fields(self.rank_plan())
             for name in {"rank", "ranks", "alpha", "rslora"} & set(values):
@@ -217,78 +235,5 @@ class RunConfig:
         return values
 
 
-def paper_settings(task: str) -> dict[str, Any]:
-    """The hyper-parameters of the authors' scripts for a task, as arguments of `RunConfig`.
-
-    Raises:
-        ParameterError: for a task that the paper does not have.
-
-    Example:
-        >>> settings = paper_settings("SST-2")
-        >>> settings["epochs"], settings["learning_rate"], settings["max_length"]
-        (60, 0.0005, 256)
-    """
-    name = task_named(task).name
-    if name not in _PAPER_EPOCHS:
-        raise ParameterError("task", expected=f"one of the paper's, {', '.join(_PAPER_EPOCHS)}", found=task)
-    return {
-        "epochs": _PAPER_EPOCHS[name],
-        "batch_size": 64,
-        "learning_rate": 5e-4 if name == "sst2" else 4e-4,
-        "warmup": 0.06,
-        "weight_decay": 0.1,
-        "alpha": 16,
-        "dropout": 0.05,
-        "max_length": 512 if name == "rte" else 256,
-    }
-
-
-def paper_llama_settings(task: str) -> dict[str, Any]:
-    """The hyper-parameters of the authors' script for LLaMA2-7B on Alpaca, as arguments of `RunConfig`.
-
-    The script computes in float16, this in bfloat16. It holds out 2,000 rows, as every file of 20,000 rows or more does
-    here; its loss includes the prompts. LoRA has the rank of the paper's Table 2.
-
-    Raises:
-        ParameterError: for a task that is no file of instructions.
-
-    Example:
-        >>> settings = paper_llama_settings("alpaca.json")
-        >>> settings["ranks"], settings["batch_size"], settings["warmup"]
-        ((64, 32, 16), 128, 100)
-    """
-    if not task_named(task).instructions:
-        raise ParameterError("task", expected="a .json or .jsonl file of instructions", found=task)
-    return {
-        "target_modules": ("q_proj", "v_proj"),
-        "ranks": (64, 32, 16),
-        "rank": 64,
-        "alpha": 16,
-        "dropout": 0.05,
-        "max_length": 256,
-        "batch_size": 128,
-        "micro_batch": 4,
-        "learning_rate": 3e-4,
-        "epochs": 3,
-        "warmup": 100,
-        "weight_decay": 0.0,
-        "loss_on_prompt": True,
-        "bf16": True,
-    }
-
-
-PRESETS = {"paper": paper_settings, "paper-llama": paper_llama_settings}
-"""Named settings: from a task's name to arguments of `RunConfig`."""
-
-
-def preset_settings(preset: str | None, task: str) -> dict[str, Any]:
-    """The settings of a preset for a task; none where no preset is given.
-
-    Raises:
-        ParameterError: for an unknown preset or task.
-    """
-    if preset is None:
-        return {}
-    if preset not in PRESETS:
-        raise ParameterError("preset", expected=f"one of {', '.join(PRESETS)}", found=preset)
-    return PRESETS[preset](task)
+TYPES: dict[str, Any] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "return"}
+"""The type of each field of `RunConfig`."""

@@ -146,7 +146,7 @@ OTHER = {
     "data_dir": "glue data", "out": "runs", "seed": 7, "epochs": 4, "batch_size": 8, "learning_rate": 2e-5,
     "warmup": 0.1, "weight_decay": 0.0, "max_length": 64, "max_train_examples": 100, "bf16": True,
     "random_labels": True, "max_eval_examples": 50, "interference": True,
-    "micro_batch": 4, "gradient_checkpointing": True,
+    "micro_batch": 4, "gradient_checkpointing": True, "options": {"fan_in_fan_out": False, "bias": "all"},
     "schedule": (("global",), ("mid", "layer")), "model": "bert-tiny",
 }  # fmt: skip
 

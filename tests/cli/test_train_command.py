@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from msplora_cli.app import main
+from msplora_core.method_list import METHODS
 from msplora_core.runs import RunDirectory
 
 PAIRS = [
@@ -86,7 +87,14 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
     [
         (("--task", "wnli"), "task: expected one of cola, mrpc, stsb, rte, sst2, qnli, acceptability, paraphrase, "
          "similarity, or a .json or .jsonl file, found wnli"),
-        (("--task", "mrpc", "--method", "dora"), "method: expected one of lora, msplora, found dora"),
+        (("--task", "mrpc", "--method", "dorra"), f"method: expected one of {', '.join(METHODS)}, found dorra; the "
+         "nearest is dora"),
+        (("--task", "mrpc", "--method", "lora", "--set", "use_dorra=true"), "options: expected an option of lora, "
+         "found use_dorra; the nearest is use_dora"),
+        (("--task", "mrpc", "--method", "lora", "--set", "bias=some"), "options: bias: expected one of none, all, "
+         "lora_only, found some"),
+        (("--task", "mrpc", "--method", "lora", "--set", "r=4"), "options: expected the setting rank in its place, "
+         "found r"),
         (("--task", "mrpc", "--ranks", "8,4"), "--ranks: expected three ranks: global, mid, layer, as in 8,4,2, "
          "found 8,4"),
         (("--task", "mrpc", "--ranks", "8,-4,2"), "ranks: expected three whole numbers (global, mid, layer), each at "
@@ -125,7 +133,9 @@ def test_a_model_that_cannot_be_loaded(run_train, glue: Path, tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("arguments", [("--alpha", "sixteen"), ("--epochs", "ten"), ("--bogus",)])
+@pytest.mark.parametrize(
+    "arguments", [("--alpha", "sixteen"), ("--epochs", "ten"), ("--bogus",), ("--rank", "4"), ("--set", "bias")]
+)
 def test_wrong_usage(run_train, arguments: tuple[str, ...]) -> None:
     assert run_train("--task", "mrpc", *arguments)[0] == 2
 

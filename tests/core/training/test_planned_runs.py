@@ -11,7 +11,7 @@ from msplora_core.errors import ParameterError, StudyFileError
 from msplora_core.study import read_study
 from msplora_core.study.worker import from_line, to_line
 from msplora_core.training import RunConfig, train_run
-from msplora_core.training.models import check_fit
+from msplora_core.training.checking import check_fit
 
 LORA = {
     "r": 2,

@@ -174,7 +174,8 @@ def test_components_are_served_where_the_adapter_put_them(tiny_model: Path, tmp_
 
     from msplora_core import MSPLoraConfig, read_adapter
     from msplora_core.adapter import read_components
-    from msplora_core.training.callback import describe_run
+    from msplora_core.adapter.live_updates import AdapterUpdates
+    from msplora_core.training.describing import describe_run
 
     def served(**options: Any) -> dict[str, list[int]]:
         base = BertForSequenceClassification(
@@ -182,7 +183,7 @@ def test_components_are_served_where_the_adapter_put_them(tiny_model: Path, tmp_
         )
         config = MSPLoraConfig(ranks=(2, 1, 1), target_modules=["query"], **options)
         model = get_peft_model(base, config)
-        record = describe_run(model, read_components(model))
+        record = describe_run(model, AdapterUpdates(model), read_components(model))
         model.save_pretrained(tmp_path)
         assert {component["stack"] for component in record.components} == {"bert.encoder.layer 8x8"}
         assert read_adapter(tmp_path).stacks() == {"query": "bert.encoder.layer 8x8"}

@@ -17,7 +17,7 @@ from msplora_core.training import RunConfig, train_run
 from msplora_core.training.checking import check_inputs
 from msplora_core.training.data.batches import LengthBatches
 from msplora_core.training.data.examples import DataWarning
-from msplora_core.training.run_config import preset_settings
+from msplora_core.training.presets import preset_settings
 from msplora_core.training.trainer import mean_loss, token_metrics, token_totals
 
 WORDS = ["one", "two", "three", "four", "five", "six"]

@@ -15,7 +15,7 @@ from msplora_core.errors import ParameterError
 from msplora_core.training import RunConfig
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding
 from msplora_core.training.data.grammar import generate
-from msplora_core.training.run_config import paper_settings, preset_settings
+from msplora_core.training.presets import paper_settings, preset_settings
 from msplora_core.training.tasks import METRICS
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=60)
@@ -101,7 +101,7 @@ def test_metrics_agree_with_their_definitions() -> None:
     ("changes", "message"),
     [
         ({"task": "wnli"}, "task: expected one of cola, mrpc"),
-        ({"method": "dora"}, "method: expected one of lora, msplora, found dora"),
+        ({"method": "dorra"}, "method: expected one of msplora, lora, "),
         ({"ranks": (8, -1, 2)}, "ranks: expected three whole numbers"),
         ({"rank": 0}, "rank: expected at least 1, found 0"),
         ({"epochs": 0}, "epochs: expected at least 1, found 0"),

@@ -1,20 +1,14 @@
-"""Values of a study file as arguments of `RunConfig`: the type that each key takes, and what a list of values means."""
+"""Values of TOML and JSON as the types that fields of dataclasses have."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-from msplora_core.training.run_config import RunConfig
+from typing import Any, Literal, Union, get_args, get_origin
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a text",
-          NoneType: "nothing"}  # fmt: skip
-
-TYPES: dict[str, Any] = {name: get_type_hints(RunConfig)[name] for name in (field.name for field in fields(RunConfig))}
-"""The type of each field of `RunConfig`."""
+          dict: "a table", list: "a list", Any: "a value", NoneType: "nothing"}  # fmt: skip
 
 
 def convert(value: Any, kind: Any) -> Any:
@@ -32,10 +26,16 @@ def convert(value: Any, kind: Any) -> Any:
         ((8, 4, 2), 16)
     """
     origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or (origin is Literal and value in inner):
+        return value
     if origin in (Union, UnionType):
         for one in inner:
             with suppress(TypeError):
                 return convert(value, one)
+    elif (origin or kind) is list and isinstance(value, list) and value:
+        return [convert(item, inner[0]) for item in value] if inner else value
+    elif kind is dict and isinstance(value, dict):
+        return value
     elif origin is tuple and isinstance(value, list) and value:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) == len(value):
@@ -80,6 +80,8 @@ def described(kind: Any) -> str:
         count = "" if len(inner) == 1 or inner[-1] is Ellipsis else f"{len(inner)} "
         item = described(inner[0])
         return f"a list of {count}{item.removeprefix('a ')}s" if inner[0] in _WORDS else f"a list, each {item}"
-    if origin is dict:
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is dict and inner[1] is not Any:
         return f"a table, each value {described(inner[1])}"
-    return _WORDS[kind]
+    return _WORDS.get(origin or kind, "nothing that a text could say")

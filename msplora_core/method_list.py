@@ -1,0 +1,85 @@
+"""The methods that can be trained: their names, their settings, and where their spectra come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from msplora_core.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that `train` and studies know.
+
+    Args:
+        name: as `--method` takes it.
+        title: as tables and figures write it.
+        line: what it does, in a few words, with its source.
+        spectra: where the singular values of its weight updates come from; `none`, and why.
+        options: class of its options, as `module:class`: a configuration of PEFT or another dataclass; empty where it
+            has none.
+        settings: those settings of `RunConfig` that concern it and not every training, by name, each with the name of
+            the option that it sets; empty where it sets none.
+        values: the settings where they are not given.
+        fixed: the options that make it what it is.
+        attachment: the class that attaches it to a model, as `module:class`.
+    """
+
+    name: str
+    title: str
+    line: str
+    spectra: str = "from the factors"
+    options: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    attachment: str = "msplora_core.training.attaching.peft_attachment:PeftAttachment"
+
+
+_PYRAMID = {"ranks": "ranks", "groups": "groups", "alpha": "lora_alpha", "rslora": "use_rslora",
+            "rank_pattern": "rank_pattern", "init": "init_lora_weights", "dropout": "lora_dropout",
+            "target_modules": "target_modules"}  # fmt: skip
+_LORA = {"rank": "r", **{name: option for name, option in _PYRAMID.items() if name not in ("ranks", "groups")}}
+_LORA_VALUES = {"rank": 8, "alpha": 16, "dropout": 0.05}
+
+
+def _lora(name: str, title: str, line: str, **fixed: Any) -> Method:
+    settings = {setting: option for setting, option in _LORA.items() if option not in fixed}
+    return Method(name, title, line, options="peft:LoraConfig", settings=settings, values=_LORA_VALUES, fixed=fixed)
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("msplora", "MSPLoRA", "LoRA in a pyramid of scales (arXiv 2503.21838)", "from the factors, by scale",
+               "msplora_core.adapter:MSPLoraConfig", _PYRAMID, {"alpha": 16, "dropout": 0.05}),
+        _lora("lora", "LoRA", "low-rank updates (arXiv 2106.09685)"),
+        _lora("rslora", "rsLoRA", "LoRA scaled by α/√r (arXiv 2312.03732)", use_rslora=True),
+        _lora("dora", "DoRA", "LoRA with trained magnitudes of the weights (arXiv 2402.09353)", use_dora=True),
+        _lora("pissa", "PiSSA", "LoRA from the leading singular vectors (arXiv 2404.02948)", init_lora_weights="pissa"),
+    )
+}  # fmt: skip
+"""All methods by name, in the order in which they are listed."""
+
+METHOD_SETTINGS = frozenset().union(*(method.settings for method in METHODS.values()))
+"""The settings of `RunConfig` that not every method has."""
+
+
+def method_named(name: str) -> Method:
+    """Return the method of a name.
+
+    Raises:
+        ParameterError: if there is none, with the nearest.
+
+    Example:
+        >>> method_named("lora").title
+        'LoRA'
+    """
+    if name not in METHODS:
+        near = get_close_matches(name.lower(), METHODS, n=1, cutoff=0.5)
+        hint = f"the nearest is {near[0]}" if near else ""
+        raise ParameterError("method", expected=f"one of {', '.join(METHODS)}", found=name, hint=hint)
+    return METHODS[name]

@@ -1,0 +1,1 @@
+"""How each method is attached to a model, and how its weight updates are read."""

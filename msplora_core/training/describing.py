@@ -1,0 +1,91 @@
+"""What a run is, as run.json says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from msplora_core.methods import configured_name
+from msplora_core.placement import stack_name
+from msplora_core.runs import RunRecord
+from msplora_core.training.models import model_label
+
+if TYPE_CHECKING:
+    from msplora_core.adapter.live_updates import LiveUpdates
+    from msplora_core.components import Component, ComponentKey
+
+_PACKAGES = ("msplora", "torch", "transformers", "peft", "numpy")
+
+
+def describe_run(
+    model: Any, updates: LiveUpdates, components: list[Component], configuration: dict[str, Any] | None = None
+) -> RunRecord:
+    """Return what a model alone says of a run: method, base model, components, versions.
+
+    Args:
+        model: the one that trains.
+        updates: what reads its weight updates.
+        components: as `updates` read them before the first step.
+        configuration: of the method; that of the model's adapter where None.
+    """
+    configuration = _adapter_configuration(model) if configuration is None else configuration
+    layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
+    base = configuration.get("base_model_name_or_path") or getattr(model.config, "_name_or_path", "")
+    return RunRecord(
+        method=configured_name(configuration) if "peft_type" in configuration else "",
+        model=model_label(base),
+        layers=max(layers, default=-1) + 1,
+        modules=list(dict.fromkeys(component.key.module for component in components)),
+        components=_list_components(updates.sites(), components),
+        configuration=configuration,
+        versions=_versions(),
+        started=now(),
+    )
+
+
+def _list_components(
+    sites: Mapping[ComponentKey, Mapping[str, int]], components: list[Component]
+) -> list[dict[str, Any]]:
+    """The component list of run.json."""
+    return [
+        {
+            "key": str(component.key),
+            "rank": component.update.rank,
+            "shape": list(component.update.shape),
+            "scaling": getattr(component.update, "scaling", 1.0),
+            "stack": stack_name(_path_in_base(next(iter(sites[component.key]))), component.update.shape),
+            "layers": sorted(set(sites[component.key].values())),
+        }
+        for component in components
+    ]
+
+
+def _path_in_base(path: str) -> str:
+    """A module's path without what wrappers put before and into it."""
+    names = [name for name in path.split(".") if name not in ("_orig_mod", "base_layer")]
+    return ".".join(names).removeprefix("module.").removeprefix("base_model.model.")
+
+
+def _adapter_configuration(model: Any) -> dict[str, Any]:
+    active = getattr(model, "active_adapter", None)
+    found: dict[str, Any] = model.peft_config[
+        active if isinstance(active, str) else next(iter(model.peft_config))
+    ].to_dict()
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def now() -> str:
+    """Return the time, as run.json has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
