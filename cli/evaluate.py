@@ -27,6 +27,14 @@ def evaluate(
     before: Annotated[
         bool, typer.Option("--before", help="Evaluate the base model without the adapter, recorded at epoch 0.")
     ] = False,
+    chat_template: Annotated[
+        bool | None,
+        typer.Option(
+            "--chat-template/--no-chat-template",
+            help="Write prompts in the model's chat format.",
+            show_default="as in training: if the model has one",
+        ),
+    ] = None,
     allow_code_execution: Annotated[
         bool,
         typer.Option(
@@ -45,23 +53,25 @@ def evaluate(
 
     Example: msplora-analyze evaluate runs/gsm8k-lora-r8-seed0 --tasks bbh_local --tasks-dir tasks --limit 50
     """
-    from msplora_cli.console import data, print_json
-    from msplora_core.training.evaluation import evaluate_run
+    from msplora_cli.console import data, print_json, shown_warnings
+    from msplora_core.training.evaluation import PromptFormat, evaluate_run
 
-    found = {
-        str(one): evaluate_run(
-            one,
-            [name for name in tasks.split(",") if name],
-            tasks_dir=tasks_dir,
-            shots=shots,
-            limit=limit,
-            batch_size=batch_size,
-            model=model,
-            before=before,
-            allow_code_execution=allow_code_execution,
-        )
-        for one in run
-    }
+    with shown_warnings(PromptFormat):
+        found = {
+            str(one): evaluate_run(
+                one,
+                [name for name in tasks.split(",") if name],
+                tasks_dir=tasks_dir,
+                shots=shots,
+                limit=limit,
+                batch_size=batch_size,
+                model=model,
+                before=before,
+                chat_template=chat_template,
+                allow_code_execution=allow_code_execution,
+            )
+            for one in run
+        }
     if as_json:
         print_json(found)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from os import PathLike, environ
@@ -19,6 +20,10 @@ from msplora_core.training.smollm2 import SMOLLM2
 _ALLOW = "--allow-code-execution"
 
 
+class PromptFormat(UserWarning):
+    """How an evaluation writes its prompts, where that was not asked for."""
+
+
 def evaluate_run(
     path: str | PathLike[str],
     tasks: Sequence[str],
@@ -29,6 +34,7 @@ def evaluate_run(
     batch_size: int = 8,
     model: str | None = None,
     before: bool = False,
+    chat_template: bool | None = None,
     allow_code_execution: bool = False,
 ) -> dict[str, float]:
     """Evaluate a finished run of a causal model and record the scores in the run.
@@ -46,6 +52,8 @@ def evaluate_run(
         batch_size: prompts at a time.
         model: the base model, where it is no longer where the run found it.
         before: evaluate the base model without the adapter instead, recorded at epoch 0.
+        chat_template: write each prompt in the model's chat format; as in training where not given: yes for a model
+            that has one, which `PromptFormat` warns of. Scores in different formats do not compare.
         allow_code_execution: run Python code: what the model writes, for tasks such as `humaneval`, and what stands
             beside the task files in `tasks_dir`. Neither is contained in any way.
 
@@ -54,7 +62,8 @@ def evaluate_run(
 
     Raises:
         RunDirectoryError: if the run is unfinished, trains, or its model is no causal one.
-        ParameterError: for an unknown task, one that runs code without permission, or one whose data are not there.
+        ParameterError: for an unknown task, one that runs code without permission, or one whose data are not there; or
+            if prompts cannot be in a chat format.
         MissingDependencyError: if the package lm-eval is not installed.
     """
     run = RunDirectory(path)
@@ -75,7 +84,15 @@ def evaluate_run(
         if not before:
             adapter = Path(place) / "lora"
             convert_adapter(run.path, adapter)
-        found = _evaluate(manager, tasks, model_source(base), adapter, shots, limit, batch_size, allow_code_execution)
+        found = _evaluate(
+            manager,
+            tasks,
+            _harness_model(model_source(base), adapter, batch_size),
+            chat_template,
+            num_fewshot=shots,
+            limit=limit,
+            confirm_run_unsafe_code=allow_code_execution,
+        )
     scores = flat_scores(found["results"])
     with run_lock(run.path):
         epoch, step = (0, 0) if before else (last.epoch, last.step)
@@ -145,19 +162,16 @@ def _runs_code(task: str) -> ParameterError:
     )
 
 
-def _evaluate(
-    manager: Any,
-    tasks: Sequence[str],
-    base: str,
-    adapter: Path | None,
-    shots: int | None,
-    limit: int | None,
-    batch_size: int,
-    allow_code_execution: bool,
-) -> Any:
+def _harness_model(base: str, adapter: Path | None, batch_size: int) -> Any:
     import torch
-    from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size)
+
+
+def _evaluate(manager: Any, tasks: Sequence[str], model: Any, chat_template: bool | None, **options: Any) -> Any:
+    from lm_eval import simple_evaluate
 
     try:
         loaded = manager.load(list(tasks))["tasks"]
@@ -168,16 +182,25 @@ def _evaluate(
             "tasks", expected="tasks whose data can be loaded", found=", ".join(tasks), hint=hint
         ) from error
     for name, task in loaded.items():  # of groups, too
-        if getattr(task, "UNSAFE_CODE", False) and not allow_code_execution:
+        if getattr(task, "UNSAFE_CODE", False) and not options["confirm_run_unsafe_code"]:
             raise _runs_code(name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return simple_evaluate(
-        HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size),
+        model,
         tasks=list(tasks),
-        num_fewshot=shots,
-        limit=limit,
         task_manager=manager,
+        apply_chat_template=_in_chat_format(model.tokenizer, chat_template),
         bootstrap_iters=0,
         log_samples=False,
-        confirm_run_unsafe_code=allow_code_execution,
+        **options,
     )
+
+
+def _in_chat_format(tokenizer: Any, wanted: bool | None) -> bool:
+    """Whether prompts are written in the model's chat format: as asked for, or as in training."""
+    has_one = bool(getattr(tokenizer, "chat_template", None))
+    if wanted and not has_one:
+        raise ParameterError("chat_template", expected="a model with a chat format", found="one without")
+    if wanted is None and has_one:
+        text = "prompts are in the model's chat format, as in training; --no-chat-template leaves them as they are"
+        warnings.warn(text, PromptFormat, stacklevel=2)
+    return has_one if wanted is None else wanted

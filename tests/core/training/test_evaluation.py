@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from msplora_analysis import load_scores
 from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.training import RunConfig, train_run
-from msplora_core.training.evaluation import evaluate_run
+from msplora_core.training.evaluation import PromptFormat, evaluate_run
 
 TASK = """\
 task: colours
@@ -78,6 +79,30 @@ def test_scores_become_the_runs(run: Path, tasks_dir: Path, monkeypatch: pytest.
         evaluate_run(run, ["colours"], tasks_dir=tasks_dir)
     with pytest.raises(ParameterError, match=r"expected a folder with task files \(.yaml\)"):
         evaluate_run(run, ["colours"], tasks_dir=tmp_path / "none")
+
+
+def test_prompts_are_in_the_chat_format_where_training_used_one(
+    run: Path, tasks_dir: Path, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lm_eval = pytest.importorskip("lm_eval", reason="the extra eval is not installed")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    asked: list[bool] = []
+    original = lm_eval.simple_evaluate
+
+    def evaluated(*args: Any, **options: Any) -> Any:
+        asked.append(options["apply_chat_template"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", evaluated)
+    with pytest.raises(ParameterError, match="chat_template: expected a model with a chat format, found one without"):
+        evaluate_run(run, ["colours"], tasks_dir=tasks_dir, chat_template=True)
+    chatty = Path(shutil.copytree(tiny_decoder, tmp_path / "chatty"))
+    (chatty / "chat_template.jinja").write_text("{% for m in messages %}<{{ m.role }}> {{ m.content }}{% endfor %}")
+    with pytest.warns(PromptFormat, match="prompts are in the model's chat format, as in training"):
+        evaluate_run(run, ["colours"], tasks_dir=tasks_dir, model=str(chatty))
+    evaluate_run(run, ["colours"], tasks_dir=tasks_dir, model=str(chatty), chat_template=False)
+    evaluate_run(run, ["colours"], tasks_dir=tasks_dir)
+    assert asked == [True, False, False]
 
 
 def test_runs_that_cannot_be_evaluated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
