@@ -69,12 +69,14 @@ def configured_name(config: Mapping[str, Any]) -> str:
         'dora-r4'
         >>> configured_name({"peft_type": "MSPLORA", "ranks": (8, 4, 2)})
         'msplora-8-4-2'
+        >>> configured_name({"peft_type": "MSPLORA", "ranks": (8, 4, 2), "use_dora": True})
+        'mspdora-8-4-2'
     """
     kind = str(getattr(config["peft_type"], "value", config["peft_type"])).lower()
+    if config.get("use_dora"):
+        kind = kind.replace("lora", "dora")
     if config.get("ranks"):
         return pyramid_name(config["ranks"], kind)
-    if config.get("use_dora"):
-        kind = "dora"
     return method_name(kind, [config["r"]] if config.get("r") else [])
 
 
@@ -89,7 +91,7 @@ def is_lora(method: str) -> bool:
 
 
 _TITLES = {
-    "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # of adapters that exist
+    "mspdora": "MSPDoRA", "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # of adapters that exist
     **{name: method.title for name, method in METHODS.items()},
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 USED_UP = 0.95
 """A module that needs all ranks of the probe to keep this share of its energy might use more than the probe had."""
 
-_LOW_RANK = ("lora", "msplora", "rslora", "dora", "adalora", "pissa", "olora", "corda", "loftq")
+_LOW_RANK = ("lora", "msplora", "rslora", "dora", "mspdora", "adalora", "pissa", "olora", "corda", "loftq")
 
 
 class PlannedRank(NamedTuple):

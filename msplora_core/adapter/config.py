@@ -33,6 +33,9 @@ class MSPLoraConfig(PeftConfig):
         exclude_modules: names or regular expression of modules to leave alone.
         bias: which biases to train: "none", "all", or "lora_only" (those of the adapted modules).
         use_rslora: scale by α/√r instead of α/r.
+        use_dora: train the norm of each row of the adapted weights apart from its direction, as DoRA does
+            (arXiv 2402.09353). Layers share components, and each has norms of its own, which count as its layer
+            scale.
         init_lora_weights: initialisation. True: A Kaiming-uniform, B zero; "gaussian": A normal, B zero;
             "orthogonal": A and B random with B·A = 0 (even ranks); False: both random, so that the update is not
             zero.
@@ -74,6 +77,7 @@ class MSPLoraConfig(PeftConfig):
     exclude_modules: list[str] | str | None = None
     bias: Literal["none", "all", "lora_only"] = "none"
     use_rslora: bool = False
+    use_dora: bool = False
     init_lora_weights: bool | Literal["gaussian", "orthogonal"] = True
     rank_pattern: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     alpha_pattern: dict[str, float | tuple[float, float, float]] = field(default_factory=dict)

@@ -11,11 +11,11 @@ from msplora_core.adapter.layer import MSPLoraLayer
 class Linear(MSPLoraLayer):
     """An adapted `nn.Linear`, quantised or not, or `Conv1D` of transformers."""
 
-    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        A, B = self.joined(adapter_name)
-        x = self._cast_input_dtype(x, A.dtype)
-        hidden = F.linear(self.msplora_dropout[adapter_name](x), A.to(x.device))
-        B = B.to(x.device)
+    def update(self, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        return F.linear(F.linear(x, A), B)
+
+    def plus_update(self, result: torch.Tensor, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        hidden = F.linear(x, A)
         if hidden.dtype == result.dtype:  # one pass over the result instead of three
             rows = torch.addmm(result.reshape(-1, B.shape[0]), hidden.reshape(-1, B.shape[1]), B.T)
             return rows.view(result.shape)
@@ -25,8 +25,7 @@ class Linear(MSPLoraLayer):
 class Embedding(MSPLoraLayer):
     """An adapted `nn.Embedding`; its rows are the inputs, so A holds a column for each."""
 
-    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        A, B = self.joined(adapter_name)
+    def update(self, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
         base = self.get_base_layer()
         hidden = F.embedding(
             x,
@@ -39,21 +38,17 @@ class Embedding(MSPLoraLayer):
         )
         update = F.linear(hidden, B)
         scale = self._get_embed_scale()
-        if scale is not None:
-            update = update * scale.to(update)
-        return (result + update).to(result.dtype)
+        return update if scale is None else update * scale.to(update)
 
 
 class Convolution(MSPLoraLayer):
     """An adapted `nn.Conv1d`, `nn.Conv2d` or `nn.Conv3d`: A is a convolution like the base, B one with kernel 1."""
 
-    def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        A, B = self.joined(adapter_name)
+    def update(self, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
         base = self.get_base_layer()
-        x = self.msplora_dropout[adapter_name](self._cast_input_dtype(x, A.dtype))
         padding = base.padding
         if base.padding_mode != "zeros":
             x, padding = F.pad(x, base._reversed_padding_repeated_twice, mode=base.padding_mode), 0
         convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[A.dim()]
-        hidden = convolve(x, A.to(x.device), None, base.stride, padding, base.dilation)
-        return (result + convolve(hidden, B.to(x.device), groups=base.groups)).to(result.dtype)
+        hidden = convolve(x, A, None, base.stride, padding, base.dilation)
+        return convolve(hidden, B, groups=base.groups)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features, check_adapters_to_merge
+from peft.tuners.tuners_utils import _get_in_out_features
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter.factors import Factors
-from msplora_core.adapter.quantised import quantization_backend
+from msplora_core.adapter.magnitude import Magnitude
+from msplora_core.adapter.merging import MergeableLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sites import Site
 from msplora_core.pyramid import SCALES
@@ -20,7 +19,7 @@ from msplora_core.pyramid import SCALES
 RANK_MULTIPLE = 16
 
 
-class MSPLoraLayer(nn.Module, BaseTunerLayer):
+class MSPLoraLayer(MergeableLayer):
     """A module with its adapters: for each, the component of every scale that serves it.
 
     A component is a module that other layers of its scale hold, too.
@@ -30,33 +29,17 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         adapter_name: the first adapter, active from the start.
     """
 
-    adapter_layer_names = tuple(PREFIX + scale for scale in SCALES)
+    adapter_layer_names = (*(PREFIX + scale for scale in SCALES), f"{PREFIX}magnitude")
     other_param_names = (f"{PREFIX}dropout", "site", "scaling")
 
-    if TYPE_CHECKING:  # what PEFT's half of this class defines
-
-        def __getattr__(self, name: str) -> Any: ...
-
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer, adapter_name)
         self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
-        for name in self.adapter_layer_names:
-            setattr(self, name, nn.ModuleDict())
+        for scale in SCALES:
+            setattr(self, PREFIX + scale, nn.ModuleDict())
         self.msplora_dropout = nn.ModuleDict()
-        self.site: dict[str, Site] = {}
-        self.scaling: dict[str, dict[str, float]] = {}
         self.frozen_scales: dict[str, frozenset[str]] = {}
         self.cast_input_dtype_enabled = True
-        self.quantization_backend = quantization_backend(self.get_base_layer())
-        self.merged_adapters: list[str] = []
-        self._disable_adapters = False
-        self._active_adapter = [adapter_name]
-
-    @property
-    def transposed(self) -> bool:
-        """Whether the base weight is kept as in × out."""
-        return isinstance(self.get_base_layer(), Conv1D | nn.Embedding)
 
     def add_adapter(
         self,
@@ -64,6 +47,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         site: Site,
         components: Mapping[str, Factors],
         dropout: float,
+        use_dora: bool = False,
         inference_mode: bool = False,
     ) -> None:
         """Add an adapter.
@@ -73,6 +57,7 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             site: the place of this layer.
             components: the component that serves it at each scale.
             dropout: probability with which an input is dropped.
+            use_dora: whether the layer has magnitudes of its own.
             inference_mode: whether the adapter stays frozen.
         """
         for scale, factors in components.items():
@@ -81,6 +66,11 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         self.scaling[adapter_name] = site.scaling
         self.msplora_dropout[adapter_name] = (nn.Dropout(dropout) if dropout else nn.Identity()).train(self.training)
         self._move_adapter_to_device_of_base_layer(adapter_name)
+        if use_dora:
+            with torch.no_grad():
+                update = self.get_delta_weight(adapter_name)
+                adapted = self._read_weight().to(update) + update
+            self.msplora_magnitude[adapter_name] = Magnitude(adapted.T if self.transposed else adapted)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
     def components(self, scale: str) -> nn.ModuleDict:
@@ -109,64 +99,6 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             columns.append(columns[0].new_zeros(len(columns[0]), missing, *columns[0].shape[2:]))
         return torch.cat(rows), torch.cat(columns, dim=1)
 
-    def get_delta_weight(self, adapter_name: str) -> torch.Tensor:
-        """Return the adapter's weight update in the layout of the base weight and the dtype of the factors."""
-        if self.site[adapter_name].sizes.groups > 1:
-            raise NotImplementedError(
-                "Merging is not supported for convolutions with groups: the update reads all channels, their weight "
-                "only those of a group"
-            )
-        A, B = (factor.flatten(1) for factor in self.joined(adapter_name))
-        # In float32, since CPUs multiply half precision slowly; also, the result is rounded only once.
-        update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
-        kernel = self.site[adapter_name].sizes.kernel
-        if kernel:
-            return update.reshape(len(update), -1, *kernel)
-        return update.T if self.transposed else update
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add updates to the base weight. Not possible for convolutions with groups, as in PEFT's LoRA.
-
-        Args:
-            safe_merge: add to a copy, and take it only if it is finite.
-            adapter_names: which; the active ones by default.
-
-        Raises:
-            ValueError: if `safe_merge` finds a value that is not finite.
-            NotImplementedError: for a convolution with groups.
-        """
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name not in self.scaling:
-                continue
-            weight = self._read_weight()
-            merged = weight + self.get_delta_weight(name).to(weight)
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
-            self._write_weight(merged)
-            self.merged_adapters.append(name)
-
-    def unmerge(self) -> None:
-        """Subtract the merged updates from the base weight."""
-        if not self.merged:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-        while self.merged_adapters:
-            name = self.merged_adapters.pop()
-            if name in self.scaling:
-                weight = self._read_weight()
-                self._write_weight(weight - self.get_delta_weight(name).to(weight))
-
-    def _read_weight(self) -> torch.Tensor:
-        """Return the base weight, dequantised if it is quantised."""
-        backend, base = self.quantization_backend, self.get_base_layer()
-        found: torch.Tensor = backend.get_base_weight(base) if backend else base.weight.data
-        return found
-
-    def _write_weight(self, weight: torch.Tensor) -> None:
-        if self.quantization_backend:
-            self.quantization_backend.set_base_weight(self, weight)
-        else:
-            self.get_base_layer().weight.data = weight
-
     def forward(self, x: torch.Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Any:
         """Return the base module's result plus the active adapters' updates.
 
@@ -190,8 +122,30 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
         return result
 
     def add_update(self, result: torch.Tensor, x: torch.Tensor, adapter_name: str) -> torch.Tensor:
-        """Return the result plus one adapter's update for an input, in the result's dtype."""
+        """Return the result of one more adapter for an input, in the result's dtype."""
+        A, B = (factor.to(x.device) for factor in self.joined(adapter_name))
+        dropout = self.msplora_dropout[adapter_name]
+        inputs, dropping = x, False
+        if x.is_floating_point():  # else the indices of tokens
+            inputs, dropping = self._cast_input_dtype(x, A.dtype), isinstance(dropout, nn.Dropout) and dropout.training
+            inputs = dropout(inputs) if dropping else inputs
+        if adapter_name not in self.msplora_magnitude:
+            return self.plus_update(result, inputs, A, B)
+        rescaling = self.rescaling(adapter_name, self._read_weight(), self.product(A, B).detach())
+        # As in PEFT, dropout acts on what the rescaling changes of the base's result, too.
+        base = self.get_base_layer()(inputs.to(x.dtype)) if dropping else result
+        bias = getattr(self.get_base_layer(), "bias", None)
+        if bias is not None:
+            base = base - bias.reshape(-1, *(1 for _ in A.shape[2:]))
+        return (result + (rescaling - 1) * base + rescaling * self.update(inputs, A, B)).to(result.dtype)
+
+    def update(self, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        """Return what B·A adds to the result for an input."""
         raise NotImplementedError
+
+    def plus_update(self, result: torch.Tensor, x: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        """Return the result plus the update, in the result's dtype."""
+        return (result + self.update(x, A, B)).to(result.dtype)
 
     def _add_to_parts(self, result: torch.Tensor, x: torch.Tensor, adapter_names: Sequence[str]) -> torch.Tensor:
         """The result of a mixed batch: each item with the update of its own adapter."""
@@ -232,13 +186,16 @@ class MSPLoraLayer(nn.Module, BaseTunerLayer):
             for scale in scales:
                 if name in self.components(scale):
                     self.components(scale)[name].requires_grad_(False)
+            if "layer" in scales and name in self.msplora_magnitude:
+                self.msplora_magnitude[name].requires_grad_(False)
 
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)
         self.frozen_scales.pop(adapter_name, None)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        return not self.site[adapter_name].sizes.kernel  # PEFT's conversion is for matrices
+        # PEFT's conversion is for matrices to which an update is added.
+        return not self.site[adapter_name].sizes.kernel and adapter_name not in self.msplora_magnitude
 
     def __repr__(self) -> str:
         return f"msplora.{super().__repr__()}"

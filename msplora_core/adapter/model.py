@@ -119,7 +119,7 @@ class MSPLoraModel(BaseTuner):
         layer = target if isinstance(target, MSPLoraLayer) else self._new_layer(target, adapter_name)
         config.fan_in_fan_out |= isinstance(layer.get_base_layer(), Conv1D)
         components = {scale: self._component(site, scale, layer, config) for scale in site.rank}
-        layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.inference_mode)
+        layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.use_dora, config.inference_mode)
         if layer is not target:
             if adapter_name not in self.active_adapters:  # a further adapter trains only once it is made active
                 layer.requires_grad_(False)

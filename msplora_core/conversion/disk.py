@@ -60,9 +60,10 @@ def convert_adapter(
 ) -> Conversion:
     """Write an adapter as plain LoRA of PEFT, with the same updates or with the best of lower rank.
 
-    The scaling is folded into the factors, which are float32. A trained head and biases are taken over. An adapter
-    of a diffusion pipeline with several models becomes one folder for each. The folder appears when all of it is
-    written. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such an adapter after loading it.
+    The scaling is folded into the factors, which are float32. A trained head, biases, trained tokens and DoRA's
+    magnitudes are taken over. An adapter of a diffusion pipeline with several models becomes one folder for each. The
+    folder appears when all of it is written. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such
+    an adapter after loading it.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run

@@ -16,6 +16,7 @@ from msplora_core.adapter.kinds import Convolution
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
+from msplora_core.conversion.origin import LORA_MAGNITUDE
 from msplora_core.conversion.plain import plain_configuration, plain_module
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.linalg.updates import joined
@@ -50,6 +51,7 @@ def convert_to_lora(
         raise ParameterError("model", expected="a PeftModel", found=type(model).__name__)
     layers = adapted_layers(peft_model.base_model.model, adapter_name)
     modules = {}
+    magnitudes = {}
     for path, (layer, name) in layers.items():
         if layer.merged:
             raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
@@ -64,6 +66,9 @@ def convert_to_lora(
             kernel=_kernel(layer, name),
             groups=getattr(layer.get_base_layer(), "groups", 1),
         )
+        magnitude = _magnitude(layer, name)
+        if magnitude is not None:
+            magnitudes[f"base_model.model.{path}{LORA_MAGNITUDE}"] = magnitude
     config = _lora_config(plain_configuration(peft_model.peft_config[name].to_dict(), modules))
     state: dict[str, Any] = {
         key: value
@@ -72,6 +77,7 @@ def convert_to_lora(
     }
     for module in modules.values():
         state |= {key: torch.from_numpy(factor) for key, factor in module.tensors().items()}
+    state |= magnitudes
     converted = get_peft_model(_base_of(peft_model), config, adapter_name=name)
     set_peft_model_state_dict(converted, state, adapter_name=name)
     return converted.train(peft_model.training)
@@ -79,15 +85,22 @@ def convert_to_lora(
 
 def _check_plain(path: str, layer: BaseTunerLayer, adapter_name: str) -> None:
     """Raise an error for LoRA variants that add more than B·A, and for what plain LoRA cannot express."""
-    for switch, what in (("use_dora", "DoRA's magnitudes"), ("lora_bias", "biases of the adapter (lora_bias)")):
-        if getattr(layer, switch, {}).get(adapter_name):
-            raise UnsupportedAdapterError(f"adapter {adapter_name}: expected low-rank updates alone, found {what}")
+    if getattr(layer, "lora_bias", {}).get(adapter_name):
+        raise UnsupportedAdapterError(
+            f"adapter {adapter_name}: expected low-rank updates alone, found biases of the adapter (lora_bias)"
+        )
     base = layer.get_base_layer()
     if isinstance(layer, Convolution) and (set(base.dilation) != {1} or base.padding_mode != "zeros"):
         raise UnsupportedAdapterError(
             f"{path}: expected a convolution without dilation and padded with zeros, since PEFT's LoRA ignores both, "
             f"found dilation {base.dilation}, padding mode {base.padding_mode}; merge_and_unload gives a plain model"
         )
+
+
+def _magnitude(layer: BaseTunerLayer, adapter_name: str) -> torch.Tensor | None:
+    """The layer's magnitudes of DoRA."""
+    kept = getattr(layer, "msplora_magnitude" if isinstance(layer, MSPLoraLayer) else "lora_magnitude_vector", {})
+    return kept[adapter_name].weight.detach().clone() if adapter_name in kept else None
 
 
 def _kernel(layer: BaseTunerLayer, adapter_name: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,11 @@ from msplora_core.formats.weight_files import CONFIG
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import Tensor
 
+LORA_MAGNITUDE = ".lora_magnitude_vector"
+PYRAMID_MAGNITUDE = ".msplora_magnitude.weight"
+"""What follows the path of a module in the name of its DoRA magnitudes."""
+
+_MAGNITUDE = re.compile(r"\.(lora_magnitude_vector|msplora_magnitude)(\.weight)?$")
 _FACTORS = (".lora_", ".msplora_", ".vera_", ".ranknum")
 _PREFIX = "base_model.model."
 
@@ -37,17 +43,21 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
-def origin_of(adapter: Adapter) -> Origin:
+def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:
     """Return what is taken over from an adapter.
+
+    Args:
+        adapter: as it was read.
+        magnitude: how the result names DoRA's magnitudes.
 
     Raises:
         UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names.
     """
     if adapter.format == "PEFT":
-        return _of_peft(adapter)
+        return _of_peft(adapter, magnitude)
     paths = [update.path for update in adapter.updates]
     if adapter.method.startswith("dora"):
-        raise _unsupported(adapter.path, "DoRA's magnitudes, which LoRA does not have")
+        raise _unsupported(adapter.path, "DoRA's magnitudes in a format other than PEFT's")
     numbered = [path for path in paths if path.rpartition(".")[2].isdecimal() and path.count(".") < 2]
     if adapter.format == "pairs of factors" and numbered:
         raise UnsupportedAdapterError(
@@ -65,10 +75,9 @@ def origin_of(adapter: Adapter) -> Origin:
     return Origin(configuration, models=models, notes=tuple(notes))
 
 
-def _of_peft(adapter: Adapter) -> Origin:
+def _of_peft(adapter: Adapter, magnitude: str) -> Origin:
     config = PeftConfig.read(adapter.path / CONFIG)
     reasons = {
-        "DoRA's magnitudes, which LoRA does not have": config.flag("use_dora"),
         "biases of the adapter (lora_bias)": config.flag("lora_bias"),
         "adapted parameters (target_parameters)": config.flag("target_parameters"),
         f"the initialisation {config.base_change}, which changed the base model": config.base_change,
@@ -77,9 +86,13 @@ def _of_peft(adapter: Adapter) -> Origin:
         if holds:
             raise _unsupported(config.path, reason)
     tensors = read_tensor_file(adapter.files[0]).tensors
-    return Origin(
-        config.content, {name: one for name, one in tensors.items() if not any(part in name for part in _FACTORS)}
-    )
+    named = {_MAGNITUDE.sub(magnitude, name): one for name, one in tensors.items()}
+    beside = {
+        name: one
+        for name, one in named.items()
+        if name.endswith(magnitude) or not any(part in name for part in _FACTORS)
+    }
+    return Origin(config.content, beside)
 
 
 def _of_loralib(adapter: Adapter, configuration: Mapping[str, Any], adapted: list[str]) -> Origin:

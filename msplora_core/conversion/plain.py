@@ -17,8 +17,8 @@ from msplora_core.linalg.updates import LowRankUpdate, joined
 
 KEPT_FIELDS = (
     "base_model_name_or_path", "revision", "task_type", "auto_mapping", "target_modules", "exclude_modules",
-    "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices", "bias", "fan_in_fan_out",
-    "lora_dropout", "peft_version",
+    "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices", "bias", "use_dora",
+    "fan_in_fan_out", "lora_dropout", "peft_version",
 )  # fmt: skip
 """Fields of an adapter's configuration that concern model and modules, whatever its method."""
 

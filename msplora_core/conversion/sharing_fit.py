@@ -20,7 +20,7 @@ from msplora_core.conversion.endpoints import (
     whole_updates,
     write_adapters,
 )
-from msplora_core.conversion.origin import origin_of
+from msplora_core.conversion.origin import PYRAMID_MAGNITUDE, origin_of
 from msplora_core.conversion.shared import SharingModules, shared_configuration, sharing_modules
 from msplora_core.formats import Adapter
 from msplora_core.linalg.pyramid_fit import PyramidFit, fit_pyramid, rotated
@@ -126,7 +126,7 @@ def convert_to_pyramid(
     target = Path(out)
     check_target(target)
     adapter, notes = open_adapter(path, alpha)
-    origin = origin_of(adapter)
+    origin = origin_of(adapter, PYRAMID_MAGNITUDE)
     stored = {one.path: one for one in whole_updates(adapter)}
     modules = {
         model: sharing_modules({short: stored[long] for long, short in paths.items()}, ranks, groups)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.notes import beside_notes
+from msplora_core.formats.notes import DORA, beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
 from msplora_core.formats.stored import Layout, Parts, StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update
@@ -84,7 +84,7 @@ def _variant(config: PeftConfig) -> str:
 def _variant_notes(config: PeftConfig, variant: str) -> list[str]:
     notes = []
     if variant == "dora":
-        notes.append("DoRA: the low-rank part only; the magnitudes, which rescale the whole weight, are left out.")
+        notes.append(DORA)
     if config.base_change:
         notes.append(
             f"The initialisation {config.base_change} subtracted the first B·A from the base model: the spectra are "

@@ -10,14 +10,14 @@ from typing import Any
 
 from msplora_core.components import ComponentKey
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.notes import beside_notes
+from msplora_core.formats.notes import DORA, beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
 from msplora_core.formats.stored import StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update, joined
 from msplora_core.methods import pyramid_name
 from msplora_core.pyramid import SCALES, unit_of
 
-_NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB])")
+_NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB]|magnitude\.weight)")
 
 
 def recognise(contents: Contents) -> bool:
@@ -44,8 +44,10 @@ def read(contents: Contents) -> Found:
     several = any(key.scale != "layer" for key in own)
     totals = [_total(config, path, place, own) for path, place in places.items()] if several else []
     updates = sorted(own.values(), key=lambda update: SCALES.index(str(update.key).partition("/")[0]))
-    method = pyramid_name(_ranks(config))
-    return Found("PEFT", method, [*updates, *totals], config.model, beside_notes(aside, config.modules_to_save))
+    dora = config.flag("use_dora")
+    notes = [*([DORA] if dora else []), *beside_notes(aside, config.modules_to_save)]
+    method = pyramid_name(_ranks(config), "mspdora" if dora else "msplora")
+    return Found("PEFT", method, [*updates, *totals], config.model, notes)
 
 
 def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:

@@ -118,7 +118,7 @@ def test_notes_name_the_runs_that_they_concern(tmp_path):
         notes = load_spectra(tmp_path).attrs["notes"]
     assert len(notes) == 2
     assert notes[1].startswith("The task of 2 runs (one, two) is not known: each counts as a task of its own")
-    assert notes[0].startswith("DoRA: the low-rank part only")
+    assert notes[0].startswith("DoRA: spectra of the low-rank part only")
     assert notes[0].endswith("(two)")
 
 

@@ -12,7 +12,6 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from msplora_core.adapter import MSPLoraConfig, read_components
-from msplora_core.adapter.factors import Factors
 from msplora_core.conversion import convert_to_lora
 from msplora_core.conversion.disk import convert_adapter
 from msplora_core.errors import UnsupportedAdapterError
@@ -105,6 +104,8 @@ FLOATS = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
 IMAGES = {n: torch.randn(5, 4 * 8**n, generator=torch.Generator().manual_seed(0)) for n in (1, 2, 3)}
 INDICES = torch.randint(0, 30, (4, 9), generator=torch.Generator().manual_seed(0))
 
+DORA = {"use_dora": True}
+
 CASES = {
     "one linear": (Perceptron, FLOATS, {"target_modules": ["lin0"]}),
     "two linear": (Perceptron, FLOATS, {"target_modules": ["lin0", "lin1"]}),
@@ -121,6 +122,10 @@ CASES = {
     "Conv2d": (Convolved, IMAGES[2], {"target_modules": ["conv", "last"]}),
     "Conv3d": (Convolved3d, IMAGES[3], {"target_modules": ["conv", "last"]}),
     "Conv2d, dropout": (Convolved, IMAGES[2], {"target_modules": ["conv"], "lora_dropout": 0.1, "use_rslora": True}),
+    "linear, DoRA, dropout": (Perceptron, FLOATS, {"target_modules": ["lin0", "lin1"], "lora_dropout": 0.1} | DORA),
+    "Conv1D, DoRA": (Transposed, FLOATS, {"target_modules": ["conv1d"]} | DORA),
+    "embedding with a scale, DoRA": (Scaled, INDICES, {"target_modules": ["emb"]} | DORA),
+    "Conv2d, DoRA": (Convolved, IMAGES[2], {"target_modules": ["conv", "last"]} | DORA),
     "Conv2d of several settings": (Unlike, IMAGES[2], {"target_modules": ["conv"], "lora_alpha": (4, 8, 16)}),
 }  # fmt: skip
 
@@ -231,6 +236,7 @@ def test_settings_of_convolutions_that_lora_ignores_are_refused() -> None:
         convert_to_lora(model)
 
 
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_dora": True, "lora_dropout": 0.5}])
 @pytest.mark.parametrize(
     ("kind", "x"),
     [
@@ -242,26 +248,35 @@ def test_settings_of_convolutions_that_lora_ignores_are_refused() -> None:
         (Convolved3d, IMAGES[3]),
     ],
 )
-def test_the_layer_scale_alone_is_lora(kind: type, x: torch.Tensor) -> None:
-    """With one scale, on the same factors, MSPLoRA and LoRA of PEFT give the same result."""
+def test_the_layer_scale_alone_is_lora(kind: type, x: torch.Tensor, settings: dict) -> None:
+    """With one scale, on the same factors, MSPLoRA and LoRA of PEFT give the same result and the same gradients."""
     leaves = [name for name, module in kind().named_modules() if name and not list(module.children())]
-    targets = sorted({name.rpartition(".")[2] for name in leaves})
-    torch.manual_seed(1)
-    ours = get_peft_model(
-        kind(), MSPLoraConfig(ranks=(0, 0, 4), lora_alpha=12, target_modules=targets, init_lora_weights=False)
-    )
-    torch.manual_seed(1)
-    theirs = get_peft_model(kind(), LoraConfig(r=4, lora_alpha=12, target_modules=targets, init_lora_weights=False))
+    settings = settings | {"lora_alpha": 12, "init_lora_weights": False}
+    settings["target_modules"] = sorted({name.rpartition(".")[2] for name in leaves})
+    ours = get_peft_model(kind(), MSPLoraConfig(ranks=(0, 0, 4), **settings))
+    theirs = get_peft_model(kind(), LoraConfig(r=4, **settings))
+    pairs = []
     for path, module in theirs.named_modules():
         if hasattr(module, "lora_A"):
-            factors = ours.get_submodule(path).msplora_layer["default"]
+            layer = ours.get_submodule(path)
             embedded = "default" in module.lora_embedding_A
             A = module.lora_embedding_A["default"] if embedded else module.lora_A["default"].weight
             B = module.lora_embedding_B["default"] if embedded else module.lora_B["default"].weight
-            factors.A.data, factors.B.data = A.data.clone(), B.data.clone()
+            pairs += [(layer.msplora_layer["default"].A, A), (layer.msplora_layer["default"].B, B)]
+            if "use_dora" in settings:
+                magnitude = module.lora_magnitude_vector["default"].weight
+                magnitude.data *= torch.rand_like(magnitude) + 0.5
+                pairs.append((layer.msplora_magnitude["default"].weight, magnitude))
+    for mine, yours in pairs:
+        assert mine.shape == yours.shape
+        mine.data = yours.data.clone()
     theirs.base_model.model.load_state_dict(ours.base_model.model.state_dict(), strict=False)
-    assert torch.allclose(ours(x), theirs(x), **CLOSE)
-    assert (
-        sum(p.numel() for m in ours.modules() if isinstance(m, Factors) for p in m.parameters())
-        == (theirs.get_nb_trainable_parameters()[0])
-    )
+    results = []
+    for model in (ours, theirs):
+        torch.manual_seed(1)  # of the dropout
+        results.append(model.train()(x))
+        results[-1].square().sum().backward()
+    assert torch.allclose(*results, **CLOSE)
+    for mine, yours in pairs:
+        assert torch.allclose(mine.grad, yours.grad, atol=1e-5 * yours.grad.abs().max(), rtol=1e-4)
+    assert sum(mine.numel() for mine, _ in pairs) == theirs.get_nb_trainable_parameters()[0]

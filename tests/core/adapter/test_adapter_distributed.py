@@ -37,35 +37,38 @@ class Stack(nn.Module):
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-torch.manual_seed(0)
-config = MSPLoraConfig(target_modules=["up", "down"], groups=2, init_lora_weights=False, lora_alpha=2)
-model = get_peft_model(Stack(), config)
-batch = torch.randn(6, 8)
-part = batch[rank * 3 : rank * 3 + 3]
-one = copy.deepcopy(model)
-one(batch).backward()
-wanted = {name: p.grad for name, p in one.named_parameters() if p.requires_grad}
+for use_dora in (False, True):
+    torch.manual_seed(0)
+    config = MSPLoraConfig(
+        target_modules=["up", "down"], groups=2, init_lora_weights=False, lora_alpha=2, use_dora=use_dora
+    )
+    model = get_peft_model(Stack(), config)
+    batch = torch.randn(6, 8)
+    part = batch[rank * 3 : rank * 3 + 3]
+    one = copy.deepcopy(model)
+    one(batch).backward()
+    wanted = {name: p.grad for name, p in one.named_parameters() if p.requires_grad}
 
-replicated = copy.deepcopy(model)
-ddp = nn.parallel.DistributedDataParallel(replicated)
-ddp(part).backward()
-for name, p in replicated.named_parameters():
-    assert name not in wanted or torch.allclose(p.grad, wanted[name], atol=1e-6), name
-assert len(read_components(ddp)) == 2 * (1 + 2 + 4 + 4)
+    replicated = copy.deepcopy(model)
+    ddp = nn.parallel.DistributedDataParallel(replicated)
+    ddp(part).backward()
+    for name, p in replicated.named_parameters():
+        assert name not in wanted or torch.allclose(p.grad, wanted[name], atol=1e-6), name
+    assert len(read_components(ddp)) == 2 * (1 + 2 + 4 + 4)
 
-mesh = init_device_mesh("cpu", (2,))
-for by_layer in (False, True):
-    sharded = copy.deepcopy(model)
-    if by_layer:  # what several layers share comes first, as units of their own that stay gathered
-        for module in sharded.modules():
-            if isinstance(module, Factors):
-                fully_shard(module, mesh=mesh, reshard_after_forward=False)
-        for block in sharded.base_model.model.blocks:
-            fully_shard(block, mesh=mesh)
-    fully_shard(sharded, mesh=mesh)
-    sharded(part).backward()
-    for name, p in sharded.named_parameters():
-        assert name not in wanted or torch.allclose(p.grad.full_tensor(), wanted[name], atol=1e-6), name
+    mesh = init_device_mesh("cpu", (2,))
+    for by_layer in (False, True):
+        sharded = copy.deepcopy(model)
+        if by_layer:  # what several layers share comes first, as units of their own that stay gathered
+            for module in sharded.modules():
+                if isinstance(module, Factors):
+                    fully_shard(module, mesh=mesh, reshard_after_forward=False)
+            for block in sharded.base_model.model.blocks:
+                fully_shard(block, mesh=mesh)
+        fully_shard(sharded, mesh=mesh)
+        sharded(part).backward()
+        for name, p in sharded.named_parameters():
+            assert name not in wanted or torch.allclose(p.grad.full_tensor(), wanted[name], atol=1e-6), name
 print("equal")
 dist.barrier()  # a process that leaves while the other still communicates aborts it
 dist.destroy_process_group()

@@ -198,7 +198,7 @@ def test_zero_updates_are_named(tmp_path: Path) -> None:
             ParameterError,
             "layer scale for score, which stands",
         ),
-        ({"use_dora": True}, {}, UnsupportedAdapterError, "expected low-rank updates alone, found DoRA's magnitudes"),
+        ({"lora_bias": True}, {}, UnsupportedAdapterError, "expected low-rank updates alone, found biases of the ad"),
     ],
 )
 def test_what_does_not_fit_is_named(

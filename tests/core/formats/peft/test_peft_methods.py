@@ -161,7 +161,7 @@ def test_dora_says_that_it_is_the_low_rank_part_only(tmp_path):
     saved(peft.LoraConfig(r=4, target_modules=["q_proj"], use_dora=True), tmp_path, layers=2)
     adapter = read_adapter(tmp_path)
     assert adapter.method == "dora-r4"
-    assert adapter.notes[0].startswith("DoRA: the low-rank part only")
+    assert adapter.notes[0].startswith("DoRA: spectra of the low-rank part only")
 
 
 def test_experts_in_one_parameter_are_told_apart(tmp_path):
