@@ -9,8 +9,8 @@ import torch
 from peft.tuners.tuners_utils import _get_in_out_features
 from torch import nn
 
+from msplora_core.adapter.dora import Magnitude
 from msplora_core.adapter.factors import Factors
-from msplora_core.adapter.magnitude import Magnitude
 from msplora_core.adapter.merging import MergeableLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sites import Site
