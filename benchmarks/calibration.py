@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from msplora_analysis import sign_flip_test, task_mean_test
+from msplora_analysis import Outcome, sign_flip_test, task_mean_test
 
 TASKS, SEEDS = 4, 3
 WITHIN = 0.5
@@ -33,53 +32,57 @@ class Row(NamedTuple):
         question: that the method is used for.
         method: the test or interval.
         between: standard deviation of the effect between tasks; its mean is zero.
-        reject: whether the method rejects the null hypothesis, which is true, for a study.
+        judge: whether the method rejects the null hypothesis, which is true, for a study; whether its interval covers
+            zero.
         offered: whether the toolkit offers it for that question.
     """
 
     question: str
     method: str
     between: float
-    reject: Callable[[Study], bool]
+    judge: Callable[[Study], tuple[bool, bool]]
     offered: bool
 
 
-def rejected_by_task_means(study: Study) -> bool:
-    """At the level; as often, its 95% interval misses zero."""
-    outcome = task_mean_test(study.ravel(), np.repeat(range(len(study)), study.shape[1]).tolist())
-    assert (outcome.p <= LEVEL) == (outcome.low > 0 or outcome.high < 0)
-    return outcome.p <= LEVEL
+def task_means(study: Study) -> tuple[bool, bool]:
+    """The t test over the means of the tasks."""
+    return _of(task_mean_test(study.ravel(), np.repeat(range(len(study)), study.shape[1]).tolist()))
 
 
-def rejected_by_sign_flips(study: Study) -> bool:
-    """At the level."""
-    return sign_flip_test(study.ravel()).p <= LEVEL
+def sign_flips(study: Study) -> tuple[bool, bool]:
+    """Sign flips over all runs."""
+    return _of(sign_flip_test(study.ravel()))
 
 
-def missed_by_flat_bootstrap(study: Study) -> bool:
-    """Whether the percentile interval over resampled runs misses zero."""
+def _of(outcome: Outcome) -> tuple[bool, bool]:
+    return outcome.p <= LEVEL, outcome.low <= 0 <= outcome.high
+
+
+def flat_bootstrap(study: Study) -> tuple[bool, bool]:
+    """The percentile interval over resampled runs; what misses zero counts as rejected."""
     random = np.random.default_rng(0)
-    return _misses(study.ravel()[random.integers(study.size, size=(_RESAMPLES, study.size))])
+    return _percentiles(study.ravel()[random.integers(study.size, size=(_RESAMPLES, study.size))])
 
 
-def missed_by_hierarchical_bootstrap(study: Study) -> bool:
+def hierarchical_bootstrap(study: Study) -> tuple[bool, bool]:
     """The same over resampled tasks, and seeds resampled within each."""
     random = np.random.default_rng(0)
     tasks = random.integers(len(study), size=(_RESAMPLES, len(study), 1))
-    return _misses(study[tasks, random.integers(study.shape[1], size=(_RESAMPLES, *study.shape))])
+    return _percentiles(study[tasks, random.integers(study.shape[1], size=(_RESAMPLES, *study.shape))])
 
 
-def _misses(resampled: NDArray[np.float64]) -> bool:
+def _percentiles(resampled: NDArray[np.float64]) -> tuple[bool, bool]:
     low, high = np.quantile(resampled.reshape(_RESAMPLES, -1).mean(axis=1), [LEVEL / 2, 1 - LEVEL / 2])
-    return bool(low > 0 or high < 0)
+    covers = bool(low <= 0 <= high)
+    return not covers, covers
 
 
 ROWS = [
-    Row("about tasks like these", "task_mean_test", 1.0, rejected_by_task_means, True),
-    Row("about these tasks", "sign_flip_test", 0.0, rejected_by_sign_flips, True),
-    Row("about tasks like these", "sign flips over task × seed pairs", 1.0, rejected_by_sign_flips, False),
-    Row("about tasks like these", "percentile bootstrap, flat", 1.0, missed_by_flat_bootstrap, False),
-    Row("about tasks like these", "percentile bootstrap, hierarchical", 1.0, missed_by_hierarchical_bootstrap, False),
+    Row("about tasks like these", "task_mean_test", 1.0, task_means, True),
+    Row("about these tasks", "sign_flip_test", 0.0, sign_flips, True),
+    Row("about tasks like these", "sign flips over task × seed pairs", 1.0, sign_flips, False),
+    Row("about tasks like these", "percentile bootstrap, flat", 1.0, flat_bootstrap, False),
+    Row("about tasks like these", "percentile bootstrap, hierarchical", 1.0, hierarchical_bootstrap, False),
 ]
 
 
@@ -90,14 +93,15 @@ def simulated(studies: int, between: float, tasks: int = TASKS, seeds: int = SEE
     return effects + random.normal(0.0, WITHIN, (studies, tasks, seeds))
 
 
-def rejections(row: Row, studies: Study, workers: int = 1) -> float:
-    """The share of studies in which the row's method rejects, or its interval misses zero."""
+def shares(row: Row, studies: Study, workers: int = 1) -> tuple[float, float]:
+    """The share of studies in which the row's method rejects, and in which its interval covers zero."""
     if workers == 1:
-        return float(np.mean([row.reject(study) for study in studies]))
-    with ProcessPoolExecutor(workers) as pool:
-        shares = list(pool.map(partial(rejections, row), np.array_split(studies, workers * 8)))
-    sizes = [len(part) for part in np.array_split(studies, workers * 8)]
-    return float(np.average(shares, weights=sizes))
+        answers = list(map(row.judge, studies))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            answers = list(pool.map(row.judge, studies, chunksize=len(studies) // (workers * 8)))
+    rejects, covers = np.mean(answers, axis=0).tolist()
+    return rejects, covers
 
 
 def main(studies: Annotated[int, typer.Option(help="How many studies to simulate.", min=100)] = 4_000) -> None:
@@ -106,10 +110,9 @@ def main(studies: Annotated[int, typer.Option(help="How many studies to simulate
     print("| question | method | spread between tasks | rejects at 0.05 | 95% interval covers | offered |")
     print("| --- | --- | --- | --- | --- | --- |")
     for row in ROWS:
-        share = rejections(row, simulated(studies, row.between), workers=os.cpu_count() or 1)
-        covers = "–" if "sign" in row.method else f"{1 - share:.1%}"
+        rejects, covers = shares(row, simulated(studies, row.between), workers=os.cpu_count() or 1)
         offered = "yes" if row.offered else "no"
-        cells = (row.question, row.method, f"{row.between:g}", f"{share:.1%}", covers, offered)
+        cells = (row.question, row.method, f"{row.between:g}", f"{rejects:.1%}", f"{covers:.1%}", offered)
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
