@@ -88,6 +88,12 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
     colours.set_label(label)
 
 
+def write_all_zero(ax: Axes, text: str = "all zero") -> None:
+    """Say in a panel without values why it has none."""
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="small", bbox=ground)
+
+
 def whole_ticks(count: int, most: int) -> NDArray[np.int64]:
     """Return at most so many places among `count`, at an even, round step, from the first on.
 
@@ -113,10 +119,13 @@ def index_ticks(count: int, most: int) -> tuple[NDArray[np.int64], list[str]]:
     """Return places and names of so many things that count from 1, the first among them.
 
     Example:
-        >>> index_ticks(8, 4)
-        (array([0, 1, 3, 5, 7]), ['1', '2', '4', '6', '8'])
+        >>> index_ticks(8, 4), index_ticks(12, 4)
+        ((array([0, 2, 4, 6]), ['1', '3', '5', '7']), (array([0, 4, 9]), ['1', '5', '10']))
     """
-    places = np.unique(np.maximum(whole_ticks(count + 1, most), 1)) - 1
+    ticks = whole_ticks(count + 1, most)
+    if ticks[1] == 2:  # the even numbers would have 1 and 2 side by side
+        ticks = ticks[ticks < count] + 1
+    places = np.unique(np.maximum(ticks, 1)) - 1
     return places, [str(place + 1) for place in places]
 
 

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import MAGNITUDE
-from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks, tick_rows
+from msplora_analysis.plots.heatmap import (
+    add_colour_bar,
+    colour_norm,
+    draw_heatmap,
+    index_ticks,
+    tick_rows,
+    write_all_zero,
+)
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
 from msplora_analysis.plots.words import UNTRAINED
@@ -63,7 +70,8 @@ def plot_layer_spectra(
         ParameterError: if there are none, or several spectra for one component.
     """
     names, values = _matrix(spectra)
-    foot = "; ".join(filter(None, [note, _foot(values)]))
+    zero = bool(np.isnan(values).all())
+    foot = "; ".join(filter(None, [note, "" if zero else _foot(values)]))
     count, indexes = values.shape
     with paper_style(ax is None):
         own, bar = ax is None, None
@@ -79,7 +87,12 @@ def plot_layer_spectra(
             _write_values(ax, values, norm)
         if not own:
             write_around(ax, title, foot)
-        add_colour_bar(image, [ax], bar, _LABEL)
+        if zero:
+            write_all_zero(ax, UNTRAINED)
+        if bar and zero:
+            bar.remove()
+        else:
+            add_colour_bar(image, [ax], bar, _LABEL)
     return ax
 
 
@@ -141,6 +154,8 @@ def _matrix(spectra: DataFrame) -> tuple[list[str], NDArray[np.float64]]:
 
 def _draw(ax: Axes, names: Sequence[str], values: NDArray[np.float64], norm: Normalize, most: int) -> ScalarMappable:
     image = draw_heatmap(ax, values, cmap=MAGNITUDE, norm=norm)
+    if np.isnan(values).all() and most <= 5:
+        write_all_zero(ax)
     tick_rows(ax, names, most)
     ax.set_xticks(*index_ticks(values.shape[1], 8 if most > 5 else 4))
     return image

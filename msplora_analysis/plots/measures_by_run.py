@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
 from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
-from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paired_differences import label_width
-from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.paper import SMALL, paper_style
 from msplora_analysis.plots.words import measure_title, null_range, reading, task_title
 from msplora_core.errors import ParameterError
 from msplora_core.methods import title as method_title
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _ROW = 0.17
+_MOST_LABEL = 1.4
+"""Inches left of the panels; longer names are broken."""
 _KEY = ["method", "scale"]
 _MOST_TASKS = 6
 
@@ -67,7 +69,8 @@ def plot_measures(
     if ax is not None and len(ax) != len(panels):
         names = " and ".join(measures)
         raise ParameterError("ax", expected=f"{len(panels)} axes: {names} at {len(ranks)} ranks", found=len(ax))
-    tasks = [task_title(str(task)) for task in by_run["task"].unique()]
+    apart = rows.groupby(["rank", *_KEY])["task"].nunique().max() > 1
+    tasks = [task_title(str(task)) for task in by_run["task"].unique()] if apart else []
     foot = "; ".join([_marks(tasks, means, nulls), *map(reading, measures)])
     with paper_style(ax is None):
         axes = list(ax) if ax is not None else _new_axes(kinds, measures, title, foot)
@@ -77,7 +80,7 @@ def plot_measures(
             _draw_runs(one, ranks[rank], name, kinds[rank])
             if means is not None:
                 _draw_means(one, means[(means["rank"] == rank) & (means["measure"] == name)], kinds[rank])
-            labels = [f"{method_title(method)}, {scale}" for method, scale in kinds[rank]]
+            labels = [fitted(label, 72 * _MOST_LABEL, SMALL) for label in _labels(kinds[rank])]
             one.set_yticks(range(len(labels)), labels if name == measures[0] else [""] * len(labels))
             one.set_ylim(len(labels) - 0.5, -0.5)
             one.tick_params(axis="y", length=0)
@@ -96,14 +99,22 @@ def _kinds(rows: DataFrame) -> dict[tuple[str, str], int]:
     return {(method, scale): place for place, (method, scale) in enumerate(ordered)}
 
 
+def _labels(kinds: dict[tuple[str, str], int]) -> list[str]:
+    return [f"{method_title(method)}, {scale}" for method, scale in kinds]
+
+
+def _broken(kinds: dict[tuple[str, str], int]) -> bool:
+    return any(count_lines(fitted(label, 72 * _MOST_LABEL, SMALL)) > 1 for label in _labels(kinds))
+
+
 def _new_axes(
     kinds: dict[int, dict[tuple[str, str], int]], measures: Sequence[str], title: str, foot: str
 ) -> list[Axes]:
-    names = [f"{method_title(method)}, {scale}" for found in kinds.values() for method, scale in found]
-    frame = Frame(left=label_width(names, 1.4), right=0.13, gap=0.2)
+    names = [label for found in kinds.values() for label in _labels(found)]
+    frame = Frame(left=label_width(names, _MOST_LABEL), right=0.13, gap=0.2)
     layout = [
         Row(
-            [_ROW * len(found)] * len(measures),
+            [_ROW * len(found) * (1.4 if _broken(found) else 1)] * len(measures),
             below=0.16 + LINE * (rank == list(kinds)[-1]),
             panel_titles=0,
             heading=True,

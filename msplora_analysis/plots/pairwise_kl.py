@@ -65,19 +65,21 @@ def plot_pairwise_kl(
     return draw_layer_matrix(matrix, layers, ax, title=title or "", label=_LABEL, cmap=DIVERGENCE, norm=norm)
 
 
-def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str = "") -> list[Axes]:
+def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str = "", note: str = "") -> list[Axes]:
     """Draw several divergences side by side, three a row, with one colour scale.
 
     Args:
         panels: what stands above each, and the divergence.
         title: written above all of them.
+        note: written below.
 
     Returns:
         The axes drawn on, of a new figure.
     """
     everything = np.concatenate([one.kl.ravel() for _, one in panels])
     norm = colour_norm(everything, None, None, least=ALL_LAYERS_ALIKE)
-    foot = "" if np.isfinite(everything).all() else "hatched: undefined or infinite"
+    missing = "" if np.isfinite(everything).all() else "hatched: undefined or infinite"
+    foot = "; ".join(filter(None, [note, missing]))
     with paper_style():
         columns = min(max(len(panels), 2), _COLUMNS)
         side = (WIDTH - _FRAME.left - _FRAME.right - _FRAME.gap * (columns - 1)) / columns

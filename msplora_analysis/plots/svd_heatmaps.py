@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
 from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
-from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks, most_rows
+from msplora_analysis.plots.heatmap import (
+    add_colour_bar,
+    colour_norm,
+    draw_heatmap,
+    index_ticks,
+    most_rows,
+    write_all_zero,
+)
 from msplora_analysis.plots.lettering import M_EFF, m_eff, write_around
 from msplora_analysis.plots.paper import SMALL, magnification, paper_style
 from msplora_analysis.plots.words import UNTRAINED, name_title
@@ -81,6 +88,8 @@ def plot_svd_heatmaps(
         size = SMALL * magnification() if ax is None else None
         for one, panel in zip(axes, panels, strict=True):
             image = draw_heatmap(one, panel.values, _edges(panel.times), cmap=MAGNITUDE, norm=norm)
+            if np.isnan(panel.values).all():
+                write_all_zero(one)
             one.set_title(panel.title)
             if ax is None:
                 write_heading(one, panel.heading, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def heading(what: str, model: str, tasks: Sequence[str] = (), runs: str = "", de
         'LoRA r=8 on MRPC, STS-B (minilm, 2 runs; query, value)'
     """
     known = listed([task_title(task) for task in tasks], most=4)
-    about = ", ".join(filter(None, [model.rsplit("/", 1)[-1], runs]))
+    base = "base unknown" if model.startswith("unknown-") else model.rsplit("/", 1)[-1]
+    about = ", ".join(filter(None, [base, runs]))
     return f"{what}{f' on {known}' if known else ''} ({'; '.join(filter(None, [about, *details]))})"
 
 
@@ -54,13 +56,13 @@ def name_title(kind: str, name: str) -> str:
 
 
 def task_title(task: str) -> str:
-    """Return a task's name as its authors write it, where it is one of GLUE's.
+    """Return a task's name as its authors write it, where it is one of GLUE's; of a file, its name without ending.
 
     Example:
-        >>> task_title("stsb"), task_title("my task")
-        ('STS-B', 'my task')
+        >>> task_title("stsb"), task_title("my task"), task_title("disney.safetensors")
+        ('STS-B', 'my task', 'disney')
     """
-    return _TASKS.get(task, task)
+    return _TASKS.get(task, re.sub(r"\.(safetensors|bin|pt|pth|ckpt)$", "", task))
 
 
 _BROAD = {"entropy_rank": "entropy rank", "stable_rank": "stable rank", "participation_ratio": "participation ratio"}

@@ -18,7 +18,7 @@ from msplora_analysis.plots.paired_differences import plot_comparison
 from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 from msplora_analysis.plots.words import comparison_title, divergence_title, listed, name_title
-from msplora_analysis.report.pictured_study import MOST_PANELS, PicturedStudy, sole_method
+from msplora_analysis.report.pictured_study import MOST_PANELS, OWN_COLOURS, PicturedStudy, sole_method
 from msplora_analysis.statistics.differences import sign_flip_test
 from msplora_core.methods import title
 
@@ -49,7 +49,8 @@ def divergences(study: PicturedStudy) -> Drawn:
             filter(None, ["kl", *sole_method(rows), study.analysis.scale, str(number + 1) if number else ""])
         )
         panels = [(_divergence_name(one, shown), one) for one in chosen]
-        yield name, plot_kl_panels(panels, title=study.above(what, rows))[0]
+        note = OWN_COLOURS if len(shown) > MOST_PANELS else ""
+        yield name, plot_kl_panels(panels, title=study.above(what, rows), note=note)[0]
 
 
 def comparisons(study: PicturedStudy) -> Drawn:
@@ -91,10 +92,10 @@ def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
         name = "-".join(["by", by, *words])
         if str(method) in study.recorded():
             spectra = average_spectra(rows, [*COURSE, by])
-            yield f"fig3-{name}", plot_svd_heatmaps(spectra, by=by, log=study.log, title=above)[0]
+            yield f"fig3-{name}", plot_svd_heatmaps(spectra, by=by, log=study.log, title=above, note=OWN_COLOURS)[0]
         else:
             one_moment = [(word, average_spectra(last_epochs(part), ["scale", "unit"])) for word, part in parts]
-            yield f"spectra-{name}", plot_spectra_panels(one_moment, log=study.log, title=above)[0]
+            yield f"spectra-{name}", plot_spectra_panels(one_moment, log=study.log, title=above, note=OWN_COLOURS)[0]
         panels = [
             (word, one)
             for word, part in parts
@@ -102,7 +103,7 @@ def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
             if len(one.layers) >= _LEAST_LAYERS and one.length > 1
         ]
         if panels:
-            yield f"kl-{name}", plot_kl_panels(panels, title=above)[0]
+            yield f"kl-{name}", plot_kl_panels(panels, title=above, note=OWN_COLOURS)[0]
 
 
 def _reach(study: PicturedStudy, one: Comparison) -> float:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     """Pictures: the name of each, and axes on it."""
 
 MOST_PANELS = 24
-_NO_MORE_THAN = {"rotation": "what B and A give in random alignment", "gaussian": "what random factors give"}
+OWN_COLOURS = "colours are those of this picture alone"
+_CHANCE = {"rotation": "B and A give in random alignment", "gaussian": "random factors give"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ class PicturedStudy:
         """A title, and beneath it which of the runs were not finished or learned nothing."""
         known = self.analysis.doubts
         found = {method: known[self.model, method] for method in methods if (self.model, method) in known}
-        lines = [f"{title(method)}: {words}" if len(methods) > 1 else words for method, words in found.items()]
-        if len(found) > 2:
-            lines = [f"runs not finished or like a constant answer: {listed([title(method) for method in found], 4)}"]
+        alike: dict[str, list[str]] = {}
+        for method, words in found.items():
+            alike.setdefault(words, []).append(title(method))
+        lines = [f"{words}: {'; '.join(names)}" if len(methods) > 1 else words for words, names in alike.items()]
         return "\n".join([text, *lines])
 
     def groups(self, methods: set[str], most: int) -> Iterator[tuple[str, str, str, DataFrame]]:
@@ -106,23 +108,32 @@ def matching(frame: DataFrame, rows: DataFrame) -> DataFrame:
     return frame[frame["method"].isin(rows["method"].unique()) & frame["stack"].isin(rows["stack"].unique())]
 
 
-def null_note(study: PicturedStudy, rows: DataFrame) -> str:
-    """How the entropy rank of spectra compares with what random factors give."""
+def beside_null(study: PicturedStudy, rows: DataFrame, above: str) -> tuple[str, str]:
+    """Return a title and a note of how the entropy rank of spectra compares with what random factors give.
+
+    Args:
+        study: with its nulls.
+        rows: whose spectra are drawn.
+        above: the title; spectra that are no more than random get a line below it.
+    """
     nulls = study.nulls
     if not len(nulls):
-        return ""
+        return above, ""
     nulls = matching(nulls[nulls["measure"] == "entropy_rank"], rows)
     nulls = nulls[nulls["scale"] != "total"] if (nulls["scale"] != "total").any() else nulls
     if nulls.empty:
-        return ""
+        return above, ""
     kind = " and ".join(map(str, nulls["null"].unique()))
     inside = int(((nulls["value"] >= nulls["null_low"]) & (nulls["value"] <= nulls["null_high"])).sum())
     if inside == len(nulls):
-        return f"entropy rank within 95% of the {kind} null: {_NO_MORE_THAN.get(kind, 'nothing beyond it')}"
+        return (
+            f"{above}\nno more than {_CHANCE.get(kind, 'chance gives')}",
+            f"entropy rank within 95% of the {kind} null",
+        )
     if len(nulls) == 1:
         one = nulls.iloc[0]
-        return f"entropy rank {one['value']:.2f}; {kind} null: {one['null_low']:.2f} to {one['null_high']:.2f}"
-    return f"entropy rank outside 95% of the {kind} null in {len(nulls) - inside} of {len(nulls)} averages"
+        return above, f"entropy rank {one['value']:.2f}; {kind} null: {one['null_low']:.2f} to {one['null_high']:.2f}"
+    return above, f"entropy rank outside 95% of the {kind} null in {len(nulls) - inside} of {len(nulls)} averages"
 
 
 def sole_method(rows: DataFrame) -> list[str]:

@@ -11,7 +11,14 @@ from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_r
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra, plot_spectra_panels
 from msplora_analysis.plots.measures_by_run import plot_measures
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
-from msplora_analysis.report.pictured_study import MOST_PANELS, PicturedStudy, matching, null_note, sole_method
+from msplora_analysis.report.pictured_study import (
+    MOST_PANELS,
+    OWN_COLOURS,
+    PicturedStudy,
+    beside_null,
+    matching,
+    sole_method,
+)
 from msplora_analysis.statistics.differences import sign_flip_test
 from msplora_core.methods import title
 
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
 
     from msplora_analysis.report.pictured_study import Drawn
 
-_OWN_COLOURS = "colours are those of this picture alone"
 _MOST_TOGETHER = 6
 """Methods, or stacks, in one Fig. 3."""
 
@@ -31,9 +37,8 @@ def spectra_over_training(study: PicturedStudy) -> Drawn:
     highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
     for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
         part = matching(spectra, rows)
-        above = study.above(what or "Singular values over training", rows)
+        above, note = beside_null(study, rows, study.above(what or "Singular values over training", rows))
         vmax = None if study.log else highest
-        note = null_note(study, rows)
         yield f"fig3-{name}", plot_svd_heatmaps(part, by=by, log=study.log, title=above, note=note, vmax=vmax)[0]
 
 
@@ -48,8 +53,8 @@ def spectra_by_layer(study: PicturedStudy) -> Drawn:
                  for (method, stack, rank), part in rows.groupby(keys, observed=True, sort=False)]  # fmt: skip
         panels = [(_panel_name(key, [other for other, _ in parts]), average_spectra(part, ["scale", "unit"]))
                   for key, part in parts]  # fmt: skip
-        above = study.above(what or "Singular values by layer", rows)
-        note = "; ".join(filter(None, [null_note(study, rows), _OWN_COLOURS if len(groups) > 1 else ""]))
+        above, note = beside_null(study, rows, study.above(what or "Singular values by layer", rows))
+        note = "; ".join(filter(None, [note, OWN_COLOURS if len(groups) > 1 else ""]))
         file = "-".join(filter(None, ["spectra", name or "".join(sole_method(rows))]))
         if len(panels) == 1:
             yield file, plot_layer_spectra(panels[0][1], log=study.log, title=above, note=note)

@@ -132,6 +132,8 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
 
 def _of_layers(number: str, one: LayerDivergence) -> Draft:
     claim = Claim(number, one.method, one.model, one.stack, scale=one.scale)
+    if np.isnan(one.kl).all():
+        return untestable(claim, "every update is zero", "train at least one epoch")
     if not np.isfinite(one.kl).all():
         return untestable(claim, "a divergence is infinite or undefined: zero singular values; see --floor")
     far = one.kl[~np.eye(len(one.kl), dtype=bool)].mean()

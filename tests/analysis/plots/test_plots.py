@@ -1,5 +1,7 @@
 """Pictures draw what they are given, where they are told to, in colours and words that can be read."""
 
+import itertools
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -106,6 +108,25 @@ def test_an_untrained_adapter_is_said_to_be_one(spectra):
     for ax in (plot_svd_heatmaps(untrained)[0], plot_layer_spectra(untrained.assign(unit=0))):
         assert image(ax).get_array().mask.all()
         assert any("untrained: every update is zero (B = 0)" in text.get_text() for text in words(ax.figure))
+
+
+def test_an_untrained_adapter_has_its_words_in_the_panel_and_no_colour_bar(spectra):
+    untrained = spectra[spectra["epoch"] == 0]
+    assert [text.get_text() for text in plot_svd_heatmaps(untrained)[1].texts] == ["all zero"]
+    ax = plot_layer_spectra(untrained.assign(unit=0))
+    assert [text.get_text() for text in ax.texts] == ["untrained: every update is zero (B = 0)"]
+    assert ax.figure.axes == [ax]
+
+
+def test_index_labels_of_low_panels_do_not_touch(spectra, make_run):
+    for method in ("msplora-8-8-8", "lora-r8", "lora-r14"):
+        study = make_run(f"study/{method}", method).path.parent
+    axes = plot_svd_heatmaps(average_spectra(courses(load_spectra(study)), COURSE))
+    axes[0].figure.canvas.draw()
+    for ax in axes[-2:]:
+        boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert len(boxes) > 2
+        assert all(lower.y1 <= upper.y0 for upper, lower in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -318,6 +339,22 @@ def test_measures_show_means_with_their_intervals(found):
     means = means.assign(measure="m_eff_1", mean=0.5, low=0.4, high=0.6)
     (ax,) = plot_measures(by_run, means=means, measures=["m_eff_1"])
     assert [list(line.get_xdata()) for line in ax.lines[1:]] == [[0.4, 0.6], [0.5]]
+
+
+def test_measures_name_their_tasks_only_where_a_row_has_several(found):
+    (ax,) = plot_measures(found.by_run.query("method == 'lora-r8'"), measures=["m_eff_1"])
+    assert any("its task from top to bottom MRPC, STS-B" in text.get_text() for text in words(ax.figure))
+    alone = found.by_run.query("method == 'lora-r8' and task == 'mrpc' or method == 'msplora-8-4-2' and task == 'stsb'")
+    assert not any("its task" in text.get_text() for text in words(plot_measures(alone)[0].figure))
+
+
+def test_long_names_of_measures_are_not_cut_off(found):
+    long = found.by_run.assign(method=found.by_run["method"].astype(str) + "-random-labels")
+    ax = plot_measures(long)[0]
+    for text in words(ax.figure):
+        assert text.get_window_extent().x0 >= 0
+    labels = plot_measures(long)[-2].get_yticklabels()
+    assert "MSPLoRA 8/8/8, random labels,\ntotal" in [label.get_text() for label in labels]
 
 
 def test_measures_need_their_columns(found):

@@ -279,3 +279,9 @@ def test_claims_as_a_table_have_a_row_for_each_verdict(study):
     assert isinstance(rows, pd.DataFrame)
     assert len(rows) == sum(len(one.verdicts) for one in claims)
     assert {"number", "question", "verdict", "n", "effect", "low", "high", "p", "least_p", "null"} <= set(rows.columns)
+
+
+def test_an_untrained_adapter_is_told_to_train(make_run, tmp_path):
+    make_run("run", epochs=0)
+    first, *_ = analyse(tmp_path / "run").claims
+    assert (first.verdict.reason, first.verdict.next_step) == ("every update is zero", "train at least one epoch")

@@ -1,0 +1,50 @@
+"""What pictures say of the runs that they show."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.text import Text
+from safetensors.numpy import save_file
+
+from msplora_analysis import analyse, draw_figures
+
+
+def titles_of(analysis, **options):
+    """The words of each picture, lines joined."""
+    return {
+        name: " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+        for name, figure in draw_figures(analysis, **options)
+    }
+
+
+def test_titles_of_many_doubtful_methods_count_their_runs(make_run, tmp_path):
+    for method in ("lora-r2", "lora-r4", "lora-r8"):
+        make_run(f"study/{method}", method)
+        killed = make_run(f"study/{method}-killed", method, seed=1)
+        killed.write_record(replace(killed.read_record(), finished=None))
+    shown = titles_of(analyse(tmp_path / "study", draws=0))
+    assert "1 of 2 runs not finished: LoRA r=2; LoRA r=4; LoRA r=8" in shown["fig3"]
+
+
+def test_pictures_by_task_say_that_their_colours_are_their_own(study):
+    shown = titles_of(analyse(study, draws=0), by="task")
+    by = {name: words for name, words in shown.items() if "-by-task-" in name}
+    assert {name.partition("-")[0] for name in by} == {"fig3", "kl"}
+    assert all("colours are those of this picture alone" in words for words in by.values())
+
+
+def test_random_weights_are_said_to_be_no_more_in_the_title(tmp_path):
+    random = np.random.default_rng(0)
+    factors = {
+        f"base_model.model.layers.{layer}.q_proj.lora_{side}.weight": random.normal(size=shape)
+        for layer in range(4)
+        for side, shape in (("A", (4, 64)), ("B", (64, 4)))
+    }
+    save_file(factors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    shown = titles_of(analyse(tmp_path))
+    assert "no more than B and A give in random alignment" in shown["spectra-lora-r4"]
+    assert "entropy rank within 95% of the rotation null" in shown["spectra-lora-r4"]
+    assert "base unknown" in shown["spectra-lora-r4"]
