@@ -32,6 +32,14 @@ def data() -> Console:
     return Console(highlight=False)
 
 
+def print_sentence(text: str) -> None:
+    """Print a sentence of an answer, broken between words."""
+    from rich.text import Text
+
+    console = data()
+    console.print(Text(text), width=None if console.is_terminal else 120)
+
+
 @contextmanager
 def shown_warnings(kind: type[Warning]) -> Iterator[None]:
     """Print warnings of a kind as one line each, at once; others as Python does."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msplora_analysis.directions.intrusion import NULL_DRAWS, Intrusion, find_intruders
 from msplora_analysis.report.intruder_files import summarise_intruders, write_intruders
+from msplora_analysis.report.kept_section import refresh_page
 from msplora_cli.console import data, messages, print_json
 from msplora_core.errors import one_line
 
@@ -36,6 +37,7 @@ def show_intruders(
             path, base, alpha=alpha, module=module, progress=lambda done, of: bar.update(task, completed=done, total=of)
         )
     written = write_intruders(found, out, figures=figures)
+    refresh_page(written[-1].parent)
     if as_json:
         print_json(summarise_intruders(found))
     else:
@@ -45,13 +47,14 @@ def show_intruders(
 
 def _print(found: Intrusion) -> None:
     console = data()
+    for line in sentences(found):
+        console.print(one_line(line), markup=False, soft_wrap=True)
     if found.modules["intruders"].any():
-        console.print(_table(found))
+        console.print("", _table(found), sep="\n")
     lines = [
         f"Intruder: a left singular vector among the {found.k} leading ones of W₀ + ΔW whose cosine with all of W₀ is "
         f"below {found.epsilon:g}. random: updates with the same singular values and random directions, mean of "
         f"{NULL_DRAWS} draws.",
-        *sentences(found),
         *(f"Note: {note}" for note in found.notes),
         f"Singular vectors of the base: {found.kept} of {len(found.modules)} weights from {found.cache}, where they "
         "are kept for the next adapter.",

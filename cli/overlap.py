@@ -39,7 +39,8 @@ def overlap(
 ) -> None:
     """Say which updates point the same way: between layers, over a training, between methods, between adapters.
 
-    With --base, say which leading directions of the adapted weights are foreign to the base model.
+    With --base, say which leading directions of the adapted weights are foreign to the base model. The report.html
+    that svd wrote shows both.
 
     Example: msplora-analyze overlap runs
 
@@ -53,6 +54,7 @@ def overlap(
         show_intruders(path, base, out, alpha=alpha, module=module or [], as_json=as_json, figures=figures)
         return
     from msplora_analysis import overlap as measure_overlap
+    from msplora_analysis.report.kept_section import refresh_page
     from msplora_analysis.report.overlap_files import write_overlap
     from msplora_analysis.report.overlap_pictures import draw_overlap
     from msplora_analysis.report.overlap_summary import overlap_json
@@ -71,6 +73,7 @@ def overlap(
         seed=seed,
     )
     written = write_overlap(found, out, figures=draw_overlap(found) if figures else (), n_jobs=-1)
+    refresh_page(written[-1].parent)
     for message in dict.fromkeys(found.skipped):
         messages().print(f"warning: left out: {message}", markup=False, soft_wrap=True)
     if as_json:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from msplora_analysis.directions.direction_tables import SHARES
 from msplora_analysis.directions.findings import by_module, findings, merging
-from msplora_cli.console import data
+from msplora_cli.console import data, print_sentence
 from msplora_cli.tables import titled_table
 
 if TYPE_CHECKING:
@@ -20,41 +20,50 @@ if TYPE_CHECKING:
     from msplora_analysis.directions.adapter_pairs import AdapterComparison, AdapterPair
     from msplora_analysis.directions.overlap import Overlap
 
-_SHARING_KEY = """\
-all, groups, own: shares of the energy, the sum of squared norms, that all layers share,
-groups of layers, none. beyond chance: all + groups, minus those of layers that share
-nothing. cosine: the largest between two layers; bound: no cosine is larger, with
-probability 0.95, where layers share nothing."""
-_SUBSPACES_KEY = """\
-common: mean share of the layers' energy in their best common subspace of dimension dim;
-in brackets that of random directions. φ: overlap of the subspaces of two layers at full
-rank, 0 to 1: next to each other, all pairs; chance: φ of random subspaces."""
-_CONFLICTS_KEY = """\
-φ: overlap of inputs and of outputs at full rank. first's, second's: the share of its
-energy in both the inputs and the outputs of the other, where a sum overwrites it.
-In brackets: random subspaces. All modules: adapters.csv."""
+_SHARING_KEY = (
+    "all, groups, own: shares of the energy, the sum of squared norms, that all layers share, groups of layers, none. "
+    "beyond chance: all + groups, minus those of layers that share nothing. cosine: the largest between two layers; "
+    "bound: no cosine is larger, with probability 0.95, where layers share nothing."
+)
+_SUBSPACES_KEY = (
+    "common: mean share of the layers' energy in their best common subspace of dimension dim; in brackets that of "
+    "random directions. φ: overlap of the subspaces of two layers at full rank, 0 to 1: next to each other, all pairs; "
+    "chance: φ of random subspaces."
+)
+_CONFLICTS_KEY = (
+    "φ: overlap of inputs and of outputs at full rank. first's, second's: the share of its energy in both the inputs "
+    "and the outputs of the other, where a sum overwrites it. In brackets: random subspaces. All modules: adapters.csv."
+)
 _MOST_MODULES = 10
 _MOST_PAIRS = 3
 """Of adapters, to be described in full."""
 
 
 def print_overlap(found: Overlap) -> None:
-    """Print the tables and sentences of an overlap: of the adapters where there are several to compare, else of layers.
+    """Print what an overlap means, then its tables: of the adapters where there are several, else of layers.
 
     Args:
         found: what `overlap` found.
     """
     console = data()
     width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
+    for line in _answers(found):
+        print_sentence(line)
+    console.print()
     for table, key in _between_adapters(found.adapters) if found.adapters else _between_layers(found):
-        console.print(table, key, "", width=width, sep="\n")
-    if found.adapters:
-        few = len(found.adapters.pairs) <= _MOST_PAIRS
-        lines = [line for pair in found.adapters.pairs for line in islice(merging(pair), None if few else 1)]
-    else:
-        lines = [*findings(found.sharing, found.subspaces), *map(str, found.answers)]
-    for line in [*lines, *(f"Note: {note}" for note in found.notes)]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(table, Text(key), "", width=width, sep="\n")
+    for note in found.notes:
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
+def _answers(found: Overlap) -> Iterator[str]:
+    if found.adapters is None:
+        yield from map(str, found.answers)
+        yield from findings(found.sharing, found.subspaces)
+        return
+    few = len(found.adapters.pairs) <= _MOST_PAIRS
+    for pair in found.adapters.pairs:
+        yield from islice(merging(pair), None if few else 1)
 
 
 def _between_adapters(found: AdapterComparison) -> Iterator[tuple[Table, str]]:

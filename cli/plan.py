@@ -54,8 +54,8 @@ def plan(
         typer.Option(
             "--out",
             "-o",
-            help="Folder for peft.json, axolotl.yaml, kohya.txt, plan.csv, ...; RUN/analysis for a report.",
-            show_default="none",
+            help="Folder for peft.json, axolotl.yaml, kohya.txt, plan.csv, ...",
+            show_default="analysis/plan/ in the first PATH, where report.html shows it",
         ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Alpha, for files that do not hold it.")] = None,
@@ -79,7 +79,7 @@ def plan(
     from msplora_analysis.loading.several import load_several
     from msplora_analysis.planning.plan_summary import summarise_plan
     from msplora_analysis.planning.rank_plan import plan_ranks
-    from msplora_cli.console import data, print_json
+    from msplora_cli.console import data, print_json, print_sentence
     from msplora_cli.plan_tables import plan_lines
 
     reading: dict[str, Any] = {"alpha": alpha, "base": base, "module": module or ()}
@@ -99,23 +99,27 @@ def plan(
         print_json(summarise_plan(found))
     else:
         for part in plan_lines(found, data().width):
-            data().print(part, soft_wrap=isinstance(part, str), markup=False)
-    if out is not None:
-        _write(found, paths[0], reading, out)
+            print_sentence(part) if isinstance(part, str) else data().print(part)
+    _write(found, paths[0], reading, out)
 
 
-def _write(found: Plan, path: str, reading: dict[str, Any], out: Path) -> None:
-    """Write the files of trainers, or without them what needs no paths, and say why."""
+def _write(found: Plan, path: str, reading: dict[str, Any], out: Path | None) -> None:
+    """Write the files of trainers, or without them what needs no paths; where they were asked for, say why."""
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets
+    from msplora_analysis.report.homes import home
+    from msplora_analysis.report.kept_section import refresh_page
     from msplora_cli.console import messages
     from msplora_core.errors import MSPLoraError, one_line
 
+    folder = out or home(Path(path)) / "plan"
     try:
-        targets = read_plan_targets(path, **reading)
-    except MSPLoraError:
-        write_plan(found, out)
-        messages().print(f"Wrote plan.csv and plan.json alone to {one_line(str(out))}", markup=False, soft_wrap=True)
-        raise
-    written = write_plan(found, out, targets)
-    messages().print(f"{len(written)} files in {one_line(str(out))}", markup=False, soft_wrap=True)
+        targets, failed = read_plan_targets(path, **reading), None
+    except MSPLoraError as error:
+        targets, failed = None, error
+    written = write_plan(found, folder, targets)
+    refresh_page(folder)
+    what = f"{len(written)} files in" if targets else "Wrote plan.csv and plan.json alone to"
+    messages().print(f"{what} {one_line(str(folder))}", markup=False, soft_wrap=True)
+    if failed and out is not None:
+        raise failed

@@ -8,39 +8,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from msplora_analysis import Plan
 
-_NAMED = 4
-_CLEAR = 0.5
-
 
 def plan_lines(plan: Plan, width: int) -> Iterator[Any]:
-    """Yield what to print of a plan: a table of its ranks and sentences.
+    """Yield what to print of a plan: the answer, tables of its ranks and losses, sentences.
 
     Args:
         plan: what `plan_ranks` found.
         width: columns of the terminal.
     """
-    yield f"Plan: {plan.rule}; at least rank {plan.rule.least}."
+    from msplora_analysis.planning.plan_findings import plan_findings
+
+    answer, *more = plan_findings(plan)
+    yield answer
+    yield f"Rule: {plan.rule}; at least rank {plan.rule.least}."
     yield ""
     yield _ranks_table(plan, width)
     yield ""
     yield _losses_table(plan)
     yield ""
-    changed = plan.gains
-    more = [f"{name} {gain:+.2g}" for name, gain in changed.items() if gain >= _CLEAR][:_NAMED]
-    fewer = [f"{name} {gain:+.2g}" for name, gain in changed[::-1].items() if gain <= -_CLEAR][:_NAMED]
-    if more or fewer:
-        gained, lost = (", ".join(names) or "none" for names in (more, fewer))
-        yield f"Against rank {plan.uniform_rank:.3g} everywhere, these gain most: {gained}; these lose most: {lost}."
-    for over, pairs, mean, least in plan.stability.itertuples(index=False, name=None):
-        if mean == mean:
-            values = f"{mean:.2f} on average, at least {least:.2f} ({pairs} pair{'s' if pairs > 1 else ''})"
-            yield f"Stability: the ranks planned from single {_OVER[over]} have a rank correlation of {values}."
-    if plan.stability.empty:
-        yield "Stability: not known from one run at one epoch; give runs with other seeds."
+    yield from more
     yield from (f"Note: {note}" for note in plan.notes)
-
-
-_OVER = {"seeds": "seeds of a task", "tasks": "tasks", "epochs": "epochs, the last three of each run,"}
 
 
 def _ranks_table(plan: Plan, width: int) -> Any:

@@ -30,7 +30,7 @@ def report(
     Example: msplora-analyze report runs/mrpc-msplora --baseline runs/mrpc-lora --open
     """
     from msplora_analysis import analyse, draw_figures, write_report
-    from msplora_analysis.report.writing import home
+    from msplora_analysis.report.homes import home
     from msplora_cli.console import messages, warnings_told
 
     with warnings_told():

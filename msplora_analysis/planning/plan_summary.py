@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msplora_analysis.planning.plan_findings import plan_findings
 from msplora_analysis.planning.plan_targets import PlanTargets
 from msplora_analysis.planning.rank_plan import Plan
 from msplora_core.storage.strict_json import plain
@@ -26,8 +27,8 @@ def summarise_plan(plan: Plan) -> dict[str, Any]:
 
     Returns:
         format, version, rule, parameters; mean_rank, loss (of all energy) and worst (module, and the share of its own
-        energy that it loses) of the plan and of the uniform plan of equal parameters; stability, notes, modules; and
-        vllm_max_lora_rank, which serves all planned ranks (null above 512).
+        energy that it loses) of the plan and of the uniform plan of equal parameters; findings (sentences),
+        stability, notes, modules; and vllm_max_lora_rank, which serves all planned ranks (null above 512).
     """
     modules, whole = plan.modules, plan.modules[["parameters_before", "parameters"]].sum(skipna=False)
     summary: dict[str, Any] = plain(
@@ -48,6 +49,7 @@ def summarise_plan(plan: Plan) -> dict[str, Any]:
                 "worst": dict(zip(("module", "loss"), plan.uniform_worst, strict=True)),
             },
             "vllm_max_lora_rank": least_vllm_rank(max(one.rank for one in plan.ranks)),
+            "findings": list(plan_findings(plan)),
             "stability": plan.stability.to_dict("records"),
             "notes": plan.notes,
             "modules": modules.astype(object).where(modules.notna(), None).to_dict("records"),

@@ -64,6 +64,7 @@ def embedded(analysis: Analysis) -> dict[str, Any]:
         "comparisons": [_comparison(one, analysis) for one in analysis.comparisons if len(one.layers) > 1],
         "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
         "spread": as_columns(analysis.spread),
+        "interference": as_columns(analysis.interference[["run", "epoch", "between", "pair", "cosine"]]),
         "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}
                    for claim in analysis.claims],
     }  # fmt: skip

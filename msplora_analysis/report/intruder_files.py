@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.directions.intrusion import NULL_DRAWS, Intrusion
+from msplora_analysis.report.homes import home
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.summary import records
-from msplora_analysis.report.writing import home, write_files
+from msplora_analysis.report.writing import write_files
 from msplora_core.storage.strict_json import plain
 
 if TYPE_CHECKING:

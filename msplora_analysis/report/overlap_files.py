@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msplora_analysis.directions.overlap import Overlap
+from msplora_analysis.report.homes import home
 from msplora_analysis.report.overlap_summary import overlap_json
 from msplora_analysis.report.pictures import pictures
-from msplora_analysis.report.writing import home, write_files
+from msplora_analysis.report.writing import write_files
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

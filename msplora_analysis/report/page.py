@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,25 +16,24 @@ from msplora_analysis.checked_runs import by_kind
 from msplora_analysis.loading.scores import at_last_epoch
 from msplora_analysis.report.csv_tables import csv_tables
 from msplora_analysis.report.embedded import as_script, embedded
+from msplora_analysis.report.homes import home
+from msplora_analysis.report.kept_section import kept_section
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.summary import AVERAGING, READING
+from msplora_analysis.report.templates import ASSETS, cells, template
 from msplora_core.errors import one_line
-from msplora_core.methods import title
 from msplora_core.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
-    from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
 
-_HERE = Path(__file__).parent
+_VENDOR = Path(__file__).parent / "vendor"
 _LIBRARIES = ("d3.min.js", "plot.umd.min.js")
-_SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "layers.js", "matrices.js", "verdicts.js", "tables.js",
-            "start.js")  # fmt: skip
-_MOST_ROWS = 500
-"""Rows of a table in the page; the CSV file has all."""
+_SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "interference.js", "layers.js", "matrices.js",
+            "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
 TABLES = {
     "measures": "How concentrated each scale is",
     "pairs": "Adjacent layers, by pair of runs",
@@ -75,17 +73,13 @@ def write_report(
     return path
 
 
-def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str]) -> str:
-    """Return the page as text, with SVG by file name (see `write_report`)."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str], folder: Path | None = None) -> str:
+    """Return the page as text, with SVG by file name (see `write_report`).
 
-    environment = Environment(
-        loader=FileSystemLoader(_HERE / "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"number": number, "method": title}
-    scripts = [*((_HERE / "vendor" / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]
-    return environment.get_template("page.html.j2").render(
+    What `overlap` and `plan` left in `folder`, or else in the analysis of the run or study, is part of it.
+    """
+    scripts = [*((_VENDOR / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]
+    return template("page.html.j2").render(
         analysis=analysis,
         name=one_line(analysis.path.resolve().name if analysis.path.exists() else str(analysis.path)),
         looked_at=_looked_at(analysis),
@@ -95,23 +89,12 @@ def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str
         reading=READING,
         averaging=AVERAGING[analysis.average],
         provenance=_provenance(analysis, made),
+        kept=kept_section(*filter(None, (folder, home(analysis.path)))),
         data=as_script(embedded(analysis)),
-        style=(_HERE / "assets" / "page.css").read_text(encoding="utf-8"),
+        style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=_policy(scripts),
     )
-
-
-def number(value: Any) -> str:
-    """Return a cell of a table as a reader sees it: four significant digits, a dash for what is missing.
-
-    Example:
-        >>> number(0.123456), number(12), number(float("nan")), number("lora-r8"), number(1e-7)
-        ('0.1235', '12', '–', 'lora-r8', '1e-07')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -122,7 +105,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 
 def _own_script() -> str:
-    parts = "\n".join((_HERE / "assets" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    parts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return f'"use strict";\n{{\n{parts}\n}}\n'
 
 
@@ -166,20 +149,7 @@ def _tables(analysis: Analysis) -> Iterator[dict[str, Any]]:
         found["scores"] = at_last_epoch(found["scores"])
     for name, words in TABLES.items():
         if name in found and len(found[name]):
-            yield {"name": name, "title": words, **_cells(found[name])}
-
-
-def _cells(table: DataFrame) -> dict[str, Any]:
-    """The columns that say anything, and the rows as the CSV file has them."""
-    shown = table.loc[:, [column for column in table if table[column].notna().any() and (table[column] != "").any()]]
-    head = shown.head(_MOST_ROWS)
-    words = [name for name in shown if shown[name].dtype.kind not in "iuf" and str(shown[name].dtype) != "Int64"]
-    return {
-        "columns": [str(name) for name in shown],
-        "words": set(map(str, words)),
-        "rows": head.astype(object).to_numpy().tolist(),
-        "left_out": len(table) - len(head),
-    }
+            yield cells(found[name], name, words)
 
 
 def _provenance(analysis: Analysis, made: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msplora_analysis.report.csv_tables import csv_tables
+from msplora_analysis.report.homes import home
 from msplora_analysis.report.latex import latex_tables
 from msplora_analysis.report.page import page
 from msplora_analysis.report.pictures import pictures
@@ -59,7 +60,7 @@ def write_analysis(
     | scores.csv | evaluation metrics by run and epoch |
     | claims.csv | each verdict on each claim |
     | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), where asked for |
-    | report.html | all of it as one page, whose pictures answer to the pointer (see `write_report`) |
+    | report.html | all of it as one page, with what `overlap` and `plan` left here (see `write_report`) |
     | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
 
     Those of Fig. 4 are there where there is a baseline: of equal rank, if one is. measures needs several runs of a
@@ -82,7 +83,9 @@ def write_analysis(
         FileError: if the folder cannot be written to.
     """
     folder = Path(out) if out is not None else home(analysis.path)
-    return write_files(folder, _files(analysis, figures, n_jobs, latex=latex, made=(made or {}) if report else None))
+    return write_files(
+        folder, _files(analysis, folder, figures, n_jobs, latex=latex, made=(made or {}) if report else None)
+    )
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
@@ -102,15 +105,9 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
     return written
 
 
-def home(path: Path) -> Path:
-    """Return where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
-    if path.is_file():
-        path = path.parent
-    return path / "analysis" if path.is_dir() else Path("analysis")
-
-
 def _files(
     analysis: Analysis,
+    folder: Path,
     figures: Iterable[tuple[str, Figure]],
     n_jobs: int,
     *,
@@ -130,5 +127,5 @@ def _files(
         for name, text in latex_tables(analysis):
             yield f"{name}.tex", text.encode()
     if made is not None:
-        yield "report.html", page(analysis, static, made).encode()
+        yield "report.html", page(analysis, static, made, folder).encode()
     yield "summary.json", to_json(analysis).encode()

@@ -54,6 +54,7 @@ function drawAll() {
 // Draws a figure whenever a choice changes; a figure without anything to show is hidden.
 function figure(id, draw) {
   const home = document.getElementById(id);
+  if (!home) return; // of overlap or plan, which did not run
   const part = (name) => home.querySelector(`.${name}`);
   drawn.push(() => {
     home.hidden = false; // a hidden figure has no width

@@ -76,12 +76,13 @@ function summarised(rows, group, time, value) {
     .sort((a, b) => d3.ascending(a.time, b.time));
 }
 
-function linesOf(points, { width, height, colour, named, clock, label, beside = [] }) {
+function linesOf(points, { width, height, colour, named, clock, label, beside = [], zero = false }) {
   const end = d3.max(points, (point) => point.time);
   const single = unique(points.map((point) => point.time)).length < 2;
   return Plot.plot({
     width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, nice: true }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
     marks: [
+      ...(zero ? [Plot.ruleY([0], { stroke: "var(--soft)" })] : []),
       Plot.ruleY(beside, { y: "null_mean", stroke: (one) => colour(one.name), strokeDasharray: "5 4", className: "null" }),
       Plot.ruleX(beside, { x: () => end, y1: "null_low", y2: "null_high", stroke: (one) => colour(one.name), strokeWidth: 8, strokeOpacity: 0.35 }),
       Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "name", fill: (point) => colour(point.name), fillOpacity: 0.2 }),

@@ -20,6 +20,9 @@ const courses = asRows(data.courses).map(ofRun);
 const scores = asRows(data.scores).map(ofRun);
 const nulls = asRows(data.nulls);
 const spread = asRows(data.spread);
+const interference = asRows(data.interference).map(ofRun);
+const kept = JSON.parse(document.getElementById("kept-data").textContent);
+const directions = kept.summary ?? { sharing: {}, subspaces: {}, cosines: [] };
 
 const MEASURES = {
   entropy_rank: "entropy rank (higher = broader)",

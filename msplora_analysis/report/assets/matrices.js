@@ -1,13 +1,13 @@
-// Layers × layers: KL of a method, or minus its baseline's; a click or the arrow keys show a pair of layers.
+// Layers × layers: KL of a method, or minus its baseline's, or cosines as `overlap` measured them; a click or the arrow keys show a pair of layers.
 const matrix = { show: "", scale: data.scale, row: 0, column: 1 };
 
 figure("matrices", (part) => {
-  const fits = (one) => chosen(one, ["model", "method", "stack"]) && (!choice.module || one.modules.includes(choice.module));
-  const scales = unique(data.matrices.filter(fits).map((one) => one.scale));
+  const fits = (one) => chosen(one, ["model", "method", "stack"]) && (!choice.module || (one.modules ?? [one.module]).includes(choice.module));
+  const scales = unique([...data.matrices, ...directions.cosines].filter(fits).map((one) => one.scale));
   if (!scales.length) return false;
   if (!scales.includes(matrix.scale)) matrix.scale = scales[0];
   const views = viewsOf((one) => fits(one) && one.scale === matrix.scale);
-  const view = views.find((one) => one.name === matrix.show) ?? views.at(-1);
+  const view = views.find((one) => one.name === matrix.show) ?? views.findLast((one) => !one.bound) ?? views.at(-1);
   const redraw = (name) => (value) => {
     matrix[name] = value;
     drawMatrices();
@@ -19,14 +19,14 @@ figure("matrices", (part) => {
   const { layers } = view;
   matrix.row = Math.min(matrix.row, layers.length - 1);
   matrix.column = Math.min(matrix.column, layers.length - 1);
-  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}. Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}`;
+  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}.${view.bound ? "" : ` Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}`}`;
 
   const cells = layers.flatMap((from, i) => layers.map((to, j) => ({ from, to, i, j, value: view.values[i][j] })));
   const width = Math.min(widthOf(part("plot")), 520);
   const reach = d3.max(cells, (cell) => Math.abs(cell.value ?? 0)) || 1;
   const few = (value, index) => index % Math.ceil(layers.length / 12) === 0;
   const svg = Plot.plot({
-    width, height: width, aspectRatio: 1, marginLeft: 44, x: { label: "layer", type: "band", ticks: layers.filter(few), padding: 0 }, y: { label: "layer", type: "band", ticks: layers.filter(few), padding: 0 },
+    width, height: width, aspectRatio: 1, marginLeft: 44, marginBottom: 44, x: { label: "layer", labelOffset: 38, type: "band", ticks: layers.filter(few), padding: 0 }, y: { label: "layer", type: "band", ticks: layers.filter(few), padding: 0 },
     color: view.signed
       ? { ...colours(data.colours.difference), type: "linear", domain: [-reach, reach], label: view.name, legend: false }
       : { ...colours(data.colours.divergence), type: "linear", domain: [0, reach], label: view.name, legend: false },
@@ -34,7 +34,7 @@ figure("matrices", (part) => {
     marks: [
       Plot.cell(cells.filter((cell) => cell.value != null), { x: "to", y: "from", fill: "value", inset: 0.5 }),
       Plot.cell([cells[matrix.row * layers.length + matrix.column]], { x: "to", y: "from", fill: "none", stroke: "var(--bad)", strokeWidth: 3, className: "pair-mark" }),
-      Plot.tip(cells, Plot.pointer({ x: "to", y: "from", title: (cell) => `D(${cell.from} ‖ ${cell.to})\n${shown(cell.value)}`, ...TIP })),
+      Plot.tip(cells, Plot.pointer({ x: "to", y: "from", title: (cell) => `${view.bound ? `layers ${cell.from} and ${cell.to}` : `D(${cell.from} ‖ ${cell.to})`}\n${shown(cell.value)}`, ...TIP })),
     ],
   });
   const move = (row, column) => {
@@ -81,7 +81,11 @@ function viewsOf(fits) {
   const compared = data.comparisons.filter(fits).map(ofChoice).map((one) => ({
     ...one, name: `KL minus that of ${methodTitle(one.baseline)}`, values: one.difference, signed: true, spectra: [one.method, one.baseline],
   }));
-  return [...own, ...compared];
+  const cosines = directions.cosines.filter(fits).map((one) => ({ ...one, ...(one.parts.find((part) => part.task === choice.task) ?? one.parts[0]) })).map((one) => ({
+    ...one, name: `cosines of ${one.module}`, values: one.mean, signed: true, spectra: [one.method],
+    rule: `cosines between updates; where layers share nothing, none lies beyond ±${shown(one.bound, 2)} (with probability 0.95)`,
+  }));
+  return [...own, ...compared, ...cosines];
 }
 
 function certainty(view, i, j) {
@@ -99,15 +103,24 @@ function spreadOf(view) {
   return known.length ? ` Two seeds of the same layer are ${shown(d3.min(known, (row) => row.kl), 3)} to ${shown(d3.max(known, (row) => row.kl), 3)} nats apart, by task.` : "";
 }
 
+function cosineFacts(view, fact) {
+  const { row: i, column: j } = matrix;
+  if (i === j) return [fact("cosine", "1 by definition: a layer with itself")];
+  const range = view.low ? `, ${shown(view.low[i][j])} to ${shown(view.high[i][j])} over ${view.runs} runs` : "";
+  const beyond = Math.abs(view.mean[i][j]) > view.bound ? "beyond" : "within";
+  return [fact(`cosine of ${view.module}`, `${shown(view.mean[i][j])}${range}`), fact("where nothing is shared", `${beyond} ±${shown(view.bound, 2)}`)];
+}
+
 function pairOf(view, width) {
   const { row: i, column: j } = matrix;
   const [from, to] = [view.layers[i], view.layers[j]];
   const fact = (name, value) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
   const both = (values) => `${shown(values[i][j])} and back ${shown(values[j][i])} nats`;
-  const facts = [fact(`KL, ${methodTitle(view.method)}`, both(view.kl))];
-  if (view.signed) facts.push(fact(`KL, ${methodTitle(view.baseline)}`, both(view.kl_baseline)), fact("difference", both(view.difference)), fact("difference, 95% interval and p", certainty(view, i, j)));
+  const facts = view.bound ? cosineFacts(view, fact) : [fact(`KL, ${methodTitle(view.method)}`, both(view.kl))];
+  if (view.kl_baseline) facts.push(fact(`KL, ${methodTitle(view.baseline)}`, both(view.kl_baseline)), fact("difference", both(view.difference)), fact("difference, 95% interval and p", certainty(view, i, j)));
   const shares = view.spectra.flatMap((method) => {
-    const own = layerSpectra.filter((row) => row.model === view.model && row.stack === view.stack && row.method === method && row.task === choice.task && row.module === choice.module);
+    const all = layerSpectra.filter((row) => row.model === view.model && row.stack === view.stack && row.method === method && row.task === choice.task);
+    const own = [view.module, choice.module].map((module) => all.filter((row) => row.module === module)).find((rows) => rows.length) ?? [];
     const scale = own.some((row) => row.scale === view.scale) ? view.scale : "layer";
     return unique([from, to]).flatMap((unit) => own.filter((row) => row.scale === scale && row.unit === unit).flatMap((row) => {
       const sum = d3.sum(row.sigma);
@@ -116,7 +129,7 @@ function pairOf(view, width) {
   });
   const names = unique(shares.map((one) => one.layer));
   const chart = Plot.plot({
-    width, height: 60 + 130 * view.spectra.length, marginLeft: 44, marginRight: view.spectra.length > 1 ? 90 : 10, fy: { label: null, domain: view.spectra.map(methodTitle) }, fx: { label: "singular value index" },
+    width, height: 60 + 130 * view.spectra.length, marginLeft: 44, marginRight: view.spectra.length > 1 ? 90 : 10, fy: { label: null, domain: view.spectra.map(methodTitle), ...(view.spectra.length > 1 ? {} : { axis: null }) }, fx: { label: "singular value index" },
     x: { axis: null, domain: names }, y: { label: "share of all singular values", grid: true, ticks: 4 }, color: { domain: names, range: [DISTINCT[0], DISTINCT[1]], legend: true },
     style: FONT, ariaLabel: "Spectra of both layers",
     marks: [

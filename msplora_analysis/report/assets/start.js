@@ -1,4 +1,4 @@
-document.getElementById("interactive").hidden = false;
+for (const id of ["interactive", "choices"]) document.getElementById(id).hidden = false;
 drawAll();
 let width = document.body.clientWidth;
 addEventListener("resize", () => {

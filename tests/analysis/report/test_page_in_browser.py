@@ -10,16 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from msplora_analysis import (
     analyse,
     draw_figures,
     load_spectra,
+    overlap,
     pairwise_spectral_kl,
+    plan_ranks,
     write_analysis,
+    write_plan,
     write_report,
 )
-from msplora_core.runs import RunDirectory
+from msplora_analysis.report.kept_section import refresh_page
+from msplora_analysis.report.overlap_files import write_overlap
+from msplora_core.runs import RunDirectory, Snapshot
 from tests.analysis.conftest import write_run
 
 METHOD = "msplora-8-8-8"
@@ -197,7 +203,7 @@ def test_names_from_files_are_text(visit: Any, tmp_path: Path) -> None:
     page = visit(path)
     page.select_option("select[name=method]", method)
     assert page.locator("img").count() == 0
-    assert page.locator("body script").count() == 4
+    assert page.locator("body script").count() == 5
     assert all(name in page.locator("main").inner_text() for name in HOSTILE)
     data = json.loads(page.locator("#data").text_content())
     assert data["titles"][method] == method
@@ -214,3 +220,94 @@ def test_a_page_of_60_runs_is_drawn(visit: Any, tmp_path: Path) -> None:
     assert path.stat().st_size < 3_000_000
     page = visit(path)
     assert page.locator("#interactive > figure:visible").count() == 4
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds of an adapter, with the page that svd wrote before overlap and plan ran."""
+    folder = tmp_path_factory.mktemp("kept") / "adapters"
+    name = "base_model.model.encoder.layer.{}.self.{}.lora_{}.weight"
+    for seed in (0, 1):
+        random, place = np.random.default_rng(seed), folder / f"mrpc-seed{seed}"
+        place.mkdir(parents=True)
+        tensors = {
+            name.format(layer, module, factor): random.standard_normal((24, 4) if factor == "B" else (4, 24))
+            for layer in range(4) for module in ("query", "value") for factor in "AB"
+        }  # fmt: skip
+        save_file(tensors, place / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "base_model_name_or_path": "minilm"}
+        (place / "adapter_config.json").write_text(json.dumps(config))
+    write_analysis(analyse(folder, draws=0))
+    refresh_page(write_overlap(overlap(folder))[-1].parent)
+    refresh_page(write_plan(plan_ranks(load_spectra(folder), mean_rank=2), folder / "analysis" / "plan")[0].parent)
+    return folder / "analysis"
+
+
+def test_what_overlap_and_plan_found_is_put_into_the_page_and_stays(visit: Any, adapters: Path) -> None:
+    page = visit(adapters / "report.html")
+    before = page.locator("#directions").inner_text() + page.locator("#plan").inner_text()
+    summary = json.loads((adapters / "overlap" / "summary.json").read_text())
+    planned = json.loads((adapters / "plan" / "plan.json").read_text())
+    assert all(text in before for text in [*summary["findings"], *planned["findings"]])
+    assert page.locator("#sharing g.bar rect, #sharing g[aria-label=bar] rect").count() == 4
+    assert page.locator("#ranks g[aria-label=bar] rect").count() == 8
+    write_analysis(analyse(adapters.parent, draws=0))
+    again = visit(adapters / "report.html")
+    assert again.locator("#directions").inner_text() + again.locator("#plan").inner_text() == before
+
+
+def test_cosines_are_in_the_matrices_and_are_those_of_the_file(visit: Any, adapters: Path) -> None:
+    page = visit(adapters / "report.html")
+    page.select_option("select[name=module]", "value")
+    page.select_option("select[name=show]", "cosines of value")
+    table = pd.read_csv(adapters / "overlap" / "cosines.csv").query(
+        "module == 'value' and layer == 0 and other_layer == 1"
+    )
+    low, mean, high = (shown(value) for value in (table["cosine"].min(), table["cosine"].mean(), table["cosine"].max()))
+    assert f"{mean}, {low} to {high} over 2 runs" in page.locator("#matrices .detail").inner_text()
+    page.locator("#matrices .plot svg[tabindex]").focus()
+    page.keyboard.press("ArrowLeft")
+    assert "1 by definition" in page.locator("#matrices .detail").inner_text()
+
+
+def test_tables_of_overlap_and_plan_are_the_csv_files(visit: Any, adapters: Path) -> None:
+    page = visit(adapters / "report.html")
+    for name in ("overlap/sharing", "overlap/subspaces"):
+        expected = pd.read_csv(adapters / f"{name}.csv")
+        rows = page.locator(f"table[data-name='{name}'] tbody tr")
+        assert rows.count() == len(expected)
+        header = texts(page, f"table[data-name='{name}'] th")
+        column = header.index("null_common" if "sub" in name else "shared_by_all") + 1
+        found = page.locator(f"table[data-name='{name}'] td:nth-child({column})")
+        values = [float(found.nth(place).get_attribute("data-value")) for place in range(len(expected))]
+        np.testing.assert_array_equal(values, expected[header[column - 1]])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"format": "msplora-overlap", "version": 9}', "'version': 9"),
+        ('{"format": "msplora-overlap", "version": 1, "sharing": 3}', "expected a list of objects, found int"),
+        ("<script>alert(1)</script>", "expected JSON in UTF-8"),
+    ],
+)
+def test_results_that_cannot_be_read_are_named_and_the_page_is_written(
+    visit: Any, tmp_path: Path, content: str, said: str
+) -> None:
+    run = write_run(tmp_path / "run", "lora-r4", layers=3)
+    (run.path / "analysis" / "overlap").mkdir(parents=True)
+    (run.path / "analysis" / "overlap" / "summary.json").write_text(content)
+    page = visit(write_report(analyse(run.path, draws=0), tmp_path / "page.html"))
+    assert said in page.locator("main").inner_text()
+    assert page.locator("#directions").count() == 0
+
+
+def test_cosines_between_scales_are_drawn_where_trainings_recorded_them(visit: Any, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", METHOD, layers=4)
+    last = list(run.snapshots())[-1]
+    for epoch in (4, 5):
+        cosines = {"global-mid/query/0": np.array([-0.25, 0.1]), "mid-layer/query/0": np.array([0.125, 0.1])}
+        run.write_snapshot(Snapshot(epoch, 10 * epoch, last.spectra, between_scales=cosines))
+    page = visit(write_report(analyse(run.path, draws=0), tmp_path / "page.html"))
+    assert page.locator("#interference .plot g[aria-label=line] path").count() == 2
+    assert "global and mid" in page.locator("#interference .legend").inner_text()

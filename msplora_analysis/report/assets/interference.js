@@ -1,0 +1,26 @@
+// Cosines between the scales of a method, and between the layers that share a component, where trainings recorded them.
+let between = "scales";
+
+figure("interference", (part) => {
+  const known = interference.filter((row) => chosen(row, ["model", "method"]) && (!choice.task || row.task === choice.task));
+  const kinds = unique(known.map((row) => row.between));
+  if (!kinds.length) return false;
+  if (!kinds.includes(between)) between = kinds[0];
+  const mine = known.filter((row) => row.between === between && row.cosine != null);
+  const pairs = unique(mine.map((row) => row.pair));
+  const colour = (name) => DISTINCT[pairs.indexOf(name) % DISTINCT.length];
+  const named = (name) => (between === "scales" ? name.replace("-", " and ") : `layers, by ${name}`);
+  const titles = { scales: "the steps that two scales make", layers: "the gradients that layers send to what they share" };
+  part("controls").replaceChildren(
+    chooser("between", "between", kinds.map((name) => [name, titles[name] ?? name]), between, (value) => {
+      between = value;
+      drawAll();
+    }),
+    legend(pairs, named, colour),
+  );
+  const many = unique(mine.map((row) => row.run)).length > 1;
+  part("about").textContent = `${methodTitle(choice.method)}, ${choice.task || EVERY.task}, all modules. Mean cosine of an epoch: 0 for unrelated directions; below 0 one undoes part of what the other does. ${many ? "Line: mean over the runs; band: lowest to highest run." : "One run."}`;
+  const points = summarised(mine, "pair", "epoch", "cosine");
+  part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 260, colour, named, clock: "epoch", label: "cosine", zero: true }));
+  return true;
+});

@@ -1,0 +1,144 @@
+"""What `overlap` and `plan` left beside an analysis, read back for its page: files, so nothing in them is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msplora_core.errors import FileError, one_line
+from msplora_core.storage.folder import first_present
+from msplora_core.storage.json_file import read_json_object
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+OVERLAP, PLAN, INTRUDERS = "overlap/summary.json", "plan/plan.json", "overlap/intruders.json"
+_FORMATS = {OVERLAP: "msplora-overlap", PLAN: "msplora-plan", INTRUDERS: "msplora-intruders"}
+_VERSION = 1
+_MOST_TABLE = 20_000
+"""Rows that are read of a table."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file of results, of a format that is known.
+
+    Args:
+        path: the file.
+        content: the object in it.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def written(self) -> str:
+        """When the file was written."""
+        return datetime.fromtimestamp(self.path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+    def sentences(self, name: str) -> list[str]:
+        """The texts of a list."""
+        values = self.content.get(name)
+        return [one_line(one) for one in values if isinstance(one, str)] if isinstance(values, list) else []
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a list.
+
+        Raises:
+            FileError: if it is no such list.
+        """
+        values = self.content.get(name)
+        if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+            raise FileError(self.path, key=name, expected="a list of objects", found=type(values).__name__)
+        return values
+
+    def table(self, name: str, numbers: Sequence[str]) -> DataFrame:
+        """The objects of a list as a table: these columns as numbers, all others as texts.
+
+        Raises:
+            FileError: if it is no such list, or a column is missing.
+        """
+        import pandas as pd
+
+        found = pd.DataFrame(self.rows(name)[:_MOST_TABLE])
+        missing = [column for column in numbers if column not in found]
+        if missing and len(found):
+            raise FileError(self.path, key=name, expected=f"the column {missing[0]}", found=", ".join(map(str, found)))
+        for column in found:
+            if column in numbers:
+                values = pd.to_numeric(found[column], errors="coerce").astype("float64")
+                found[column] = values.astype("Int64") if (values.dropna() % 1 == 0).all() else values
+            else:
+                found[column] = found[column].map(lambda value: "" if value is None else one_line(str(value)))
+        return found
+
+
+def read_kept(name: str, *folders: Path) -> Kept | None:
+    """Return a file of results from the first folder that has it; None if none has.
+
+    Raises:
+        FileError: if it cannot be read, or is of another format or version.
+    """
+    for folder in folders:
+        path = first_present(folder, name)
+        if path is not None:
+            content = read_json_object(path)
+            known = {"format": _FORMATS[name], "version": _VERSION}
+            if (found := {key: content.get(key) for key in known}) != known:
+                raise FileError(path, expected=f"{known}", found=f"{found}", hint="run the command again")
+            return Kept(path, content)
+    return None
+
+
+def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the cosines between layers by model, method, stack, scale and module type, over runs and for each task.
+
+    Args:
+        kept: of `overlap`.
+        sharing: its table.
+
+    Yields:
+        The names, `layers`, `bound` (see `Overlap.sharing`), and `parts`: for all tasks (an empty name) and for each,
+        the number of runs and the mean, lowest and highest cosine, (L, L), NaN on the diagonal.
+
+    Raises:
+        FileError: if a matrix does not have as many rows and columns as there are layers.
+    """
+    facts = {(row["run"], row["scale"], row["module"]): row for row in sharing.to_dict("records")}
+    members = [
+        (facts[key], *_matrix(kept.path, one))
+        for one in kept.rows("cosines")
+        if (key := (one.get("run"), one.get("scale"), one.get("module"))) in facts
+    ]
+    names = ("model", "method", "stack", "scale", "module")
+    members.sort(key=lambda one: ([one[0][name] for name in names], one[1]))
+    for (about, layers), group in groupby(members, key=lambda one: ([one[0][name] for name in names], one[1])):
+        found = list(group)
+        tasks = list(dict.fromkeys(row["task"] for row, _, _ in found if row["task"]))
+        parts = []
+        for task in ["", *(tasks if len(tasks) > 1 else ())]:
+            chosen = np.array([matrix for row, _, matrix in found if task in ("", row["task"])])
+            parts.append({"task": task, "runs": len(chosen), "mean": chosen.mean(axis=0), "low": chosen.min(axis=0),
+                          "high": chosen.max(axis=0)})  # fmt: skip
+        bound = float(np.max([row["cosine_bound"] for row, _, _ in found]))
+        yield dict(zip(names, about, strict=True)) | {"layers": list(layers), "bound": bound, "parts": parts}
+
+
+def _matrix(path: Path, one: dict[str, Any]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """The layers and the cosines between them, without those of a layer with itself."""
+    try:
+        layers = tuple(int(layer) for layer in one["layers"])
+        matrix = np.array(one["cosines"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        layers, matrix = (), np.empty(0)
+    if not layers or matrix.shape != (len(layers), len(layers)):
+        raise FileError(path, key="cosines", expected="layers, and cosines between them", found=f"{one}"[:80])
+    np.fill_diagonal(matrix, np.nan)
+    return layers, matrix

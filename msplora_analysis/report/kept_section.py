@@ -1,0 +1,162 @@
+"""The sections of the page on what `overlap` and `plan` found, which can be put into a page that is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msplora_analysis.report.embedded import as_columns, as_script, rounded
+from msplora_analysis.report.kept_results import INTRUDERS, OVERLAP, PLAN, Kept, mean_cosines, read_kept
+from msplora_analysis.report.templates import cells, number, template
+from msplora_core.errors import FileError
+from msplora_core.storage.atomic import write_atomically
+from msplora_core.storage.folder import inside, read_file
+
+PAGE = "report.html"
+_START, _END = "<!--kept-->", "<!--/kept-->"
+_LARGEST_PAGE = 2**26
+_MOST = 120_000
+"""Numbers of all matrices. Beyond, those of each task are left out, then the lowest and the highest."""
+_SHARING = ["layers", "rank", "shared_by_all", "shared_by_groups", "own", "null_shared_by_all", "null_shared_by_groups",
+            "null_own", "deviation_own", "excess", "largest_cosine", "cosine_bound"]  # fmt: skip
+_SUBSPACES = ["rank", "size", "common", "null_common", "pairs", "neighbours", "chance"]
+_PLAN = ["unit", "rank_before", "rank", "parameters_before", "parameters", "energy", "kept", "kept_uniform"]
+
+
+def kept_section(*folders: Path) -> str:
+    """Return the sections on what `overlap` and `plan` left in the first of these folders that has it, as HTML.
+
+    What cannot be read is named in them, and does not keep the page from being written.
+    """
+    failed = list[str]()
+    parts: dict[str, Any] = {}
+    for name, prepare in ((OVERLAP, _overlap), (INTRUDERS, _intruders), (PLAN, _plan)):
+        try:
+            kept = read_kept(name, *folders)
+            parts[Path(name).stem] = prepare(kept) if kept else None
+        except FileError as error:
+            parts[Path(name).stem] = None
+            failed.append(str(error))
+    data = as_script({name: part.pop("data") for name, part in parts.items() if part and "data" in part})
+    text = template("kept.html.j2").render(parts=parts, failed=failed, data=data)
+    return f"{_START}{text}{_END}"
+
+
+def refresh_page(results: Path) -> bool:
+    """Put the results of `overlap` or `plan` into the page that `svd` wrote beside their folder.
+
+    Args:
+        results: the folder that was written, `overlap` or `plan`.
+
+    Returns:
+        Whether there is such a page.
+
+    Raises:
+        FileError: if it cannot be read or written.
+    """
+    folder = results.resolve().parent
+    if not (folder / PAGE).is_file():
+        return False
+    text = read_file(inside(folder, PAGE), "a page that svd wrote", _LARGEST_PAGE).decode(errors="replace")
+    section = kept_section(folder)
+    changed, count = re.subn(f"{_START}.*?{_END}", lambda _: section, text, count=1, flags=re.DOTALL)
+    if count:
+        write_atomically(folder / PAGE, changed.encode())
+    return count > 0
+
+
+def _overlap(kept: Kept) -> dict[str, Any]:
+    sharing, subspaces = kept.table("sharing", _SHARING), kept.table("subspaces", _SUBSPACES)
+    names = ["run", "model", "method", "task", "stack", "scale", "module"]
+    cosines = list(mean_cosines(kept, sharing)) if len(sharing) else []
+    shown = [cells(table, f"overlap/{name}", title) for name, title, table in (
+        ("sharing", "What the layers share, beside updates rotated at random", sharing),
+        ("subspaces", "Which subspaces the layers share, beside random ones", subspaces)) if len(table)]  # fmt: skip
+    adapters = kept.content.get("adapters")
+    return {
+        "written": kept.written,
+        "findings": kept.sentences("findings"),
+        "answers": [_answer(one) for one in kept.rows("answers")],
+        "notes": kept.sentences("notes"),
+        "tables": shown,
+        "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
+        "data": {
+            "sharing": as_columns(sharing[[*names, *_SHARING]]) if len(sharing) else {},
+            "subspaces": as_columns(subspaces[[*names, "side", *_SUBSPACES]]) if len(subspaces) else {},
+            "cosines": _thinned(cosines),
+        },
+    }
+
+
+def _answer(one: dict[str, Any]) -> dict[str, Any]:
+    """What a card shows of a `Redundancy`."""
+    found = one.get("verdict")
+    verdict: dict[str, Any] = found if isinstance(found, dict) else {}
+    interval = verdict.get("interval")
+    effect = f"{number(verdict.get('effect'))} {verdict.get('unit') or ''}" if verdict.get("effect") is not None else ""
+    facts = {
+        "effect": effect,
+        "95% interval": " to ".join(map(number, interval)) if isinstance(interval, list) else "",
+        "p": number(verdict.get("p")) if verdict.get("p") is not None else "",
+        "n": f"{verdict['n']} {verdict.get('of') or ''}" if verdict.get("n") else "",
+    }
+    texts = {name: str(verdict.get(name) or "") for name in ("verdict", "question", "null", "reason", "next_step")}
+    about = {name: str(one.get(name) or "") for name in ("method", "baseline", "model", "numbers")}
+    return texts | about | {"facts": {name: text for name, text in facts.items() if text}}
+
+
+def _pairs(adapters: Kept) -> Iterator[dict[str, Any]]:
+    """Pairs of adapters that were held against each other: sentences, and their modules, those in conflict first."""
+    for pair in adapters.rows("pairs"):
+        one = Kept(adapters.path, pair)
+        modules = one.table("modules", ["cosine", "overwritten", "overwritten_other", "conflict"])
+        columns = [name for name in _CONFLICTS if name in modules]
+        title = f"{pair.get('first')} with {pair.get('second')}: modules, those in conflict first"
+        yield {"findings": one.sentences("findings"), "table": cells(modules[columns], "overlap/adapters", title)}
+
+
+_CONFLICTS = ["module", "layer", "rank", "rank_other", "cosine", "deviation_cosine", "overwritten", "null_overwritten",
+              "overwritten_other", "null_overwritten_other", "conflict"]  # fmt: skip
+
+
+def _thinned(cosines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The matrices as the page has them."""
+    size = sum(3 * len(one["layers"]) ** 2 * len(one["parts"]) for one in cosines)
+    for one in cosines:
+        kept = one["parts"] if size <= _MOST else one["parts"][:1]
+        ranged = sum(3 * len(other["layers"]) ** 2 for other in cosines) <= _MOST
+        one["parts"] = [
+            {name: rounded(value) if isinstance(value, np.ndarray) else value for name, value in part.items()
+             if name not in ("low", "high") or (ranged and part["runs"] > 1)}
+            for part in kept
+        ]  # fmt: skip
+        one["bound"] = rounded([one["bound"]])[0]
+    return cosines
+
+
+def _intruders(kept: Kept) -> dict[str, Any]:
+    table = kept.table("modules", ["intruders", "null_intruders", "enters_at", "least_cosine"])
+    title = f"Intruder dimensions of {kept.content.get('path')} against {kept.content.get('base')}"
+    return {"written": kept.written, "notes": kept.sentences("notes"),
+            "tables": [cells(table, "overlap/intruder-modules", title)]}  # fmt: skip
+
+
+def _plan(kept: Kept) -> dict[str, Any]:
+    modules = kept.table("modules", _PLAN)
+    uniform = kept.content.get("uniform")
+    rank = uniform.get("mean_rank") if isinstance(uniform, dict) else None
+    return {
+        "written": kept.written,
+        "rule": str(kept.content.get("rule", "")),
+        "findings": kept.sentences("findings"),
+        "notes": kept.sentences("notes"),
+        "tables": [cells(modules, "plan/plan", "Ranks before and after, and the share of energy that they keep")],
+        "data": {
+            "uniform_rank": rank if isinstance(rank, int | float) else None,
+            "modules": as_columns(modules[["scale", "module", *_PLAN]]),
+        },
+    }

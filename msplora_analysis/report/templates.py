@@ -1,0 +1,69 @@
+"""The templates of the page, and how a cell of its tables is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msplora_core.errors import one_line
+from msplora_core.methods import title
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from pandas import DataFrame
+
+ASSETS = Path(__file__).parent / "assets"
+_MOST_ROWS = 500
+"""Rows of a table in the page; the CSV file has all."""
+
+
+def template(name: str) -> Template:
+    """Return a template, in which every text is escaped and every name must be known."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "method": title}
+    return environment.get_template(name)
+
+
+def number(value: Any) -> str:
+    """Return a cell of a table as a reader sees it: four significant digits, a dash for what is missing.
+
+    Example:
+        >>> number(0.123456), number(12), number(float("nan")), number("lora-r8"), number(1e-7)
+        ('0.1235', '12', '–', 'lora-r8', '1e-07')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+
+
+def cells(table: DataFrame, name: str, title: str) -> dict[str, Any]:
+    """Return what the template of a table takes: the columns that say anything, and the rows as the CSV file has them.
+
+    Args:
+        table: the rows.
+        name: of the CSV file.
+        title: above the table.
+    """
+    shown = table.loc[:, [column for column in table if table[column].notna().any() and (table[column] != "").any()]]
+    head = shown.head(_MOST_ROWS)
+    words: Iterable[Any] = [
+        name for name in shown if shown[name].dtype.kind not in "iuf" and str(shown[name].dtype) != "Int64"
+    ]
+    return {
+        "name": name,
+        "title": title,
+        "columns": [str(name) for name in shown],
+        "words": set(map(str, words)),
+        "rows": head.astype(object).to_numpy().tolist(),
+        "left_out": len(table) - len(head),
+    }
