@@ -1,6 +1,8 @@
-"""The application: its commands, and how errors end it."""
+"""The application: its commands, and how errors end it.
 
-from __future__ import annotations
+Modules of commands do without `from __future__ import annotations`: typer would evaluate each annotation twice, a tenth
+of the time that `--help` takes.
+"""
 
 import sys
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`msplora-analyze convert`: an adapter as plain LoRA, for tools that support only LoRA, or as a pyramid."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,7 +98,7 @@ def convert(
     messages().print(written, markup=False, soft_wrap=True)
 
 
-def _print_errors(modules: Sequence[PlainModule]) -> None:
+def _print_errors(modules: "Sequence[PlainModule]") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -117,7 +115,7 @@ def _print_errors(modules: Sequence[PlainModule]) -> None:
     data().print(table)
 
 
-def _whole(conversion: Conversion) -> dict[str, object]:
+def _whole(conversion: "Conversion") -> dict[str, object]:
     return {
         "bytes_before": conversion.bytes_before,
         "bytes": conversion.bytes,
@@ -126,7 +124,7 @@ def _whole(conversion: Conversion) -> dict[str, object]:
     }
 
 
-def _as_json(module: PlainModule) -> dict[str, object]:
+def _as_json(module: "PlainModule") -> dict[str, object]:
     return {
         "module": module.path,
         "rank_before": module.rank_before,

@@ -1,7 +1,5 @@
 """`msplora-analyze demo`: the paper's two figures, from runs trained here and now."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -48,14 +46,14 @@ def demo(
 class _Preview:
     """Analyses the runs of the first task in a process beside the training, once they are finished."""
 
-    def __init__(self, study: Study, folder: Path) -> None:
+    def __init__(self, study: "Study", folder: Path) -> None:
         self.out = study.out / "analysis" / study.tasks[0]
         self.folder = folder
         self.missing = {config.path for config in study.runs({}) if config.task == study.tasks[0]}
         self.said = folder / "said.txt"  # shown when it is complete, so that progress bars stay in one piece
         self.process: subprocess.Popen[bytes] | None = None
 
-    def watch(self, event: Event) -> None:
+    def watch(self, event: "Event") -> None:
         path = event.config.path
         if event.kind == "finished" and path in self.missing:
             self.missing.remove(path)

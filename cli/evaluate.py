@@ -1,7 +1,5 @@
 """`msplora-analyze evaluate`: scores of lm-evaluation-harness for a run's model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

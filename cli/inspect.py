@@ -1,7 +1,5 @@
 """`msplora-analyze inspect`: what an adapter is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isnan
@@ -65,7 +63,7 @@ def _line(text: str) -> None:
     data().print(one_line(text), markup=False, soft_wrap=True)
 
 
-def _print(adapter: Adapter, run: AdapterRun | None, diagnosis: Diagnosis) -> None:
+def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis") -> None:
     from msplora_cli.console import data
     from msplora_cli.description import heading, table, totals
     from msplora_core.checkup.finding import summarised
@@ -84,7 +82,7 @@ def _print(adapter: Adapter, run: AdapterRun | None, diagnosis: Diagnosis) -> No
         _line(text)
 
 
-def _print_overview(path: str, found: Sequence[tuple[Adapter, Diagnosis]]) -> None:
+def _print_overview(path: str, found: "Sequence[tuple[Adapter, Diagnosis]]") -> None:
     """A row for each of several adapters, then what is broken or doubtful in which."""
     from msplora_cli.console import data
     from msplora_cli.description import overview
@@ -98,7 +96,7 @@ def _print_overview(path: str, found: Sequence[tuple[Adapter, Diagnosis]]) -> No
             _line(f"{name}: {text}")
 
 
-def _name(path: str, adapter: Adapter) -> str:
+def _name(path: str, adapter: "Adapter") -> str:
     """Where an adapter lies below the path that was given; of a run, the run."""
     from msplora_core.runs import RunDirectory
 
@@ -107,11 +105,13 @@ def _name(path: str, adapter: Adapter) -> str:
     return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
 
 
-def _notes(adapter: Adapter, run: AdapterRun | None) -> list[str]:
+def _notes(adapter: "Adapter", run: "AdapterRun | None") -> list[str]:
     return [*adapter.notes, *(run.notes if run else ())]
 
 
-def _opened(path: str, alpha: float | None, base: Path | None) -> list[Callable[[], tuple[Adapter, AdapterRun | None]]]:
+def _opened(
+    path: str, alpha: float | None, base: Path | None
+) -> "list[Callable[[], tuple[Adapter, AdapterRun | None]]]":
     """What opens each adapter at or below a path; of a run with checkpoints the last."""
     from msplora_core.formats import find_runs, local_path, read_adapter
 
@@ -120,14 +120,14 @@ def _opened(path: str, alpha: float | None, base: Path | None) -> list[Callable[
     if not runs:  # a full fine-tune, or nothing that is known: reading says what is missing
         return [lambda: (read_adapter(place, alpha=alpha, base=base), None)]
 
-    def last(open_run: Callable[[], AdapterRun]) -> tuple[Adapter, AdapterRun]:
+    def last(open_run: "Callable[[], AdapterRun]") -> "tuple[Adapter, AdapterRun]":
         run = open_run()
         return read_adapter(run.checkpoints[-1].path, alpha=alpha), run
 
     return [partial(last, run) for run in runs]
 
 
-def _moments(run: AdapterRun) -> str:
+def _moments(run: "AdapterRun") -> str:
     """When the checkpoints were saved: epochs, or steps where these are not known."""
     from msplora_cli.description import ranges
 
@@ -139,7 +139,7 @@ def _moments(run: AdapterRun) -> str:
     return f"epochs {', '.join(f'{epoch:g}' for epoch in epochs)}"
 
 
-def _as_json(adapter: Adapter, run: AdapterRun | None, diagnosis: Diagnosis) -> dict[str, Any]:
+def _as_json(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis") -> dict[str, Any]:
     from dataclasses import asdict
 
     return {

@@ -1,7 +1,5 @@
 """`msplora-analyze overlap`: which updates point the same way."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

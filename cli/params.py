@@ -1,7 +1,5 @@
 """`msplora-analyze params`: how many parameters a pyramid has, beside plain LoRA."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any
 

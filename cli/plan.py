@@ -1,7 +1,5 @@
 """`msplora-analyze plan`: which rank each module should have."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +101,7 @@ def plan(
     _write(found, paths[0], reading, out)
 
 
-def _write(found: Plan, path: str, reading: dict[str, Any], out: Path | None) -> None:
+def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) -> None:
     """Write the files of trainers, or without them what needs no paths; where they were asked for, say why."""
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets

@@ -1,7 +1,5 @@
 """`msplora-analyze report`: a run or a study as one page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`msplora-analyze study`: train what a study file means, say what is done, print its runs as commands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -111,7 +109,7 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
         messages().print("These runs choose the learning rates. Ask again when they are finished.")
 
 
-def train_study(study: Study, launcher: Launcher, watch: Watch = lambda event: None) -> None:
+def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda event: None) -> None:
     """Train a study with its progress shown; exit with 1 if a run is not done.
 
     Args:
@@ -127,7 +125,7 @@ def train_study(study: Study, launcher: Launcher, watch: Watch = lambda event: N
     tuning = bool(study.tune and chosen_rates(study).keys() != study.tuning_runs().keys())
     with StudyProgress(messages()) as progress:
 
-        def shown(event: Event) -> None:
+        def shown(event: "Event") -> None:
             progress.watch(event)
             watch(event)
 
@@ -154,7 +152,7 @@ def _option(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _read(file: Path, out: Path | None, data_dir: Path | None) -> Study:
+def _read(file: Path, out: Path | None, data_dir: Path | None) -> "Study":
     from msplora_core.study import read_study
 
     return read_study(file, out=out, data_dir=data_dir)

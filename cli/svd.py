@@ -1,7 +1,5 @@
 """`msplora-analyze svd`: what a run or a study learned, in answers, tables and figures."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -132,7 +130,7 @@ def _tell(done: int, total: int) -> None:
         messages().print(f"read {done:,} of {total:,} runs", end=end, markup=False)
 
 
-def _print(analysis: Analysis) -> None:
+def _print(analysis: "Analysis") -> None:
     """The answers, then the tables, then the notes."""
     from rich.text import Text
 
@@ -160,7 +158,7 @@ def _print(analysis: Analysis) -> None:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
 
 
-def _doubts(analysis: Analysis) -> Iterator[Text]:
+def _doubts(analysis: "Analysis") -> "Iterator[Text]":
     """What the mark in the table means, a line for each method that has it."""
     from rich.text import Text
 
@@ -169,7 +167,7 @@ def _doubts(analysis: Analysis) -> Iterator[Text]:
         yield Text(f"* {method}{f' on {model}' if several else ''}: {words}")
 
 
-def _table(found: TextTable) -> Table:
+def _table(found: "TextTable") -> "Table":
     """A table for the terminal; where it is narrow, words are broken, and no number."""
     from rich.text import Text
 

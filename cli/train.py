@@ -1,7 +1,5 @@
 """`msplora-analyze train`: train adapters and record their spectra."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
