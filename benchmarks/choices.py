@@ -40,14 +40,14 @@ def triangular(bench: Bench) -> list[Line]:
 
 
 def pdf(bench: Bench) -> list[Line]:
-    """A heatmap as PDF: text kept to Latin-1, so that one font is embedded once."""
+    """Fig. 3 as PDF: fonts embedded without their tables for shaping."""
     from msplora_analysis import analyse, draw_figures
     from msplora_analysis.report.pictures import saved
 
     analysis = analyse(made.study(bench.folder / "study", tasks=1, epochs=8))
     (_, figure), (_, other) = next(iter(draw_figures(analysis))), next(iter(draw_figures(analysis)))
     found = bench.medians({"ours": lambda: saved(figure, "pdf"), "plain": lambda: _plain(other)})
-    return [Line("Fig. 3 as PDF", "the same text as matplotlib sets it", found["ours"], found["plain"], _PAYS)]
+    return [Line("Fig. 3 as PDF", "fonts as matplotlib embeds them", found["ours"], found["plain"], _PAYS)]
 
 
 def _plain(figure: Figure) -> bytes:
