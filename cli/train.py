@@ -1,12 +1,11 @@
 """`msplora-analyze train`: train adapters and record their spectra."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from msplora_cli.options import alphas, groups_option
-from msplora_cli.variants import method_variants, phases, refuse_beside_plan, refuse_without_method
+from msplora_cli.train_options import run_configs
 from msplora_core.method_list import METHODS
 
 _WHAT, _DATA, _ADAPTER, _TRAINING = "What to train", "Data and model", "Adapter", "Training"
@@ -41,6 +40,14 @@ def train(
             help="Rank of the other methods. May be repeated.",
             show_default="the method's; 8 for LoRA",
             rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of method peft: an adapter_config.json with a method of PEFT and its options.",
+            show_default="none",
+            rich_help_panel=_ADAPTER,
         ),
     ] = None,
     options: Annotated[
@@ -222,6 +229,9 @@ def train(
             rich_help_panel=_TRAINING,
         ),
     ] = None,
+    spectra_every: Annotated[
+        int, typer.Option(help="Record spectra after every so many epochs.", rich_help_panel=_TRAINING)
+    ] = 1,
     interference: Annotated[
         bool,
         typer.Option(
@@ -239,56 +249,7 @@ def train(
 
     Example: msplora-analyze train --task cola --method lora --rank 4 --rank 8 --seed 0 --seed 1 --out runs
     """
-    held = {"ranks": ranks, "rank": rank, "rank_pattern": rank_pattern, "alpha": alpha, "rslora": rslora,
-            "target": target, "groups": groups}  # fmt: skip
-    chosen = method or ["msplora"]
-    if plan is not None:
-        refuse_beside_plan({"method": method, **held, "set": options})
-        variants: list[dict[str, Any]] = [{"plan": plan, "schedule": phases(schedule)}]
-    else:
-        refuse_without_method(chosen, {**held, "init": init, "dropout": dropout})
-        variants = method_variants(chosen, rank, ranks, rank_pattern or [], phases(schedule), options or [])
-    common = {
-        "out": out,
-        "data_dir": data_dir,
-        "max_train_examples": max_train_examples,
-        "random_labels": random_labels,
-        "max_eval_examples": max_eval_examples,
-        "model": model,
-        "target_modules": tuple(target) if target else None,
-        "groups": groups_option(groups) if groups else None,
-        "rslora": rslora,
-        "init": init,
-        "loss_on_prompt": loss_on_prompt,
-        "gradient_checkpointing": gradient_checkpointing,
-        "bf16": bf16,
-        "interference": interference,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "micro_batch": micro_batch,
-        "learning_rate": learning_rate,
-        "warmup": warmup,
-        "weight_decay": weight_decay,
-        "alpha": alphas(alpha),
-        "dropout": dropout,
-        "max_length": max_length,
-    }
-    from msplora_core.training.presets import preset_settings
-    from msplora_core.training.run_config import RunConfig
-
-    configs = [
-        RunConfig(
-            **{**preset_settings(preset, one_task), **_given(common | variant), "task": one_task, "seed": one_seed}
-        )
-        for one_task in task
-        for variant in variants
-        for one_seed in seed or [0]
-    ]
+    configs = run_configs(locals())
     from msplora_cli.trainings import train_all
 
     train_all(configs, resume=resume)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that have a value: a preset or the default decides the others."""
-    return {name: value for name, value in options.items() if value is not None}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
 from msplora_core.errors import ParameterError
+
+_ATTACHING = "msplora_core.training.attaching"
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,20 @@ class Method:
     settings: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    attachment: str = "msplora_core.training.attaching.peft_attachment:PeftAttachment"
+    attachment: str = f"{_ATTACHING}.peft_attachment:PeftAttachment"
+
+    @property
+    def no_spectra(self) -> str:
+        """Why its weight updates have no spectra; empty where they have."""
+        return self.spectra.removeprefix("none: ") if self.spectra.startswith("none: ") else ""
 
 
 _PYRAMID = {"ranks": "ranks", "groups": "groups", "alpha": "lora_alpha", "rslora": "use_rslora",
             "rank_pattern": "rank_pattern", "init": "init_lora_weights", "dropout": "lora_dropout",
             "target_modules": "target_modules"}  # fmt: skip
 _LORA = {"rank": "r", **{name: option for name, option in _PYRAMID.items() if name not in ("ranks", "groups")}}
+_LYCORIS = {"rank": "r", "alpha": "alpha", "target_modules": "target_modules"}
+_LYCORIS_VALUES = {"rank": 8, "alpha": 8}
 _LORA_VALUES = {"rank": 8, "alpha": 16, "dropout": 0.05}
 
 
@@ -59,7 +68,38 @@ METHODS = {
         _lora("lora", "LoRA", "low-rank updates (arXiv 2106.09685)"),
         _lora("rslora", "rsLoRA", "LoRA scaled by α/√r (arXiv 2312.03732)", use_rslora=True),
         _lora("dora", "DoRA", "LoRA with trained magnitudes of the weights (arXiv 2402.09353)", use_dora=True),
-        _lora("pissa", "PiSSA", "LoRA from the leading singular vectors (arXiv 2404.02948)", init_lora_weights="pissa"),
+        replace(
+            _lora("pissa", "PiSSA", "LoRA from the leading singular vectors (arXiv 2404.02948)",
+                  init_lora_weights="pissa"),
+            spectra="from the factors and those at the start, of twice the rank",
+            attachment=f"{_ATTACHING}.pissa_attachment:PissaAttachment",
+        ),
+        Method("adalora", "AdaLoRA", "LoRA whose ranks are pruned while it trains (arXiv 2303.10512)",
+               "from the factors that are left", "peft:AdaLoraConfig",
+               {"rank": "target_r", "alpha": "lora_alpha", "dropout": "lora_dropout",
+                "target_modules": "target_modules"}, _LORA_VALUES, {"total_step": 2**31},
+               attachment=f"{_ATTACHING}.adalora_attachment:AdaLoraAttachment"),
+        Method("vera", "VeRA", "vectors around random factors that all layers share (arXiv 2310.11454)",
+               options="peft:VeraConfig", values={"rank": 256, "dropout": 0.0},
+               settings={"rank": "r", "dropout": "vera_dropout", "target_modules": "target_modules"}),
+        Method("lily", "Lily", "factors shared by layers, mixed for each input (arXiv 2407.09946)",
+               "none: its mixture depends on the input", "peft:LilyConfig",
+               {"rank": "r", "target_modules": "target_modules"}, {"rank": 32}),
+        Method("loha", "LoHa", "Hadamard products of low-rank matrices (arXiv 2108.06098)",
+               options="peft:LoHaConfig", settings=_LYCORIS, values=_LYCORIS_VALUES),
+        Method("lokr", "LoKr", "Kronecker products (arXiv 2309.14859)",
+               options="peft:LoKrConfig", settings=_LYCORIS, values=_LYCORIS_VALUES),
+        Method("randlora", "RandLoRA", "sums of random products, scaled, of full rank (arXiv 2502.00987)",
+               "dense, of ΔW", "peft:RandLoraConfig",
+               {"rank": "r", "alpha": "randlora_alpha", "dropout": "randlora_dropout",
+                "target_modules": "target_modules"}, {"rank": 32, "alpha": 640, "dropout": 0.0}),
+        Method("peft", "PEFT", "any other method of PEFT, by its adapter_config.json in --config",
+               "dense, of ΔW, unless it depends on the input", settings={"config": "", "target_modules": ""},
+               attachment=f"{_ATTACHING}.configured_attachment:ConfiguredAttachment"),
+        Method("full", "full fine-tuning", "all weights", "dense, of W − W₀ of the target modules",
+               settings={"target_modules": ""}, attachment=f"{_ATTACHING}.whole_model:FullFineTuning"),
+        Method("bitfit", "BitFit", "all biases (arXiv 2106.10199)", "none: it changes no weight matrix",
+               attachment=f"{_ATTACHING}.whole_model:BiasTuning"),
     )
 }  # fmt: skip
 """All methods by name, in the order in which they are listed."""

@@ -32,7 +32,7 @@ def convert(value: Any, kind: Any) -> Any:
         for one in inner:
             with suppress(TypeError):
                 return convert(value, one)
-    elif (origin or kind) is list and isinstance(value, list) and value:
+    elif (origin or kind) is list and isinstance(value, list):
         return [convert(item, inner[0]) for item in value] if inner else value
     elif kind is dict and isinstance(value, dict):
         return value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft.tuners.adalora import AdaLoraLayer
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from scipy.linalg import block_diag
@@ -16,6 +17,7 @@ from torch import nn
 
 from msplora_core.adapter.factors import blocks
 from msplora_core.adapter.layer import MSPLoraLayer
+from msplora_core.adapter.other_updates import other_update
 from msplora_core.adapter.sites import layer_lists
 from msplora_core.components import Component, ComponentKey
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
@@ -35,21 +37,31 @@ def read_components(model: nn.Module, adapter_name: str | None = None) -> list[C
         adapter_name: which adapter; the active one by default.
 
     Returns:
-        Components by scale: `global`, `mid` and `layer` for MSPLoRA, `layer` for plain LoRA; with several scales,
+        Components by scale: `global`, `mid` and `layer` for MSPLoRA, `layer` for other methods; with several scales,
         also their sum for each layer as `total`. Factors keep their dtype, except bfloat16, which becomes float32.
-        A module outside any list of layers is unit 0.
+        A module outside any list of layers is unit 0. Updates that are no product of factors are formed one at a time,
+        when they are decomposed.
 
     Raises:
         ParameterError: if the model has no such adapter, or several are active and none is named.
-        UnsupportedAdapterError: if the adapter is of another method.
+        UnsupportedAdapterError: if the adapter changes no weight.
     """
     layers = adapted_layers(model, adapter_name)
-    updates = {path: layer_updates(layer, name) for path, (layer, name) in layers.items()}
+    of_lora = {path: layer_updates(layer, name) for path, (layer, name) in layers.items() if _is_lora(layer)}
     components = []
     for key, sites in component_sites(model, adapter_name).items():
-        by_scale = updates[next(iter(sites))]
-        components.append(Component(key, joined(by_scale.values()) if key.scale == "total" else by_scale[key.scale]))
+        path = next(iter(sites))
+        if path not in of_lora:
+            components.append(Component(key, other_update(*layers[path])))
+        elif key.scale == "total":
+            components.append(Component(key, joined(of_lora[path].values())))
+        else:
+            components.append(Component(key, of_lora[path][key.scale]))
     return components
+
+
+def _is_lora(layer: BaseTunerLayer) -> bool:
+    return isinstance(layer, MSPLoraLayer | LoraLayer) and not isinstance(layer, AdaLoraLayer)
 
 
 def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[ComponentKey, dict[str, int]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.errors import UnsupportedAdapterError
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.triangular import stacked_triangular_factor
@@ -102,6 +102,29 @@ class DenseUpdate:
     def singular_values(self) -> NDArray[np.float64]:
         matrix, exponent = divided(self.matrix.astype(np.float64))
         return multiplied(np.linalg.svd(matrix, compute_uv=False), self.scaling, exponent)
+
+
+@dataclass(frozen=True, eq=False)
+class DeferredUpdate:
+    """A dense ΔW that is formed only while it is decomposed, so that one is in memory at a time.
+
+    Args:
+        shape: (out, in) of ΔW.
+        form: returns it, any float dtype.
+    """
+
+    shape: tuple[int, int]
+    form: Callable[[], NDArray[Any]]
+
+    @property
+    def rank(self) -> int:
+        return min(self.shape)
+
+    def singular_values(self) -> NDArray[np.float64]:
+        matrix = self.form()
+        if not np.isfinite(matrix).all():
+            raise ParameterError("update", expected="finite numbers", found="others")
+        return DenseUpdate(matrix).singular_values()
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,9 @@ class RunRecord:
         hyperparameters: of the training.
         metric: the task's metric, as metrics.jsonl names it after `eval_`; empty if unknown.
         constant_score: that metric for a constant answer to every development example; None if unknown.
+        no_spectra: why the method's updates have no spectra; empty where they have.
+        cost: of the training since it was last begun or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
+            `peak_bytes`; empty if unknown.
         versions: of the packages that made the run.
         started: ISO 8601 with time zone.
         finished: the same; None while the run trains, or if it was killed.
@@ -52,6 +55,8 @@ class RunRecord:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
     constant_score: float | None = None
+    no_spectra: str = ""
+    cost: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str | None = None
@@ -137,6 +142,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "hyperparameters": ("an object", _is_object),
     "metric": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
     "constant_score": ("a number or null", lambda value: value is None or type(value) in (int, float)),
+    "no_spectra": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
+    "cost": (
+        "finite numbers by name",
+        lambda value: _is_object(value) and all(type(one) in (int, float) and one >= 0 for one in value.values()),
+    ),
     "versions": ("an object", _is_object),
     "started": ("a time with time zone in ISO 8601", lambda value: value == "" or _is_time(value)),
     "finished": ("a time with time zone in ISO 8601, or null", lambda value: value is None or _is_time(value)),

@@ -139,9 +139,10 @@ class _Reader:
             )
 
     def _placed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """A plan lies beside the file, and so does a model if there is a folder; else it is a hub id or a path."""
-        if "plan" in settings:
-            settings = {**settings, "plan": self.folder / settings["plan"]}
+        """Plans and configurations lie beside the file, and so does a model if there is such a folder."""
+        for name in ("plan", "config"):
+            if name in settings:
+                settings = {**settings, name: self.folder / settings[name]}
         beside = self.folder / settings.get("model", "")
         return {**settings, "model": str(beside)} if "model" in settings and beside.is_dir() else settings
 

@@ -18,6 +18,7 @@ from msplora_core.checkup.spectra_check import spectra_findings
 from msplora_core.components import Component, factored_spectra, layer_inner_products
 from msplora_core.errors import DivergenceError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, Snapshot
+from msplora_core.training.cost import CostMeter
 from msplora_core.training.describing import describe_run, now
 from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
 from msplora_core.training.resuming import continue_at, forget_after
@@ -39,6 +40,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     Args:
         run_dir: the run directory; made where missing.
         every_n_steps: record a snapshot within the epochs, too, after every so many optimiser steps.
+        every_n_epochs: record a snapshot after every so many epochs only, and after the last.
         task: what the model is trained on, for run.json.
         model: the base model's name, for run.json; that of the adapter's configuration by default.
         overwrite: delete what an earlier training recorded in the folder instead of refusing the folder.
@@ -66,6 +68,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         run_dir: str | PathLike[str] | RunDirectory,
         *,
         every_n_steps: int | None = None,
+        every_n_epochs: int = 1,
         task: str = "",
         model: str | None = None,
         overwrite: bool = False,
@@ -73,11 +76,13 @@ class SpectralSnapshotCallback(TrainerCallback):
         alerts: bool = False,
         updates: LiveUpdates | None = None,
     ) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise ParameterError("every_n_steps", expected="at least 1", found=every_n_steps)
+        for name, value in (("every_n_steps", every_n_steps), ("every_n_epochs", every_n_epochs)):
+            if value is not None and value < 1:
+                raise ParameterError(name, expected="at least 1", found=value)
         if interference is not False and interference < 1:
             raise ParameterError("interference", expected="True, False, or at least 1", found=interference)
         self.run = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
+        self.every_n_epochs = every_n_epochs
         self.every_n_steps, self.task, self.model, self.overwrite = every_n_steps, task, model, overwrite
         self.interference_every = EVERY_N_STEPS if interference is True else int(interference)
         self.interference: InterferenceRecorder | None = None
@@ -104,6 +109,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         self.interference = InterferenceRecorder(model) if self.interference_every else None
         if not state.is_world_process_zero:
             return
+        self._cost = CostMeter(model)
         if state.global_step:
             continue_at(self.run, state.global_step, state.epoch or 0)
         else:
@@ -157,6 +163,8 @@ class SpectralSnapshotCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         epoch = state.epoch or 0
+        if math.ceil(epoch) % self.every_n_epochs and state.global_step < state.max_steps:
+            return
         self._record(math.ceil(epoch), state, self._updates(model).components(), control)
         if state.is_world_process_zero and not float(epoch).is_integer():
             self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # the same moment
@@ -178,7 +186,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             record = self.run.read_record()
-            record.finished = now()
+            record.finished, record.cost = now(), self._cost.read()
             self.run.write_record(record)
 
     def _updates(self, model: Any) -> LiveUpdates:

@@ -40,6 +40,7 @@ def describe_run(
         modules=list(dict.fromkeys(component.key.module for component in components)),
         components=_list_components(updates.sites(), components),
         configuration=configuration,
+        no_spectra=updates.note,
         versions=_versions(),
         started=now(),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import FileError, ParameterError
+from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.method_list import Method
 from msplora_core.typed_values import convert, described
 
@@ -16,6 +18,38 @@ _SET_BY_TRAINING = {
     "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
     "runtime_config",
 }  # fmt: skip
+
+
+def peft_fields(path: str | Path) -> dict[str, Any]:
+    """Return the fields of an `adapter_config.json` that say what is trained: its `peft_type`, and its options.
+
+    Raises:
+        ParameterError: if there is none, its method is none of PEFT's, or a field is unknown or of another type.
+    """
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    try:
+        config = PeftConfig.read(Path(path))
+    except FileError as error:
+        raise ParameterError("config", expected="an adapter_config.json of PEFT", found=str(error)) from error
+    kinds = {kind.value: options for kind, options in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    if config.peft_type not in kinds:
+        near = get_close_matches(config.peft_type, kinds, n=1, cutoff=0.5)
+        hint = f"the nearest is {near[0]}" if near else ""
+        raise ParameterError(
+            f"config: {path}: peft_type", expected="a method of PEFT", found=config.peft_type or "none", hint=hint
+        )
+    given = {name: one for name, one in config.content.items() if name not in _SET_BY_TRAINING and one is not None}
+    types = get_type_hints(kinds[config.peft_type])
+    return {"peft_type": config.peft_type, **_converted(f"config: {path}", config.peft_type, given, types)}
+
+
+def option_names(peft_type: str) -> set[str]:
+    """Return the names of all options of a method of PEFT."""
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    return {one.name for one in fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)])}
 
 
 def option_types(method: Method) -> dict[str, Any]:
@@ -48,16 +82,21 @@ def checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any
     """  # noqa: E501 - the error is one line
     types = option_types(method)
     shared = {option: setting for setting, option in method.settings.items()}
-    checked = {}
-    for name, value in options.items():
+    for name in options:
         if name in shared:
             raise ParameterError("options", expected=f"the setting {shared[name]} in its place", found=name)
+    return _converted("options", method.name, options, types)
+
+
+def _converted(where: str, method: str, values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    checked = {}
+    for name, value in values.items():
         if name not in types:
             near = get_close_matches(name, types, n=1, cutoff=0.5)
             hint = f"the nearest is {near[0]}" if near else f"it has {', '.join(types) or 'none'}"
-            raise ParameterError("options", expected=f"an option of {method.name}", found=name, hint=hint)
+            raise ParameterError(where, expected=f"an option of {method}", found=name, hint=hint)
         try:
             checked[name] = convert(value, types[name])
         except TypeError:
-            raise ParameterError(f"options: {name}", expected=described(types[name]), found=value) from None
+            raise ParameterError(f"{where}: {name}", expected=described(types[name]), found=value) from None
     return checked

@@ -14,10 +14,10 @@ import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from msplora_core.errors import ParameterError, RunDirectoryError
-from msplora_core.runs import RunDirectory
+from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.lock import NAME as LOCK
 from msplora_core.runs.lock import run_lock
-from msplora_core.training.attaching.attachment import Attachment, attachment_of
+from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.callback import SpectralSnapshotCallback
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding, TokenisedItems
 from msplora_core.training.data.examples import DataWarning, Examples
@@ -119,15 +119,19 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             return
         checkpoint = last_checkpoint(run)
         arguments.eval_on_start = task.instructions and checkpoint is None
+        updates = attachment.updates(model)
         wait_for_all()
         if arguments.process_index == 0:
             constant = constant_score(task.metric, encoded_dev.labels())
-            _open(run, config, attachment, model, checkpoint, constant)
+            record = describe_run(model, updates, updates.components(), attachment.configuration(model))
+            record.metric, record.constant_score = task.metric, constant
+            _open(run, config, record, checkpoint)
         wait_for_all()
         trainer = AdapterTrainer(
             model=model,
             args=arguments,
             batches=batches,
+            penalty=attachment.penalty,
             train_dataset=encoded,
             eval_dataset=encoded_dev.by_length(),
             data_collator=Padding(tokenizer.pad_token_id),
@@ -138,7 +142,11 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
                 MarkCheckpoints(),
                 SaveTrained(run, attachment),
                 SpectralSnapshotCallback(
-                    run, interference=config.interference, alerts=True, updates=attachment.updates(model)
+                    run,
+                    every_n_epochs=config.spectra_every,
+                    interference=config.interference and config.method == "msplora",
+                    alerts=True,
+                    updates=updates,
                 ),
                 *callbacks,
             ],
@@ -229,9 +237,7 @@ def _is_extended(config: RunConfig, epochs: object) -> bool:
     return isinstance(epochs, int) and config.epochs > epochs and extendable
 
 
-def _open(
-    run: RunDirectory, config: RunConfig, attachment: Attachment, model: Any, checkpoint: Path | None, constant: float
-) -> None:
+def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: Path | None) -> None:
     """Write the run's record, or bring the run back to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
@@ -239,11 +245,7 @@ def _open(
         record.hyperparameters, record.finished = config.hyperparameters(), None
         run.write_record(record)
         return
-    updates = attachment.updates(model)
-    record = describe_run(model, updates, updates.components(), attachment.configuration(model))
-    task = task_named(config.task)
-    record.metric, record.constant_score = task.metric, constant
-    record.method, record.task, record.seed = config.method_name, task.name, config.seed
+    record.method, record.task, record.seed = config.method_name, task_named(config.task).name, config.seed
     record.hyperparameters = config.hyperparameters()
     run.write_record(record)
 

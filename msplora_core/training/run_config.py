@@ -11,9 +11,9 @@ from msplora_core.errors import FileError, ParameterError
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.peft.plan_file import is_pyramid, plan_fields, read_rank_plan
 from msplora_core.method_list import METHOD_SETTINGS, Method, method_named
-from msplora_core.methods import RANDOM_LABELS, method_name, planned_name, pyramid_name
+from msplora_core.methods import RANDOM_LABELS, configured_name, method_name, planned_name, pyramid_name
 from msplora_core.pyramid import SCALES, check_ranks
-from msplora_core.training.method_options import checked_options
+from msplora_core.training.method_options import checked_options, peft_fields
 from msplora_core.training.tasks import task_named
 
 INITIALISATIONS = ("kaiming", "gaussian", "orthogonal")
@@ -29,7 +29,9 @@ class RunConfig:
             file of instructions with answers, in `data_dir` where that is given, for a causal model.
         method: a name in `msplora_core.method_list.METHODS`. Of the settings below, those that a method does not have
             do not count; what it has beyond them is in `options`.
-        options: of the method, under the names that PEFT gives them: `{"target_r": 4}`.
+        options: of the method, under the names that PEFT gives them: `{"init_r": 12}`.
+        config: of the method `peft`: an `adapter_config.json` with the method and its options.
+        spectra_every: record spectra after every so many epochs, and after the last.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
         rank: of the other methods that have one; the method's default where not given, 8 for LoRA.
         groups: of layers that share a mid component: how many, or the boundaries between them; 3 where not given,
@@ -112,6 +114,8 @@ class RunConfig:
     interference: bool = False
     plan: Path | str | None = None
     options: dict[str, Any] | None = None
+    config: Path | str | None = None
+    spectra_every: int = 1
 
     def __post_init__(self) -> None:
         task = task_named(self.task)
@@ -136,7 +140,8 @@ class RunConfig:
             if isinstance(ranks, int) is (self.method == "msplora"):
                 expected = "one rank a module type for LoRA, three for MSPLoRA"
                 raise ParameterError("rank_pattern", expected=expected, found=ranks)
-        whole = ("rank", "epochs", "batch_size", "micro_batch", "max_length", "max_train_examples", "max_eval_examples")
+        whole = ("rank", "epochs", "batch_size", "micro_batch", "max_length", "max_train_examples", "max_eval_examples",
+                 "spectra_every")  # fmt: skip
         for name in whole:
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -163,8 +168,20 @@ class RunConfig:
         for name, value in self.method_entry.values.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.method == "peft":
+            self.peft_fields()
         if self.options is not None:
             object.__setattr__(self, "options", checked_options(self.method_entry, self.options) or None)
+
+    def peft_fields(self) -> dict[str, Any]:
+        """Return the fields of the file that `config` names.
+
+        Raises:
+            ParameterError: if it names none, or one that cannot be read.
+        """
+        if self.config is None:
+            raise ParameterError("config", expected="an adapter_config.json, for method peft", found="none")
+        return peft_fields(self.config)
 
     @property
     def method_entry(self) -> Method:
@@ -204,12 +221,15 @@ class RunConfig:
     @property
     def method_name(self) -> str:
         """The method with its ranks or its plan, as a word: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
-        if self.plan is not None:
-            name = planned_name(self.method, self.plan)
-        else:
-            ranks = [self.rank] if self.rank and "rank" in self.method_entry.settings else []
-            name = pyramid_name(self.ranks) if self.method == "msplora" else method_name(self.method, ranks)
+        name = planned_name(self.method, self.plan) if self.plan is not None else self._plain_name()
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
+
+    def _plain_name(self) -> str:
+        if self.method == "msplora":
+            return pyramid_name(self.ranks)
+        if self.method == "peft":
+            return configured_name(self.peft_fields())
+        return method_name(self.method, [self.rank] if self.rank and "rank" in self.method_entry.settings else [])
 
     @property
     def name(self) -> str:
@@ -228,6 +248,8 @@ class RunConfig:
             del values[place]
         for name in METHOD_SETTINGS - {*self.method_entry.settings}:
             del values[name]
+        if "config" in values:
+            values["config"] = self.peft_fields()
         if self.plan is not None:  # what is trained, wherever the file lies
             values["plan"] = plan_fields(self.rank_plan())
             for name in {"rank", "ranks", "alpha", "rslora"} & set(values):

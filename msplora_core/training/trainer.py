@@ -27,19 +27,27 @@ class AdapterTrainer(Trainer):
 
     Args:
         batches: the batches of this process.
+        penalty: what is added to the loss of an optimiser step, from the model; None for nothing.
         **kwargs: those of `transformers.Trainer`.
 
     Raises:
         DivergenceError: during training, if a loss is not finite.
     """
 
-    def __init__(self, *, batches: LengthBatches, **kwargs: Any) -> None:
+    def __init__(
+        self, *, batches: LengthBatches, penalty: Callable[[Any], torch.Tensor | None] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(compute_loss_func=mean_loss, **kwargs)
-        self.batches = batches
+        self.batches, self.penalty = batches, penalty
         self.add_callback(_EpochOrder(batches))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, *args, **kwargs)
+        penalty = self.penalty(self.accelerator.unwrap_model(model)) if self.penalty and model.training else None
+        return loss if penalty is None else loss + penalty / self.args.gradient_accumulation_steps
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)

@@ -147,6 +147,7 @@ OTHER = {
     "warmup": 0.1, "weight_decay": 0.0, "max_length": 64, "max_train_examples": 100, "bf16": True,
     "random_labels": True, "max_eval_examples": 50, "interference": True,
     "micro_batch": 4, "gradient_checkpointing": True, "options": {"fan_in_fan_out": False, "bias": "all"},
+    "spectra_every": 2,
     "schedule": (("global",), ("mid", "layer")), "model": "bert-tiny",
 }  # fmt: skip
 
@@ -157,7 +158,9 @@ def test_the_command_means_the_run(command, monkeypatch: pytest.MonkeyPatch, val
     import msplora_core.training.checking as checking
     import msplora_core.training.run as run
 
-    unset = {"rank", "plan", "loss_on_prompt"} if values is OTHER else {field.name for field in fields(RunConfig)}
+    unset = (
+        {"rank", "plan", "loss_on_prompt", "config"} if values is OTHER else {field.name for field in fields(RunConfig)}
+    )
     assert {field.name for field in fields(RunConfig)} - values.keys() <= unset
     configs: list[RunConfig] = []
     monkeypatch.setattr(checking, "check_inputs", lambda configs: {config.task: None for config in configs})

@@ -69,9 +69,10 @@ class PeftAttachment(Attachment):
         return {option: own.get(name, getattr(self.config, name)) for name, option in settings.items()}
 
     def updates(self, model: Any) -> LiveUpdates:
-        from msplora_core.adapter.live_updates import AdapterUpdates
+        from msplora_core.adapter.live_updates import AdapterUpdates, NoUpdates
 
-        return AdapterUpdates(model)
+        reason = self.config.method_entry.no_spectra
+        return NoUpdates(reason) if reason else AdapterUpdates(model)
 
     def configuration(self, model: Any) -> dict[str, Any]:
         found: dict[str, Any] = model.peft_config[model.active_adapter].to_dict()

@@ -1,16 +1,63 @@
-"""The methods and ranks that the options of `train` mean, and options that no method has."""
+"""The runs that the options of `train` mean, and options that no method has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from msplora_cli.options import method_options, rank_patterns, three_ranks
+from msplora_cli.options import alphas, groups_option, method_options, rank_patterns, three_ranks
 from msplora_core.method_list import METHODS, method_named
 
+if TYPE_CHECKING:
+    from msplora_core.training import RunConfig
+
 Phases = tuple[tuple[str, ...], ...]
+_HELD_BY_PLAN = ("ranks", "rank", "rank_pattern", "alpha", "rslora", "target", "groups", "config")
+_NO_FIELDS = ("task", "seed", "method", "rank", "ranks", "rank_pattern", "options", "schedule", "target", "plan",
+              "preset", "resume")  # fmt: skip
+
+
+def run_configs(given: Mapping[str, Any]) -> list[RunConfig]:
+    """Return the runs that the options of `train` mean: each task with each method, ranks and seed.
+
+    Args:
+        given: all options by the names of its arguments; None where not given.
+
+    Raises:
+        typer.BadParameter: for an option that goes with none of the methods, or not with a plan.
+        ParameterError: for a value that a run cannot have.
+    """
+    methods, schedule = given["method"] or ["msplora"], phases(given["schedule"])
+    held = {name: given[name] for name in _HELD_BY_PLAN}
+    if given["plan"] is not None:
+        refuse_beside_plan({"method": given["method"], **held, "set": given["options"]})
+        variants: list[dict[str, Any]] = [{"plan": given["plan"], "schedule": schedule}]
+    else:
+        refuse_without_method(methods, {**held, "init": given["init"], "dropout": given["dropout"]})
+        variants = method_variants(
+            methods, given["rank"], given["ranks"], given["rank_pattern"] or [], schedule, given["options"] or []
+        )
+    common = {name: value for name, value in given.items() if name not in _NO_FIELDS} | {
+        "target_modules": tuple(given["target"]) if given["target"] else None,
+        "groups": groups_option(given["groups"]) if given["groups"] else None,
+        "alpha": alphas(given["alpha"]),
+    }
+    from msplora_core.training.presets import preset_settings
+    from msplora_core.training.run_config import RunConfig
+
+    return [
+        RunConfig(**{**preset_settings(given["preset"], task), **_set(common | variant), "task": task, "seed": seed})
+        for task in given["task"]
+        for variant in variants
+        for seed in given["seed"] or [0]
+    ]
+
+
+def _set(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that have a value: a preset or the default decides the others."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def method_variants(

@@ -1,0 +1,38 @@
+"""Any method of PEFT, by an adapter_config.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msplora_core.adapter.live_updates import AdapterUpdates, LiveUpdates, NoUpdates
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.training.attaching.peft_attachment import PeftAttachment, target_modules
+from msplora_core.training.method_options import option_names, peft_fields
+from msplora_core.training.tasks import task_named
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+
+class ConfiguredAttachment(PeftAttachment):
+    """The method that a file names, on the modules that the run or the file names."""
+
+    def peft_config(self, base: Any, steps: int) -> PeftConfig:
+        from peft import get_peft_config
+
+        fields = peft_fields(str(self.config.config))
+        types = option_names(fields["peft_type"])
+        if "target_modules" in types and (self.config.target_modules or "target_modules" not in fields):
+            fields["target_modules"] = target_modules(self.config, base)
+            if "feedforward_modules" in types:  # of IA3: those whose input is scaled instead
+                fields.setdefault("feedforward_modules", [])
+        fields["task_type"] = "CAUSAL_LM" if task_named(self.config.task).instructions else "SEQ_CLS"
+        return get_peft_config(fields)
+
+    def updates(self, model: Any) -> LiveUpdates:
+        updates = AdapterUpdates(model)
+        try:
+            updates.components()[0].update.singular_values()
+        except (ParameterError, UnsupportedAdapterError, IndexError):
+            return NoUpdates("PEFT cannot write its update as a change of a weight")
+        return updates

@@ -1,0 +1,40 @@
+"""PiSSA: LoRA that starts at the leading singular vectors of the weight, which lose them (Meng et al. 2404.02948)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from msplora_core.adapter.live_updates import AdapterUpdates
+from msplora_core.components import Component, ComponentKey
+from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.training.attaching.peft_attachment import PeftAttachment
+
+
+class PissaAttachment(PeftAttachment):
+    """LoRA with PiSSA's start, whose update is what training changes: s·(B·A − B₀·A₀)."""
+
+    def updates(self, model: Any) -> ChangeSinceStart:
+        return ChangeSinceStart(model)
+
+
+class ChangeSinceStart(AdapterUpdates):
+    """The updates of LoRA less those that it has when this is made, at twice the rank.
+
+    Args:
+        model: with the adapter, as it is before the first step.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.start = {one.key: one.update for one in super().components()}
+
+    def components(self) -> list[Component]:
+        return [Component(one.key, self._changed(one.key, one.update)) for one in super().components()]
+
+    def _changed(self, key: ComponentKey, now: Any) -> LowRankUpdate:
+        """B·A − B₀·A₀ as (B − B₀)·A + B₀·(A − A₀): exactly zero at the start."""
+        start: Any = self.start[key]
+        B, A, B0, A0 = (part.astype(np.float64) for part in (now.B, now.A, start.B, start.A))
+        return LowRankUpdate(np.hstack([B - B0, B0]), np.vstack([A, A - A0]), now.scaling)

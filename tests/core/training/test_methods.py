@@ -1,0 +1,102 @@
+"""Every method of the list: it trains, records its spectra or says why not, resumes after a cut, and reads back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+from msplora_core.method_list import METHODS
+from msplora_core.runs import RunDirectory, Snapshot
+from msplora_core.training import RunConfig, TaskData, train_run
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "vera": {"rank": 16},
+    "lily": {"rank": 4, "options": {"num_B": 2, "stride_A": 2}},
+    "randlora": {"rank": 4},
+    "lokr": {"rank": 2},
+    "full": {"learning_rate": 1e-4, "spectra_every": 2},
+}
+"""Settings that suit a model of 32 units."""
+
+
+@pytest.fixture
+def config(tiny_model: Path, tmp_path: Path) -> RunConfig:
+    settings = {"task": "acceptability", "model": str(tiny_model), "epochs": 3, "batch_size": 8}
+    return RunConfig(**settings, out=tmp_path, learning_rate=1e-2)
+
+
+def losses(run: RunDirectory) -> list[float]:
+    return [event["loss"] for event in run.read_metrics() if "loss" in event]
+
+
+def of_method(config: RunConfig, method: str, **changes: Any) -> RunConfig:
+    """The run with another method at that method's own settings."""
+    own = {"rank": None, "alpha": None, "dropout": None, "method": method, **OPTIONS.get(method, {})}
+    return RunConfig(**{**vars(config), **own, **changes})
+
+
+def cut_off(run: RunDirectory, checkpoint: str) -> None:
+    """Make a finished run one that was killed after a checkpoint."""
+    for folder in run.checkpoints_path.iterdir():
+        if folder.name > checkpoint:
+            shutil.rmtree(folder)
+    record = run.read_record()
+    record.finished = None
+    run.write_record(record)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "peft"])
+def test_a_method(config: RunConfig, few: TaskData, method: str) -> None:
+    run = train_run(of_method(config, method), data=few)
+    record, snapshots, course = run.read_record(), list(run.snapshots()), losses(run)
+    assert record.finished
+    assert record.cost["trained_parameters"] > 0
+    assert record.no_spectra == METHODS[method].no_spectra
+    check_spectra(run, method, snapshots)
+
+    cut_off(run, "checkpoint-8")
+    train_run(of_method(config, method), data=few, resume=True)
+    assert losses(run) == course
+    for again, before in zip(run.snapshots(), snapshots, strict=True):
+        assert again.epoch == before.epoch
+        assert again.spectra.keys() == before.spectra.keys()
+        assert all(np.array_equal(again.spectra[key], before.spectra[key]) for key in before.spectra)
+
+
+def check_spectra(run: RunDirectory, method: str, snapshots: list[Snapshot]) -> None:
+    if METHODS[method].no_spectra:
+        assert not any(snapshot.spectra for snapshot in snapshots)
+        return
+    first, last = snapshots[0], snapshots[-1]
+    assert max(sigma[0] for sigma in first.spectra.values()) == 0
+    if method != "dora":  # whose magnitudes change the whole weight
+        for path, change in changes(run).items():
+            module, layer = path.rsplit(".", 1)[-1], int(path.split(".layer.")[1].split(".")[0])
+            sigma = last.spectra[f"{'total' if method == 'msplora' else 'layer'}/{module}/{layer}"]
+            dense = np.linalg.svd(change, compute_uv=False)
+            np.testing.assert_allclose(sigma, dense[: len(sigma)], atol=2e-6 * dense[0])
+            assert (dense[len(sigma) :] < 2e-6 * dense[0]).all()
+
+
+def changes(run: RunDirectory) -> dict[str, NDArray[np.float64]]:
+    """What the saved result changes in queries and values, as transformers and PEFT load it."""
+    base = run.read_record().configuration["base_model_name_or_path"]
+    before = AutoModelForSequenceClassification.from_pretrained(base)
+    if (run.adapter_path / "adapter_config.json").is_file():
+        after = PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base), run.adapter_path)
+        after = after.merge_and_unload()
+    else:
+        after = AutoModelForSequenceClassification.from_pretrained(run.adapter_path)
+    weights = dict(after.named_parameters())
+    return {
+        name.removesuffix(".weight"): (weights[name].double() - weight.double()).detach().numpy()
+        for name, weight in before.named_parameters()
+        if name.endswith(("query.weight", "value.weight"))
+    }
