@@ -8,7 +8,7 @@ import sys
 
 from msplora_analysis import correct_family, load_scores, sign_flip_test, task_mean_test
 
-METRICS = {"cola": "matthews", "mrpc": "accuracy", "stsb": "pearson"}
+METRICS = {"cola": "matthews", "mrpc": "accuracy", "sst2": "accuracy", "stsb": "pearson"}
 
 scores = load_scores(sys.argv[1])
 scores = scores[(scores["metric"] == scores["task"].astype(str).map(METRICS)) & (scores["epoch"] > 0)]

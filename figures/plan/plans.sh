@@ -4,7 +4,7 @@
 #     sh figures/plan/plans.sh runs/minilm
 set -e
 probes=$1 plans=$(dirname "$0")/plans
-for task in stsb mrpc cola; do
+for task in stsb mrpc sst2; do
     msplora-analyze plan "$probes/$task"-lora-r8-seed* --mean-rank 2 -o "$plans/planned/$task"
     for seed in 3 4 5; do
         msplora-analyze plan "$probes/$task"-lora-r8-seed* --mean-rank 2 --shuffle "$seed" -o "$plans/shuffled/$task-$seed"
