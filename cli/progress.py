@@ -87,7 +87,7 @@ class TrainingProgress(TrainerCallback):
         if epoch:  # before the first step there is no spectrum, rate or time
             line += (
                 f"  lr {self.logged['learning_rate']:.1e}"
-                f"  entropy rank {entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
+                f"{entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
                 f"  {time.monotonic() - self.epoch_began:.1f} s"
             )
         self._print(line)

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def entropy_ranks(snapshot: Snapshot) -> str:
-    """The mean entropy rank of each scale's components: high where information is spread over many directions.
+    """The mean entropy rank of each scale's components, as the end of a line; nothing where there are none.
+
+    It is high where information is spread over many directions.
 
     Example:
         >>> from msplora_core.runs import Snapshot
         >>> entropy_ranks(Snapshot(1, 4, {"layer/q/0": np.ones(2), "layer/q/1": np.ones(1), "global/q/0": np.ones(4)}))
-        'global 4.00, layer 1.50'
+        '  entropy rank global 4.00, layer 1.50'
     """
     ranks: dict[str, list[float]] = defaultdict(list)
     for key, sigma in snapshot.spectra.items():
         ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
-    return ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
+    means = ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
+    return f"  entropy rank {means}" if means else ""

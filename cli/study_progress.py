@@ -98,7 +98,7 @@ def _entropy_ranks(path: Path, epoch: int) -> str:
         snapshot = read_snapshot(RunDirectory(path).snapshot_path(epoch))
     except FileError:
         return ""
-    return f"  entropy rank {entropy_ranks(snapshot)}"
+    return entropy_ranks(snapshot)
 
 
 def duration(seconds: float) -> str:

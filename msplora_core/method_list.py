@@ -54,10 +54,20 @@ _LYCORIS = {"rank": "r", "alpha": "alpha", "target_modules": "target_modules"}
 _LYCORIS_VALUES = {"rank": 8, "alpha": 8}
 _LORA_VALUES = {"rank": 8, "alpha": 16, "dropout": 0.05}
 
+_BOTTLENECK: dict[str, Any] = {
+    "spectra": "none: the update depends on the input",
+    "options": "msplora_core.bottleneck:BottleneckConfig",
+    "settings": {"rank": "bottleneck_size", "target_modules": "target_modules"},
+    "values": {"rank": 64},
+}
 
-def _lora(name: str, title: str, line: str, **fixed: Any) -> Method:
+
+def _lora(name: str, title: str, line: str, attachment: str = "peft_attachment:PeftAttachment", **fixed: Any) -> Method:
     settings = {setting: option for setting, option in _LORA.items() if option not in fixed}
-    return Method(name, title, line, options="peft:LoraConfig", settings=settings, values=_LORA_VALUES, fixed=fixed)
+    return Method(
+        name, title, line, options="peft:LoraConfig", settings=settings, values=_LORA_VALUES, fixed=fixed,
+        attachment=f"{_ATTACHING}.{attachment}",
+    )  # fmt: skip
 
 
 METHODS = {
@@ -70,9 +80,8 @@ METHODS = {
         _lora("dora", "DoRA", "LoRA with trained magnitudes of the weights (arXiv 2402.09353)", use_dora=True),
         replace(
             _lora("pissa", "PiSSA", "LoRA from the leading singular vectors (arXiv 2404.02948)",
-                  init_lora_weights="pissa"),
+                  "pissa_attachment:PissaAttachment", init_lora_weights="pissa"),
             spectra="from the factors and those at the start, of twice the rank",
-            attachment=f"{_ATTACHING}.pissa_attachment:PissaAttachment",
         ),
         Method("adalora", "AdaLoRA", "LoRA whose ranks are pruned while it trains (arXiv 2303.10512)",
                "from the factors that are left", "peft:AdaLoraConfig",
@@ -100,6 +109,14 @@ METHODS = {
                settings={"target_modules": ""}, attachment=f"{_ATTACHING}.whole_model:FullFineTuning"),
         Method("bitfit", "BitFit", "all biases (arXiv 2106.10199)", "none: it changes no weight matrix",
                attachment=f"{_ATTACHING}.whole_model:BiasTuning"),
+        _lora("dylora", "DyLoRA", "LoRA at a random rank each step (arXiv 2210.07558)",
+              "lora_attachments:DyLoraAttachment", use_rslora=False, use_dora=False),
+        _lora("qlora", "QLoRA", "LoRA on a base model in 4 bits (arXiv 2305.14314), by bitsandbytes",
+              "lora_attachments:QLoraAttachment"),
+        Method("adapter", "Adapter", "bottlenecks after attention and feed-forward network (arXiv 1902.00751)",
+               **_BOTTLENECK, attachment=f"{_ATTACHING}.bottleneck_attachment:BottleneckAttachment"),
+        Method("adapterdrop", "AdapterDrop", "the same without the lowest 5/12 of the layers (arXiv 2010.11918)",
+               **_BOTTLENECK, attachment=f"{_ATTACHING}.bottleneck_attachment:AdapterDropAttachment"),
     )
 }  # fmt: skip
 """All methods by name, in the order in which they are listed."""

@@ -47,10 +47,18 @@ class BottleneckModel(BaseTuner):
 
     def _prepare_model(self, config: BottleneckConfig, model: nn.Module) -> None:
         """Add the norms of the adapted layers to the modules that PEFT trains and saves in full."""
+        adapted = [path for path, _ in model.named_modules() if self._check_target_module_exists(config, path)]
+        if not adapted:
+            there = {path.rpartition(".")[2] for path, module in model.named_modules() if _is_linear(module)}
+            layers = "" if config.layers_to_transform is None else f" in layers {config.layers_to_transform}"
+            raise ParameterError(
+                "target_modules",
+                expected=f"linear modules of the model: {', '.join(sorted(there))}",
+                found=f"{', '.join(sorted(config.target_modules or ()))}{layers}, which match none",
+            )
         if not config.train_layer_norms:
             return
         lists = layer_lists(model)
-        adapted = (path for path, _ in model.named_modules() if self._check_target_module_exists(config, path))
         blocks = tuple({block for path in adapted if (block := _block(path, lists))})
         norms = [
             path.removesuffix(".original_module")  # of another adapter that trains it, too
@@ -70,7 +78,7 @@ class BottleneckModel(BaseTuner):
         **_: Any,
     ) -> None:
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-        if not isinstance(base, nn.Linear | Conv1D):
+        if not _is_linear(base):
             raise ParameterError(
                 "target_modules", expected="linear modules", found=f"{current_key}, a {type(base).__name__}"
             )
@@ -89,6 +97,10 @@ def _block(path: str, lists: dict[str, int]) -> str | None:
     """The path of the layer that a module stands in, with a dot behind it; None outside any list of layers."""
     outer = next((name for name in sorted(lists, key=len) if path.startswith(f"{name}.")), None)
     return None if outer is None else f"{outer}.{path[len(outer) + 1 :].partition('.')[0]}."
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -200,6 +200,12 @@ def test_what_does_not_fit_is_refused() -> None:
         attached(bert(), target_modules=["dropout"])
     assert str(caught.value) == ("target_modules: expected linear modules, found bert.embeddings.dropout, a Dropout")
     with pytest.raises(ParameterError) as caught:
+        attached(bert(), target_modules=["o_proj"], layers_to_transform=[1])
+    assert str(caught.value) == (
+        "target_modules: expected linear modules of the model: classifier, dense, key, query, value, "
+        "found o_proj in layers [1], which match none"
+    )
+    with pytest.raises(ParameterError) as caught:
         attached(GPT2ForSequenceClassification(GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=50)))
     assert str(caught.value) == (
         "target_modules: expected the output projections of attention and feed-forward network, as in "
