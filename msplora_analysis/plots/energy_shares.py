@@ -9,8 +9,8 @@ import numpy as np
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import SCALE_COLOURS
-from msplora_analysis.plots.lettering import write_around
-from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.lettering import fitted, write_around
+from msplora_analysis.plots.paper import SMALL, paper_style
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _ROW, _BAR, _NULL = 0.22, 0.46, 0.22
 """Inches a row; heights of a bar and of its null, as shares of the row."""
 _LETTER = 0.05
 """Inches, of 6 points."""
-_LONGEST = 28
-"""Letters of a label on a new figure; a longer one is cut in the middle."""
+_MOST_LABEL = 1.5
+"""Inches left of the bars of a new figure; longer labels are broken."""
 
 
 def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str = "", ax: Axes | None = None) -> Axes:
@@ -48,12 +48,13 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
     if len(labels) != len(shares):
         raise ParameterError("labels", expected=f"{len(shares)}, one for each row", found=len(labels))
     own = ax is None
-    foot = "thin bars: layers that share nothing"
+    undefined = bool(shares["own"].isna().any())
+    foot = "thin bars: layers that share nothing" + ("; no bar: every update is zero" if undefined else "")
     with paper_style(own):
         if ax is None:
-            labels = [_short(label) for label in labels]
-            left = 0.14 + _LETTER * max(map(len, labels))
-            row = Row([_ROW * len(labels)], below=0.2 + 3 * LINE, panel_titles=0)
+            labels = [fitted(label, 72 * _MOST_LABEL, SMALL) for label in labels]
+            left = 0.14 + _LETTER * max(len(line) for label in labels for line in label.split("\n"))
+            row = Row([_ROW * len(labels)], below=0.2 + 2 * LINE, panel_titles=0)
             ((ax,),), _ = Frame(left=left).lay_out([row], title=title, foot=foot)
         rows = np.arange(len(shares))
         for kind, offset, height, alpha in (("", -0.12, _BAR, 1.0), ("null_", 0.26, _NULL, 0.4)):
@@ -72,8 +73,3 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
         if not own:
             write_around(ax, title, foot)
     return ax
-
-
-def _short(label: str) -> str:
-    half = _LONGEST // 2 - 1
-    return label if len(label) <= _LONGEST else f"{label[:half]}...{label[-half:]}"

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from msplora_analysis.plots.canvas import Frame, Row
 from msplora_analysis.plots.colours import MAGNITUDE
-from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, whole_ticks
+from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
 from msplora_core.errors import ParameterError
@@ -18,7 +18,7 @@ from msplora_core.errors import ParameterError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_FRAME = Frame(right=0.5, gap=0.24, bar="beside")
+_FRAME = Frame(right=0.62, gap=0.24, bar="beside")
 _HEIGHT = 1.15
 
 
@@ -66,8 +66,7 @@ def plot_subspace_similarity(
             panel.set_title(side)
             panel.set_xlabel(names[1])
             for axis, count in ((panel.xaxis, grid.shape[1]), (panel.yaxis, grid.shape[0])):
-                places = whole_ticks(count, 8)
-                axis.set_ticks(places, [str(place + 1) for place in places])
+                axis.set_ticks(*index_ticks(count, 8))
         axes[0].set_ylabel(names[0])
         if not own:
             write_around(axes[0], title, foot)

@@ -45,9 +45,18 @@ def heading(what: str, model: str, tasks: Sequence[str] = (), runs: str = "", de
         'LoRA r=8 on MRPC, STS-B (minilm, 2 runs; query, value)'
     """
     known = listed([task_title(task) for task in tasks], most=4)
-    base = "base unknown" if model.startswith("unknown-") else model.rsplit("/", 1)[-1]
-    about = ", ".join(filter(None, [base, runs]))
+    about = ", ".join(filter(None, [base_title(model), runs]))
     return f"{what}{f' on {known}' if known else ''} ({'; '.join(filter(None, [about, *details]))})"
+
+
+def base_title(model: str) -> str:
+    """Return the name of a base model without its owner.
+
+    Example:
+        >>> base_title("org/minilm"), base_title("unknown-d74d32")
+        ('minilm', 'base unknown')
+    """
+    return "base unknown" if model.startswith("unknown-") else model.rsplit("/", 1)[-1]
 
 
 def name_title(kind: str, name: str) -> str:

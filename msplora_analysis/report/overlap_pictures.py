@@ -17,7 +17,7 @@ from msplora_analysis.plots.layer_cosines import plot_layer_cosines
 from msplora_analysis.plots.paper import offscreen
 from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
-from msplora_analysis.plots.words import counted, heading
+from msplora_analysis.plots.words import base_title, counted, heading, task_title
 from msplora_analysis.report.gallery import figure_of, file_name
 from msplora_core.methods import title
 
@@ -98,14 +98,14 @@ def _shares(found: Overlap) -> _Named:
         labels = [", ".join([*(_label(name, str(row[name])) for name in named), str(row["module"])])
                   for _, row in part.iterrows()]  # fmt: skip
         what = "What layers share" + ("" if "method" in named else f", {title(str(part['method'].iloc[0]))}")
-        ax = plot_energy_shares(part, labels, title=f"{what} on {str(model).rsplit('/', 1)[-1]}")
+        ax = plot_energy_shares(part, labels, title=f"{what} ({base_title(str(model))})")
         yield file_name("shares", *words), figure_of(ax)
         course = found.course[(found.course["model"] == model) & found.course["excess"].notna()]
         if course.groupby("run", observed=True)["epoch"].nunique().max() > 1:
             timed = courses(course)
             for clock, rows_of_clock in timed.groupby("clock", sort=False):
                 more = [str(clock)] if timed["clock"].nunique() > 1 else []
-                above = f"What layers share over training on {str(model).rsplit('/', 1)[-1]}"
+                above = f"What layers share over training ({base_title(str(model))})"
                 yield file_name("course", *words, *more), figure_of(plot_sharing_course(rows_of_clock, title=above))
 
 
@@ -117,7 +117,7 @@ def _adapters(found: AdapterComparison) -> _Named:
     """Cosines between adapters, and the similarity of each pair's subspaces."""
     if len(found.names) > 2:
         numbers = list(range(1, len(found.names) + 1))
-        shown = [f"{number} {name}" for number, name in zip(numbers, found.names, strict=True)]
+        shown = [f"{number} {task_title(name)}" for number, name in zip(numbers, found.names, strict=True)]
         more = [f"and {len(shown) - _MOST_NAMES} more"] if len(shown) > _MOST_NAMES else []
         names = "\n".join([*shown[:_MOST_NAMES], *more])
         ax = plot_layer_cosines(
@@ -128,7 +128,8 @@ def _adapters(found: AdapterComparison) -> _Named:
         return
     for pair in found.pairs:
         if all(grid.size for grid in pair.grids.values()):
-            above = f"{pair.first} (i) with {pair.second} (j)\nmean over {counted(len(pair.modules), 'module')}"
+            both = f"{task_title(pair.first)} (i) with {task_title(pair.second)} (j)"
+            above = f"{both}\nmean over {counted(len(pair.modules), 'module')}"
             chances = [pair.modules[f"chance_{side}"].mean() for side in pair.grids]
             chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in chances))
             foot = f"random subspaces: max(i, j)/d, {chance} at full rank"
