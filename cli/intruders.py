@@ -1,10 +1,12 @@
-"""`msplora-analyze overlap --base`: the intruder dimensions of an adapter."""
+"""`msplora-analyze overlap --base`: the intruder dimensions of one adapter, or of several on one base."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from msplora_analysis.directions.intrusion import NULL_DRAWS, Intrusion, find_intruders
 from msplora_analysis.report.intruder_files import summarise_intruders, write_intruders
@@ -30,7 +32,7 @@ def show_intruders(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = messages()
-    columns = TextColumn("weights"), BarColumn(), MofNCompleteColumn()
+    columns = TextColumn("weights or adapters"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
         found = find_intruders(
@@ -38,19 +40,26 @@ def show_intruders(
         )
     written = write_intruders(found, out, figures=figures)
     refresh_page(written[-1].parent)
+    for message in found.skipped:
+        console.print(one_line(f"warning: left out: {message}"), markup=False, soft_wrap=True)
     if as_json:
         print_json(summarise_intruders(found))
     else:
         _print(found)
     console.print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    if found.skipped:
+        raise typer.Exit(1)
 
 
 def _print(found: Intrusion) -> None:
     console = data()
-    for line in sentences(found):
-        console.print(one_line(line), markup=False, soft_wrap=True)
-    if found.modules["intruders"].any():
-        console.print("", _table(found), sep="\n")
+    if found.modules["run"].nunique() > 1 or found.skipped:
+        console.print(_runs_table(found))
+    else:
+        for line in sentences(found):
+            console.print(one_line(line), markup=False, soft_wrap=True)
+        if found.modules["intruders"].any():
+            console.print("", _table(found), sep="\n")
     lines = [
         f"Intruder: a left singular vector among the {found.k} leading ones of W₀ + ΔW whose cosine with all of W₀ is "
         f"below {found.epsilon:g}. random: updates with the same singular values and random directions, mean of "
@@ -79,6 +88,25 @@ def sentences(found: Intrusion) -> Iterator[str]:
         else:
             text += f"; the least cosine is {rows['least_cosine'].min():.3f}"
         yield f"{text}."
+
+
+def _runs_table(found: Intrusion) -> Table:
+    """A row for each adapter and module type."""
+    from rich.text import Text
+
+    from msplora_cli.tables import titled_table
+
+    headers = ["run", "module", "intruders", "random", "layers", "enter at", "least cosine"]
+    table = titled_table(f"Intruder dimensions among the {found.k} leading directions", headers, left=2)
+    for (run, module), rows in found.modules.groupby(["run", "module"], sort=False, observed=True):
+        of = ((found.directions["run"] == run) & (found.directions["module"] == module)).sum()
+        first = rows["enters_at"].max()
+        table.add_row(
+            Text(str(run)), str(module), f"{rows['intruders'].sum()} of {of}", f"{rows['null_intruders'].sum():.1f}",
+            f"{(rows['intruders'] > 0).sum()} of {len(rows)}", f"{first:.3g}" if first == first else "–",
+            f"{rows['least_cosine'].min():.3f}",
+        )  # fmt: skip
+    return table
 
 
 def _table(found: Intrusion) -> Table:

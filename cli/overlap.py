@@ -18,7 +18,10 @@ def overlap(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Instead: intruder dimensions, against this base model's folder or file."),
+        typer.Option(
+            metavar="MODEL",
+            help="Instead: intruder dimensions of each adapter, against this base model's folder or file.",
+        ),
     ] = None,
     groups: Annotated[
         str | None,

@@ -1,20 +1,21 @@
-"""Whether an adapter has put foreign directions into its base: intruder dimensions, module by module."""
+"""Whether adapters have put foreign directions into their base: intruder dimensions, module by module."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msplora_analysis.kernels.intruders import leading_directions
-from msplora_analysis.loading.adapter_updates import load_updates
+from msplora_analysis.loading.adapter_updates import AdapterUpdates, last_updates
 from msplora_analysis.loading.base_weights import BaseWeights
 from msplora_analysis.loading.basis_cache import cache_folder, kept_basis
-from msplora_core.errors import ParameterError
+from msplora_analysis.loading.sources import find_sources
+from msplora_core.errors import MSPLoraError, ParameterError
 from msplora_core.linalg.pyramid_fit import rotated
 
 if TYPE_CHECKING:
@@ -29,19 +30,20 @@ class Intrusion:
     """What `find_intruders` found.
 
     Args:
-        path: of the adapter.
+        path: of the adapter, or of a folder of several.
         base: of the base model.
         k: how many leading directions of each weight were looked at.
         epsilon: a direction whose cosine is below is an intruder.
-        directions: a row a module and direction: `module`, `layer`, `place` (path in the model), `k` (from 1), `sigma`
-            (singular value of W₀ + ΔW), `cosine` (the largest with a left singular vector of W₀), `intruder`,
-            `base_sigma` (k-th singular value of W₀).
-        modules: a row a module: `module`, `layer`, `place`, `intruders`, `null_intruders` (the mean for updates with
-            the same singular values and random directions), `enters_at` (the singular value of the first intruder; NaN
-            without), `least_cosine`.
+        directions: a row a module and direction: `run` (which adapter), `module`, `layer`, `place` (path in the model),
+            `k` (from 1), `sigma` (singular value of W₀ + ΔW), `cosine` (the largest with a left singular vector of W₀),
+            `intruder`, `base_sigma` (k-th singular value of W₀).
+        modules: a row a module: `run`, `module`, `layer`, `place`, `intruders`, `null_intruders` (the mean for updates
+            with the same singular values and random directions), `enters_at` (the singular value of the first
+            intruder; NaN without), `least_cosine`.
         kept: how many bases of weights came from the cache.
         cache: the folder of the cache.
         notes: sentences that a reader should know.
+        skipped: of several adapters, those that could not be held against the base, a message each.
         seed: of the null.
     """
 
@@ -54,6 +56,7 @@ class Intrusion:
     kept: int
     cache: Path
     notes: list[str]
+    skipped: list[str] = field(default_factory=list)
     seed: int = _SEED
 
 
@@ -74,19 +77,20 @@ def find_intruders(
     that of an embedding is transposed to (dimensions, tokens), as its update is.
 
     Args:
-        path: an adapter, a run, or a folder of checkpoints, of which the last is read.
+        path: an adapter, a run, a folder of checkpoints, of which the last is read; or a folder of several of these on
+            one base.
         base: the base model's folder or file, in safetensors or as torch saves it.
         k: how many leading directions of each weight to look at.
         epsilon: a direction whose largest cosine is below is an intruder.
         alpha, module: how the adapter is read (see `load_spectra`).
-        progress: called after each weight with the number done and the number of all.
+        progress: called after each weight, or each of several adapters, with the number done and the number of all.
 
     Returns:
         Directions and modules as tables.
 
     Raises:
         AdapterFileError: if the base is not that of the adapter: a weight is missing or of another shape.
-        RunDirectoryError: if there are several adapters.
+        RunDirectoryError: if there is no adapter.
         UnsupportedAdapterError: if no update has low-rank factors.
         ParameterError: for a k below 1, an epsilon outside (0, 1], or a base on the hub.
     """
@@ -96,13 +100,65 @@ def find_intruders(
         raise ParameterError("k", expected="at least 1", found=k)
     if not 0 < epsilon <= 1:
         raise ParameterError("epsilon", expected="above 0 and at most 1", found=epsilon)
-    adapter = load_updates(path, alpha=alpha, module=module)
+    sources = find_sources(path, alpha=alpha, module=module)
+    directions, modules = [], []
+    kept, notes, skipped = 0, list[str](), list[MSPLoraError]()
+    for done, (name, opened) in enumerate(sources, start=1):
+        try:
+            adapter = last_updates(name, opened(), path)
+            found = _held_against(adapter, base, k, epsilon, progress if len(sources) == 1 else None)
+        except MSPLoraError as error:
+            skipped.append(error)
+        else:
+            directions += found.directions
+            modules += found.modules
+            kept += found.kept
+            notes += adapter.notes
+            if found.zero:
+                where = f" of {name}" if len(sources) > 1 else ""
+                shown = ", ".join(found.zero[:3])
+                notes.append(f"Zero updates{where}, which leave the weight as it is: {len(found.zero)} ({shown}).")
+        if progress is not None and len(sources) > 1:
+            progress(done, len(sources))
+    if not modules:
+        raise skipped[-1]
+    about = ["run", "module", "layer", "place"]
+    return Intrusion(
+        path=Path(path),
+        base=Path(base),
+        k=k,
+        epsilon=epsilon,
+        directions=pd.DataFrame(directions, columns=[*about, "k", "sigma", "cosine", "intruder", "base_sigma"]),
+        modules=pd.DataFrame(modules, columns=[*about, "intruders", "null_intruders", "enters_at", "least_cosine"]),
+        kept=kept,
+        cache=cache_folder(),
+        notes=list(dict.fromkeys(notes)),
+        skipped=list(map(str, skipped)),
+    )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """One adapter against its base: rows of both tables, how many bases were kept, where updates are zero."""
+
+    directions: list[list[Any]]
+    modules: list[list[Any]]
+    kept: int
+    zero: list[str]
+
+
+def _held_against(
+    adapter: AdapterUpdates,
+    base: str | os.PathLike[str],
+    k: int,
+    epsilon: float,
+    progress: Callable[[int, int], None] | None,
+) -> _Held:
     keys = [key for name in adapter.modules for key in adapter.keys(name)]
     shapes = {adapter.places[key]: adapter.updates[key].shape for key in keys}
     weights = BaseWeights(base, shapes, adapter.path, adapter.model)
-    rows: list[list[Any]] = []
-    summary: list[list[Any]] = []
-    kept, zero = 0, []
+    rows, modules = list[list[Any]](), list[list[Any]]()
+    kept, zero = 0, list[str]()
     for done, key in enumerate(keys, start=1):
         update, place = adapter.updates[key], adapter.places[key]
         W = weights.read(place)
@@ -114,28 +170,12 @@ def find_intruders(
             np.count_nonzero(leading_directions(W, basis, rotated([update], _SEED + draw)[0], k).cosine < epsilon)
             for draw in range(NULL_DRAWS)
         ]
-        about = [key.module, key.unit, place]
+        about = [adapter.name, key.module, key.unit, place]
         numbers = zip(found.sigma, found.cosine, foreign, found.base_sigma, strict=True)
         rows += [[*about, place_of, *one] for place_of, one in enumerate(numbers, start=1)]
         first = float(found.sigma[foreign][0]) if foreign.any() else np.nan
-        summary.append([*about, int(foreign.sum()), float(np.mean(nulls)), first, float(found.cosine.min())])
+        modules.append([*about, int(foreign.sum()), float(np.mean(nulls)), first, float(found.cosine.min())])
         zero += [] if update.singular_values().any() else [place]
         if progress is not None:
             progress(done, len(keys))
-    notes = list(adapter.notes)
-    if zero:
-        notes.append(f"Zero updates, which leave the weight as it is: {len(zero)} ({', '.join(zero[:3])}).")
-    about_columns = ["module", "layer", "place"]
-    return Intrusion(
-        path=Path(path),
-        base=weights.path,
-        k=k,
-        epsilon=epsilon,
-        directions=pd.DataFrame(rows, columns=[*about_columns, "k", "sigma", "cosine", "intruder", "base_sigma"]),
-        modules=pd.DataFrame(
-            summary, columns=[*about_columns, "intruders", "null_intruders", "enters_at", "least_cosine"]
-        ),
-        kept=kept,
-        cache=cache_folder(),
-        notes=notes,
-    )
+    return _Held(rows, modules, kept, zero)

@@ -40,7 +40,7 @@ def summarise_intruders(found: Intrusion) -> dict[str, Any]:
 
 
 def write_intruders(found: Intrusion, out: str | os.PathLike[str] | None = None, *, figures: bool = True) -> list[Path]:
-    """Write `intruders.csv` (a row a direction), `intruder-modules.csv`, `intruders.json` and the picture to a folder.
+    """Write `intruders.csv` (a row a direction), `intruder-modules.csv`, `intruders.json` and pictures to a folder.
 
     Args:
         found: what `find_intruders` found.
@@ -68,8 +68,13 @@ def _files(found: Intrusion, figures: bool) -> Iterator[tuple[str, bytes]]:
 def _drawn(found: Intrusion) -> Iterator[tuple[str, Figure]]:
     from msplora_analysis.plots.intruder_cosines import plot_intruders
     from msplora_analysis.plots.paper import offscreen
+    from msplora_analysis.plots.words import task_title
+    from msplora_analysis.report.gallery import figure_of, file_name
 
-    with offscreen():
-        title = f"{found.path.name}: the {found.k} leading directions of each weight"
-        figure = plot_intruders(found.directions, epsilon=found.epsilon, title=title).get_figure()
-    yield "intruders", figure  # type: ignore[misc] # the axes are new, and so is their figure
+    several = found.directions["run"].nunique() > 1
+    for run, rows in found.directions.groupby("run", sort=False):
+        name = task_title(str(run) if several else found.path.name)
+        with offscreen():
+            title = f"{name}: the {found.k} leading directions of each weight"
+            ax = plot_intruders(rows, epsilon=found.epsilon, title=title)
+        yield file_name("intruders", str(run) if several else ""), figure_of(ax)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,30 @@ def test_the_cache_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
         basis_cache.kept_basis(np.random.default_rng(seed).standard_normal((12, 14)))
     assert 0 < sum(file.stat().st_size for file in cache.iterdir()) <= 3000
     assert basis_cache.kept_basis(np.random.default_rng(5).standard_normal((12, 14)))[1]
+
+
+def test_several_adapters_are_held_against_one_base(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    folder, study = base(tmp_path / "base", weights()), tmp_path / "study"
+    alone = find_intruders(adapter, folder)
+    for seed in range(2):
+        shutil.copytree(adapter, study / f"seed{seed}")
+    found = find_intruders(study, folder)
+    assert found.modules["run"].unique().tolist() == ["seed0", "seed1"]
+    assert found.kept == 2 * LAYERS  # one base: its directions are computed once
+    for run in ("seed0", "seed1"):
+        rows = found.modules[found.modules["run"] == run].drop(columns="run").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, alone.modules.drop(columns="run"))
+    name = "base_model.model.bert.layers.9.query.lora_{}.weight"
+    other = {name.format("A"): np.ones((2, 48), "f4"), name.format("B"): np.ones((64, 2), "f4")}
+    save_file(other, study / "seed1" / "adapter_model.safetensors")
+    assert call(monkeypatch, study, "--base", folder, "--no-figures") == 1
+    printed = capsys.readouterr()
+    rows = [line.split() for line in printed.out.splitlines() if line.startswith("seed")]
+    assert [row[:5] for row in rows] == [["seed0", "query", "2", "of", "30"]]
+    assert "warning: left out: " in printed.err
+    assert "expected this weight, which the adapter changes" in printed.err
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
