@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from msplora_core.adapter.extraction import adapted_layers, component_sites, layer_updates
+from msplora_core.adapter.factors import Factors
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.components import ComponentKey
 from msplora_core.errors import ParameterError
@@ -35,8 +36,8 @@ class InterferenceRecorder:
     and weight decay move a factor elsewhere than along its gradient, and the weights follow the optimiser.
 
     *Between layers*: of each component that several modules share, between the gradients that each of them sends to
-    its factors A and B, taken as one vector. Micro-batches are summed. Of several processes, this one's share of the
-    batch counts.
+    its factors A and B, taken as one vector. Micro-batches are summed, and so are the shares that several processes
+    have of a batch: all of them must watch the same steps.
 
     A negative cosine means that one undoes part of what the other does. A cosine with a zero step or gradient is not
     defined and is left out. Plain LoRA has one scale and shares nothing, so nothing is recorded. Values and gradients
@@ -77,11 +78,12 @@ class InterferenceRecorder:
         if not self._hooks:
             return
         self._stop_listening()
-        for key, by_layer in self._gradients.items():
-            order = sorted(by_layer, key=self._shared[key].__getitem__)
-            vectors = np.stack([_joined(by_layer[path]) for path in order])
+        for key, members in self._shared.items():  # in this order in every process
+            layer, name = self._layers[next(iter(members))]
+            order = sorted(members, key=members.__getitem__)
+            vectors = _joined(self._gradients[key], order, layer.components(key.scale)[name])
             cosines = _cosines(vectors @ vectors.T)
-            if len(order) == len(self._shared[key]) and np.isfinite(cosines).all():
+            if np.isfinite(cosines).all():
                 self._between_layers[str(key)].append(cosines)
         self._gradients.clear()
         self._before = self._updates()
@@ -156,10 +158,20 @@ def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _joined(gradients: Mapping[int, torch.Tensor]) -> NDArray[np.float64]:
-    """The gradients of A and B as one vector."""
-    parts = [gradients[place].flatten().cpu().double() for place in sorted(gradients)]
-    return np.asarray(torch.cat(parts))
+def _joined(
+    gradients: Mapping[str, Mapping[int, torch.Tensor]], order: Sequence[str], factors: Factors
+) -> NDArray[np.float64]:
+    """The gradients of A and B as one vector a layer, summed over processes; zero where a layer sends none."""
+    ends = factors.A.numel(), factors.A.numel() + factors.B.numel()
+    like = next((part for sent in gradients.values() for part in sent.values()), factors.A)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    vectors = torch.zeros(len(order), ends[1], dtype=dtype, device=like.device)
+    for row, path in zip(vectors, order, strict=True):
+        for place, part in gradients.get(path, {}).items():
+            row[ends[0] * place : ends[place]] = part.flatten()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(vectors)
+    return np.asarray(vectors.cpu().double())
 
 
 def _mean_and_spread(series: dict[str, Any]) -> Cosines:

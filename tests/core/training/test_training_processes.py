@@ -165,6 +165,44 @@ def test_sharded_factors_are_recorded_whole(tmp_path: Path) -> None:
                 np.testing.assert_allclose(other.spectra[key], sigma, rtol=1e-3, atol=1e-6)
 
 
+HALVES = """
+import numpy as np, torch
+import torch.distributed as dist
+from peft import get_peft_model
+from transformers import BertConfig, BertForSequenceClassification
+from msplora_core import MSPLoraConfig
+from msplora_core.training.interference import InterferenceRecorder
+
+def gradients_of(*batches):
+    torch.manual_seed(0)
+    shape = dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8, vocab_size=12)
+    model = BertForSequenceClassification(BertConfig(**shape, hidden_dropout_prob=0, attention_probs_dropout_prob=0))
+    config = MSPLoraConfig(ranks=(2, 1, 1), groups=2, target_modules=["query"], init_lora_weights=False)
+    recorder = InterferenceRecorder(get_peft_model(model, config).train())
+    recorder.watch()
+    for tokens in batches:
+        model(tokens, labels=torch.tensor([0, 1])).loss.backward()
+    recorder.before_step()
+    return recorder.between_layers()
+
+halves = torch.arange(12).view(2, 2, 3)
+whole, half = gradients_of(*halves), gradients_of(halves[0])
+dist.init_process_group("gloo")
+found = gradients_of(halves[dist.get_rank()])
+assert found.keys() == whole.keys() and found
+for key in found:
+    np.testing.assert_allclose(found[key], whole[key], atol=1e-5)
+assert any(abs(half[key] - whole[key]).max() > 1e-3 for key in whole)
+dist.destroy_process_group()
+"""
+
+
+def test_cosines_between_layers_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(HALVES)
+    done = subprocess.run([*LAUNCH, "script.py"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_every_process_needs_an_example() -> None:
     with pytest.raises(ParameterError) as caught:
         _check_shares(LengthBatches([3, 4, 5], 1, 0, 0, 2), 1)
