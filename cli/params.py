@@ -12,7 +12,7 @@ _MEMORY = "Memory and time"
 
 
 def params(
-    layers: Annotated[int, typer.Option(min=1, help="Number of layers.")],
+    layers: Annotated[int | None, typer.Option(min=1, help="Number of layers.", show_default=False)] = None,
     hidden: Annotated[
         int | None, typer.Option(min=1, help="Width of square matrices, in place of --shape.", show_default=False)
     ] = None,
@@ -41,6 +41,18 @@ def params(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of plain LoRA.", show_default="the highest of --ranks")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Count what each method trains of this model, by its config.json in place of --layers; no weights are "
+            "needed. A local folder or hub id.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="With --model: count this method. May be repeated.", show_default="all"),
+    ] = None,
     memory: Annotated[
         float | None,
         typer.Option(
@@ -65,7 +77,7 @@ def params(
     ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count the trainable parameters of MSPLoRA and of plain LoRA.
+    """Count the trainable parameters of MSPLoRA and of plain LoRA, or of every method on a model.
 
     LoRA (Eq. 5): layers × rank × (in + out), summed over the module types.
     MSPLoRA (Eq. 7): (in + out) × Σ units × rank over the scales, summed likewise;
@@ -73,11 +85,18 @@ def params(
 
     Example: msplora-analyze params --layers 12 --hidden 768 --ranks 8,4,2
 
+    Example: msplora-analyze params --model MODEL --method lora --method full
+
     Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16 --memory 6.74e9
     """
     from msplora_cli.console import data, print_json
     from msplora_core.pyramid import Pyramid
 
+    if model is not None:
+        _print_methods(model, method or [], rank, three_ranks(ranks), as_json=as_json)
+        return
+    if layers is None:
+        raise typer.BadParameter("Missing option '--layers', or '--model'")
     pyramid = Pyramid(layers, three_ranks(ranks), groups_option(groups) if groups else None)
     counts = _count(pyramid, rank or max(pyramid.ranks), _shapes(hidden, modules, shape))
     if memory is not None:
@@ -88,6 +107,22 @@ def params(
     data().print(_table(counts))
     if memory is not None:
         data().print(_cost_table(counts["training"]))
+
+
+def _print_methods(
+    model: str, methods: list[str], rank: int | None, ranks: tuple[int, int, int], *, as_json: bool
+) -> None:
+    from msplora_cli.console import data, messages, print_json
+    from msplora_cli.method_counts import count_methods, methods_table
+
+    counts = count_methods(model, methods, rank, ranks)
+    if as_json:
+        print_json(counts)
+        return
+    data().print(methods_table(counts, model))
+    for count in counts.values():
+        if "error" in count:
+            messages().print(count["error"], markup=False, soft_wrap=True)
 
 
 def _shapes(hidden: int | None, modules: int | None, given: list[str] | None) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """`msplora-analyze svd`: what a run or a study learned, in answers, tables and figures."""
 
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -86,7 +87,7 @@ def svd(
     from msplora_cli.console import messages, warnings_told
     from msplora_cli.report import how_it_was_made, open_page
 
-    with warnings_told():
+    with warnings_told(), _scores_without_spectra(path):
         analysis = analyse(
             path,
             baseline=baseline,
@@ -119,6 +120,26 @@ def svd(
         open_page(written[-1].with_name("report.html"))
     if analysis.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _scores_without_spectra(path: str) -> "Iterator[None]":
+    """Say that runs have no spectra, show their scores, and end; an adapter without scores is refused as it was."""
+    from msplora_core.errors import UnsupportedAdapterError
+
+    try:
+        yield
+    except UnsupportedAdapterError as error:
+        from msplora_analysis import load_scores
+        from msplora_analysis.report.tables import scores_table
+        from msplora_cli.console import data, messages
+
+        scores = load_scores(path)
+        if scores.empty:
+            raise
+        data().print(_table(scores_table(scores)))
+        messages().print(str(error), markup=False, soft_wrap=True)
+        raise typer.Exit from None
 
 
 def _tell(done: int, total: int) -> None:

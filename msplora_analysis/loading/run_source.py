@@ -44,6 +44,8 @@ def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Sou
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         failed: list[FileError] = []
         for snapshot in run.snapshots(failed):
+            if not snapshot.spectra:
+                continue
             found = Moment(snapshot.epoch, snapshot.step, snapshot.spectra)
             if factors:
                 found = found._replace(factor_A=snapshot.factor_A, factor_B=snapshot.factor_B)
@@ -61,6 +63,7 @@ def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Sou
         scalings=_scalings_of(record),
         recorded=True,
         saved=partial(_saved, run),
+        no_spectra=record.no_spectra,
     )
 
 

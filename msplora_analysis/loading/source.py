@@ -95,6 +95,7 @@ class Source:
         saved: opens the saved updates in the order of training, and puts errors into a list likewise; yields nothing
             if no adapter was saved.
         findings: of the check-up of the adapter's file.
+        no_spectra: why its method has no spectra; empty where it has.
     """
 
     method: str
@@ -110,3 +111,4 @@ class Source:
     recorded: bool = False
     saved: Callable[[list[MSPLoraError]], Iterator[Saved]] = none_left
     findings: Sequence[Finding] = ()
+    no_spectra: str = ""

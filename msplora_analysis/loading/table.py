@@ -16,7 +16,8 @@ from msplora_analysis.loading.source import Moment, Source, none_left
 from msplora_analysis.loading.sources import Found, find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.components import ComponentKey
-from msplora_core.errors import MSPLoraError, RunDirectoryError
+from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
+from msplora_core.methods import title
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,6 +93,7 @@ def load_spectra(
 
     Raises:
         RunDirectoryError: if there is no run, or nothing at all can be read.
+        UnsupportedAdapterError: if the methods of all runs have no spectra.
         ParameterError: for a parameter with a wrong value.
 
     Example:
@@ -108,25 +110,29 @@ def load_spectra(
     found = find_sources(
         path, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, factors=factors
     )
-    builder, skipped, failed = _Builder(), list[str](), list[str]()
+    builder, skipped, failed, without = _Builder(), list[str](), list[str](), list[tuple[str, Source]]()
     last: MSPLoraError | None = None
     read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
     for done, (name, source, moments, errors) in enumerate(read, 1):
-        if source is None or not builder.add(name, source, moments, errors):
+        if source is not None and source.no_spectra and not moments:
+            without.append((name, source))
+        elif source is None or not builder.add(name, source, moments, errors):
             failed.append(name)
         skipped.extend(str(error) for error in errors)
         last = errors[-1] if errors else last
         if progress is not None:
             progress(done, len(found))
-    if len(failed) == len(found) and last is not None:
+    if not builder.runs and last is not None:
         if len(found) == 1:
             raise last
         raise RunDirectoryError(
             path, expected="at least one run that can be read", found=f"{len(found)} that cannot, the last: {last}"
         )
+    if not builder.runs:
+        raise UnsupportedAdapterError(f"{path}: {' '.join(_without_spectra(without))}")
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
-    notes = [*_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
+    notes = [*_without_spectra(without), *_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
     table = builder.table(factors=factors)
     findings = [(name, one) for name, source in builder.runs for one in source.findings]
     table.attrs.update(skipped=skipped, failed=failed, notes=notes, findings=findings)
@@ -160,6 +166,12 @@ def _notes(runs: list[tuple[str, Source]]) -> list[str]:
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         notes.append(note if len(names) == len(runs) else f"{note} ({', '.join(names[:2])}{more})")
     return notes
+
+
+def _without_spectra(runs: list[tuple[str, Source]]) -> list[str]:
+    """Of each method without spectra, why."""
+    reasons = {title(source.method): source.no_spectra for _, source in runs}
+    return [f"{method} has no spectra: {reason}." for method, reason in reasons.items()]
 
 
 def _guesses(runs: list[tuple[str, Source]]) -> list[str]:

@@ -56,7 +56,7 @@ def text_tables(analysis: Analysis) -> Iterator[TextTable]:
     if any(len(one.layers) > 1 for one in analysis.comparisons):
         yield _comparisons(analysis)
     if len(analysis.scores):
-        yield _scores(analysis)
+        yield scores_table(analysis.scores)
     if len(analysis.interference):
         yield _interference(analysis)
 
@@ -162,8 +162,13 @@ def _comparisons(analysis: Analysis) -> TextTable:
     return TextTable("comparisons", title, headers, len(words), tuple(rows), (), "\n".join(key))
 
 
-def _scores(analysis: Analysis) -> TextTable:
-    scores = last_scores(analysis.scores)
+def scores_table(scores: DataFrame) -> TextTable:
+    """Return a row for each method, with the mean over seeds of each task's metric at the last epoch.
+
+    Args:
+        scores: as `load_scores` gives them.
+    """
+    scores = last_scores(scores)
     scores["name"] = scores["task"] + " " + scores["metric"]
     names = list(scores["name"].unique())
     rows = []

@@ -34,6 +34,22 @@ def check_fit(config: RunConfig) -> Any:
         return attachment_of(config).attach(model, _SOME_STEPS)
 
 
+def trained_parameters(config: RunConfig) -> tuple[int, int]:
+    """Return how many parameters a run trains: those of its method, and those of the task's head beside them.
+
+    Raises:
+        ParameterError: as `check_fit`.
+    """
+    base = empty_base(config)
+    heads = {name for name, _ in base.named_children()} - {base.base_model_prefix}
+    own = head = 0
+    for name, weight in check_fit(config).named_parameters():
+        if weight.requires_grad:
+            of_head = name.removeprefix("base_model.model.").partition(".")[0] in heads
+            own, head = own + weight.numel() * (not of_head), head + weight.numel() * of_head
+    return own, head
+
+
 def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
     """Check that each adapter fits its model, and read the data of each task.
 
