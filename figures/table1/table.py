@@ -2,8 +2,9 @@
 
 Scores are means over seeds ± standard deviation, in percent. Parameters are those that train, the head's included. Time
 is that of the processor, an epoch and its evaluation; memory is the process's at its peak, the base model included. The
-entropy rank is that of what acts on a layer in all, averaged over layers, modules and runs before it is measured. Each
-method is held against LoRA by sign flips over the runs, paired by task and seed, and the p values are one family.
+entropy rank is that of what acts on a layer in all, averaged over layers, modules and runs before it is measured; of
+updates of unequal ranks the mean. Each method is held against LoRA by sign flips over runs, paired by task and seed,
+and the p values are one family.
 """
 
 import sys
@@ -31,14 +32,18 @@ costs = costs.groupby("method")[["trained_parameters", "seconds an epoch", "peak
 
 final = measure(last_epochs(load_spectra(path)), ["model", "method", "stack", "scale"])
 whole = final[(final["scale"] == "total") | ~final["method"].isin(final.loc[final["scale"] == "total", "method"])]
-ranks = whole.set_index(whole["method"].astype(str))[["rank", "entropy_rank"]]
+parts = whole.groupby(whole["method"].astype(str))  # of AdaLoRA several, at unequal ranks
+ranks = parts[["rank", "entropy_rank"]].apply(lambda part: part.mul(whole["components"], axis=0).sum())
+ranks = ranks.div(parts["components"].sum(), axis=0)
 
 seeds = last.groupby(["method", "task"]).agg(["mean", "std"])
 table = (seeds["mean"].map("{:.1f}".format) + " ± " + seeds["std"].map("{:.1f}".format)).unstack("task")
 table["mean"] = last.groupby("method").mean().map("{:.1f}".format)
-table = table.join(costs).join(ranks).rename(columns={"trained_parameters": "parameters", "entropy_rank": "entropy rank"})
+table = (
+    table.join(costs).join(ranks).rename(columns={"trained_parameters": "parameters", "entropy_rank": "entropy rank"})
+)
 table = table.rename(index=title).sort_values("parameters")
-formats = {"parameters": "{:,.0f}", "seconds an epoch": "{:.1f}", "peak MiB": "{:.0f}", "rank": "{:.0f}",
+formats = {"parameters": "{:,.0f}", "seconds an epoch": "{:.1f}", "peak MiB": "{:.0f}", "rank": "{:.1f}",
            "entropy rank": "{:.2f}"}  # fmt: skip
 print(table.to_string(formatters={name: form.format for name, form in formats.items()}, na_rep="–"), end="\n\n")
 
