@@ -59,24 +59,30 @@ class Kept:
             raise FileError(self.path, key=name, expected="a list of objects", found=type(values).__name__)
         return values
 
-    def table(self, name: str, numbers: Sequence[str]) -> DataFrame:
-        """The objects of a list as a table: these columns as numbers, all others as texts.
+    def table(self, name: str, numbers: Sequence[str], words: Sequence[str] = ()) -> DataFrame:
+        """The objects of a list as a table.
+
+        Args:
+            name: of the list.
+            numbers: columns that must be there, and hold numbers.
+            words: likewise, texts. Of other columns those are numbers that hold nothing else.
 
         Raises:
-            FileError: if it is no such list, or a column is missing.
+            FileError: if it is no such list, or one of these columns is missing.
         """
         import pandas as pd
 
         found = pd.DataFrame(self.rows(name)[:_MOST_TABLE])
-        missing = [column for column in numbers if column not in found]
-        if missing and len(found):
-            raise FileError(self.path, key=name, expected=f"the column {missing[0]}", found=", ".join(map(str, found)))
         for column in found:
-            if column in numbers:
+            kinds = {type(value) for value in found[column] if value is not None and value == value}
+            if column in numbers or (kinds and kinds <= {int, float} and column not in words):
                 values = pd.to_numeric(found[column], errors="coerce").astype("float64")
                 found[column] = values.astype("Int64") if (values.dropna() % 1 == 0).all() else values
             else:
                 found[column] = found[column].map(lambda value: "" if value is None else one_line(str(value)))
+        missing = [column for column in (*numbers, *words) if column not in found] if len(found) else []
+        if missing:
+            raise FileError(self.path, key=name, expected=f"the column {missing[0]}", found=", ".join(map(str, found)))
         return found
 
 

@@ -21,6 +21,7 @@ _START, _END = "<!--kept-->", "<!--/kept-->"
 _LARGEST_PAGE = 2**26
 _MOST = 120_000
 """Numbers of all matrices. Beyond, those of each task are left out, then the lowest and the highest."""
+_NAMES = ["run", "model", "method", "task", "stack", "scale", "module"]
 _SHARING = ["layers", "rank", "shared_by_all", "shared_by_groups", "own", "null_shared_by_all", "null_shared_by_groups",
             "null_own", "deviation_own", "excess", "largest_cosine", "cosine_bound"]  # fmt: skip
 _SUBSPACES = ["rank", "size", "common", "null_common", "pairs", "neighbours", "chance"]
@@ -70,8 +71,7 @@ def refresh_page(results: Path) -> bool:
 
 
 def _overlap(kept: Kept) -> dict[str, Any]:
-    sharing, subspaces = kept.table("sharing", _SHARING), kept.table("subspaces", _SUBSPACES)
-    names = ["run", "model", "method", "task", "stack", "scale", "module"]
+    sharing, subspaces = kept.table("sharing", _SHARING, _NAMES), kept.table("subspaces", _SUBSPACES, [*_NAMES, "side"])
     cosines = list(mean_cosines(kept, sharing)) if len(sharing) else []
     shown = [cells(table, f"overlap/{name}", title) for name, title, table in (
         ("sharing", "What the layers share, beside updates rotated at random", sharing),
@@ -85,8 +85,8 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "tables": shown,
         "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
         "data": {
-            "sharing": as_columns(sharing[[*names, *_SHARING]]) if len(sharing) else {},
-            "subspaces": as_columns(subspaces[[*names, "side", *_SUBSPACES]]) if len(subspaces) else {},
+            "sharing": as_columns(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
+            "subspaces": as_columns(subspaces[[*_NAMES, "side", *_SUBSPACES]]) if len(subspaces) else {},
             "cosines": _thinned(cosines),
         },
     }
@@ -146,7 +146,7 @@ def _intruders(kept: Kept) -> dict[str, Any]:
 
 
 def _plan(kept: Kept) -> dict[str, Any]:
-    modules = kept.table("modules", _PLAN)
+    modules = kept.table("modules", _PLAN, ["scale", "module"])
     uniform = kept.content.get("uniform")
     rank = uniform.get("mean_rank") if isinstance(uniform, dict) else None
     return {

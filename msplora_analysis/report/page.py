@@ -6,7 +6,8 @@ import base64
 import hashlib
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from msplora_analysis.analysis import Analysis
+    from msplora_analysis.statistics.claims import Claim
 
 _VENDOR = Path(__file__).parent / "vendor"
 _LIBRARIES = ("d3.min.js", "plot.umd.min.js")
 _SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "interference.js", "layers.js", "matrices.js",
             "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
+_MOST_CARDS = 4
+"""Verdicts on one claim that are shown at once."""
 TABLES = {
     "measures": "How concentrated each scale is",
     "pairs": "Adjacent layers, by pair of runs",
@@ -78,10 +82,14 @@ def page(analysis: Analysis, static: Mapping[str, bytes], made: Mapping[str, str
 
     What `overlap` and `plan` left in `folder`, or else in the analysis of the run or study, is part of it.
     """
+    first, more = _ordered(analysis.claims)
     scripts = [*((_VENDOR / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]
     return template("page.html.j2").render(
         analysis=analysis,
         name=one_line(analysis.path.resolve().name if analysis.path.exists() else str(analysis.path)),
+        claims=first,
+        more_claims=more,
+        runs=analysis.table["run"].nunique(),
         looked_at=_looked_at(analysis),
         findings=by_kind(analysis.findings),
         tables=list(_tables(analysis)),
@@ -114,6 +122,17 @@ def _as_source(svg: bytes) -> Markup:
     from markupsafe import Markup
 
     return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]<>'!*@$+?~\n"))
+
+
+def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tuple[int, Claim]]]:
+    """The claims with their places, those that are told first; apart from them those beyond a few of one number."""
+    places = sorted(enumerate(claims), key=lambda one: one[1].verdict.verdict == "cannot tell")
+    counts = Counter[str]()
+    parts: dict[bool, list[tuple[int, Claim]]] = {True: [], False: []}
+    for place, claim in places:
+        counts[claim.number] += 1
+        parts[counts[claim.number] <= _MOST_CARDS].append((place, claim))
+    return parts[True], parts[False]
 
 
 def _looked_at(analysis: Analysis) -> list[dict[str, Any]]:

@@ -49,6 +49,8 @@ function chooser(name, words, options, value, change) {
 function drawAll() {
   fillChoices();
   for (const draw of drawn) draw();
+  const figures = [...document.querySelectorAll("#interactive > figure")];
+  document.getElementById("nothing").hidden = figures.some((one) => !one.hidden);
 }
 
 // Draws a figure whenever a choice changes; a figure without anything to show is hidden.

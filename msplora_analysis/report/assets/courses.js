@@ -61,7 +61,8 @@ figure("scores", (part) => {
   const kinds = d3.groups(mine, (row) => row.task, (row) => row.metric).flatMap(([task, metrics]) => metrics.map(([metric, rows]) => ({ task, metric, rows })));
   const several = element("div", { className: "several" });
   part("plot").replaceChildren(legend(methods, methodTitle, colour), several);
-  const width = Math.min(widthOf(several) , 340);
+  const room = widthOf(several) + 16, columns = Math.max(1, Math.floor(room / 256));
+  const width = Math.min(room / columns - 16, 340);
   several.append(...kinds.map(({ task, metric, rows }) => {
     const points = summarised(rows.filter((row) => row.value != null), "method", "epoch", "value");
     return linesOf(points, { width, height: 190, colour, named: methodTitle, clock: "epoch", label: `${task || "unknown task"}, ${metric}` });
@@ -76,11 +77,18 @@ function summarised(rows, group, time, value) {
     .sort((a, b) => d3.ascending(a.time, b.time));
 }
 
+// Whole epochs and steps have their ticks there; shares of a training anywhere.
+function ticksOf(times, width) {
+  if (!times.every(Number.isInteger)) return undefined;
+  return times.length <= width / 40 ? times : d3.ticks(d3.min(times), d3.max(times), width / 60).filter(Number.isInteger);
+}
+
 function linesOf(points, { width, height, colour, named, clock, label, beside = [], zero = false }) {
   const end = d3.max(points, (point) => point.time);
-  const single = unique(points.map((point) => point.time)).length < 2;
+  const times = unique(points.map((point) => point.time)).sort(d3.ascending);
+  const single = times.length < 2;
   return Plot.plot({
-    width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, nice: true }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
+    width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, ticks: ticksOf(times, width), tickFormat: "~g" }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
     marks: [
       ...(zero ? [Plot.ruleY([0], { stroke: "var(--soft)" })] : []),
       Plot.ruleY(beside, { y: "null_mean", stroke: (one) => colour(one.name), strokeDasharray: "5 4", className: "null" }),

@@ -50,7 +50,7 @@ figure("subspaces", (part) => {
   if (!rows.length) return false;
   const sides = unique(rows.map((row) => row.side));
   const colour = (side) => DISTINCT[sides.indexOf(side)];
-  part("about").textContent = `${about()}; ${runsOf(rows)}. φ at full rank: 1 where the subspaces of two layers are the same, ${shown(d3.mean(rows, (row) => row.chance), 2)} for random ones (line). Dot: layers next to each other; ring: all pairs.`;
+  part("about").textContent = `${about()}; ${runsOf(rows)}. φ at full rank is 1 where the subspaces of two layers are the same. Line: random subspaces. Dot: layers next to each other; ring: all pairs.`;
   const chart = Plot.plot({
     width: widthOf(part("plot")), height: 60 + 30 * unique(rows.map((row) => row.label)).length, marginLeft: labelsWidth(rows), marginBottom: 40,
     x: { label: "overlap of subspaces φ", grid: true, domain: [0, Math.min(1, 1.2 * d3.max(rows, (row) => Math.max(row.neighbours, row.pairs, row.chance)))] }, y: { label: null, domain: unique(rows.map((row) => row.label)), tickFormat: shortened },

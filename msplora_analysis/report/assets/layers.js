@@ -2,7 +2,7 @@
 figure("layers", (part) => {
   const all = layerSpectra.filter((row) => chosen(row, ["model", "method", "stack", "task", "module"]));
   const mine = unique(all.map((row) => row.scale)).length > 1 ? all.filter((row) => row.scale !== "total") : all;
-  if (!mine.length) return false;
+  if (!mine.some((row) => row.sigma.some((value) => value > 0))) return false;
   const width = widthOf(part("plot")), columns = Math.max(2, Math.floor(width / 105));
   const place = new Map(mine.map((row, index) => [row, { column: index % columns, row: Math.floor(index / columns) }]));
   const bars = mine.flatMap((row) => row.sigma.map((sigma, index) => ({ ...place.get(row), scale: row.scale, unit: row.unit, k: index + 1, sigma })));

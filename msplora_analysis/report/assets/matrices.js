@@ -2,7 +2,8 @@
 const matrix = { show: "", scale: data.scale, row: 0, column: 1 };
 
 figure("matrices", (part) => {
-  const fits = (one) => chosen(one, ["model", "method", "stack"]) && (!choice.module || (one.modules ?? [one.module]).includes(choice.module));
+  const known = (one) => (one.kl ?? one.parts[0].mean).some((row) => row.some((value) => value > 0 || value < 0));
+  const fits = (one) => known(one) && chosen(one, ["model", "method", "stack"]) && (!choice.module || (one.modules ?? [one.module]).includes(choice.module));
   const scales = unique([...data.matrices, ...directions.cosines].filter(fits).map((one) => one.scale));
   if (!scales.length) return false;
   if (!scales.includes(matrix.scale)) matrix.scale = scales[0];

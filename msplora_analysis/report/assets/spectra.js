@@ -42,7 +42,7 @@ figure("spectra", (part) => {
     const mark = facets.map((name) => ({ facet: name, x1: edges[place], x2: edges[place + 1] }));
     const side = narrow ? { fy: "facet" } : { fx: "facet" };
     heat.replaceChildren(Plot.plot({
-      width, height: narrow ? 40 + facets.length * Math.max(90, most * 9) : Math.max(190, 70 + most * 14), marginLeft: 44, marginBottom: 40,
+      width, height: narrow ? 40 + facets.length * Math.max(90, most * 9) : Math.max(190, 70 + most * 14), marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }),
       marginRight: narrow ? 90 : 20, fx: { label: null, domain: facets }, fy: { label: null, domain: facets },
       x: { label: clock, ticks: narrow ? 5 : 4 }, y: { label: "singular value index", domain: [most + 0.5, 0.5], ticks: d3.range(1, most + 1, Math.ceil(most / 8)), tickFormat: "d" },
       color: { ...colours(data.colours.magnitude), type: choice.log ? "log" : "linear", legend: true, label: "average magnitude" },
@@ -70,7 +70,7 @@ function barChart(bars, { side, width, narrow, facets, most, high }) {
   const least = d3.min(bars, (bar) => (bar.sigma > 0 ? bar.sigma : undefined)) ?? 1;
   const floor = choice.log ? Math.min(least / 2, high / 10) : 0;
   return Plot.plot({
-    width, height: narrow ? 40 + facets.length * 90 : 170, marginLeft: 44, marginBottom: 40, marginRight: narrow ? 90 : 20,
+    width, height: narrow ? 40 + facets.length * 90 : 185, marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }), marginRight: narrow ? 90 : 20,
     fx: { label: null, domain: facets }, fy: { label: null, domain: facets },
     x: { label: "singular value index", type: "linear", domain: [0.5, most + 0.5], ticks: Math.min(most, 8), tickFormat: "d" },
     y: { type: choice.log ? "log" : "linear", domain: [floor, high], label: "average magnitude", grid: true, ticks: 4, tickFormat: ".2~g" },

@@ -6,7 +6,9 @@ addEventListener("resize", () => {
   width = document.body.clientWidth;
   requestAnimationFrame(drawAll);
 });
+for (const details of document.querySelectorAll("details:has(.differences)")) details.addEventListener("toggle", drawAll);
+// Paper has what a click would show, but no table of many pages: its line names the file that has it.
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("details")) details.open ||= details.querySelectorAll("tbody tr").length <= 60;
 });
 document.documentElement.dataset.ready = Math.round(performance.now());

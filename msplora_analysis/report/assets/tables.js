@@ -4,7 +4,7 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   const headings = [...table.tHead.rows[0].cells];
   const valueOf = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
   headings.forEach((heading, column) => {
-    const button = element("button", { type: "button" }, heading.textContent);
+    const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => {
       const down = heading.ariaSort === "ascending";
       for (const other of headings) other.removeAttribute("aria-sort");

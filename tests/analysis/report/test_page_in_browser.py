@@ -311,3 +311,22 @@ def test_cosines_between_scales_are_drawn_where_trainings_recorded_them(visit: A
     page = visit(write_report(analyse(run.path, draws=0), tmp_path / "page.html"))
     assert page.locator("#interference .plot g[aria-label=line] path").count() == 2
     assert "global and mid" in page.locator("#interference .legend").inner_text()
+
+
+def test_on_paper_there_are_no_controls_and_tables_are_open(page: Any, folder: Path) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("select:visible, input:visible, button.copy:visible, nav a:visible").count() == 0
+    assert page.locator("#courses .legend .swatch:visible").count() == 3
+    rows = page.locator("table[data-name=measures-by-run] tbody tr:visible").count()
+    assert rows == len(pd.read_csv(folder / "measures-by-run.csv")) > 15
+
+
+def test_an_untrained_adapter_has_no_empty_picture(visit: Any, tmp_path: Path) -> None:
+    zero = {f"layer/query/{layer}": np.zeros(4) for layer in range(4)}
+    run = write_run(tmp_path / "run", "lora-r4", layers=4, modules=("query",), epochs=1, spectra=lambda epoch: zero)
+    page = visit(write_report(analyse(run.path, draws=0), tmp_path / "page.html"))
+    assert texts(page, "#findings tbody td")[:3] == ["broken", "never trained", "all modules"]
+    assert page.locator("#interactive > figure:visible").count() == 0
+    assert page.locator("#nothing").is_visible()
