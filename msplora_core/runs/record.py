@@ -39,6 +39,7 @@ class RunRecord:
         no_spectra: why the method's updates have no spectra; empty where they have.
         cost: of the training since it was last begun or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
             `peak_bytes`; empty if unknown.
+        data: SHA-256 of the file of instructions that it was trained on; empty for other tasks.
         versions: of the packages that made the run.
         started: ISO 8601 with time zone.
         finished: the same; None while the run trains, or if it was killed.
@@ -57,6 +58,7 @@ class RunRecord:
     constant_score: float | None = None
     no_spectra: str = ""
     cost: dict[str, float] = field(default_factory=dict)
+    data: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str | None = None
@@ -131,6 +133,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "method": ("a name", lambda value: _is_text(value) and value != ""),
     "model": ("a name", _is_text),
     "task": ("a text", _is_text),
+    "data": ("a text", _is_text),
     "seed": ("a whole number or null", lambda value: value is None or type(value) is int),
     "layers": ("a whole number", _is_whole),
     "modules": ("names", lambda value: isinstance(value, list) and all(map(is_printable_name, value))),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msplora_core.errors import ParameterError
 from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.data.task_data import read_task
 from msplora_core.training.models import empty_base, quiet_transformers
@@ -60,13 +63,31 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
         The examples by task.
 
     Raises:
-        ParameterError: if a model cannot be loaded, or targets, ranks or groups do not fit it.
+        ParameterError: if a model cannot be loaded, or targets, ranks or groups do not fit it; or if two different runs
+            have one name.
         DataFileError: if a file is missing or malformed.
     """
     configs = list(configs)
+    _check_names(configs)
     with quiet_transformers():
         for config in {
             f"{config.task} {config.model} {config.hyperparameters()}": config for config in configs
         }.values():
             check_fit(config)
     return {name: read_task(task_named(name), config.data_dir) for name, config in {c.task: c for c in configs}.items()}
+
+
+def _check_names(configs: Iterable[RunConfig]) -> None:
+    """Refuse different runs of one name, which would write into one run directory."""
+    named: dict[Path, RunConfig] = {}
+    for config in configs:
+        other = named.setdefault(config.path, config)
+        for field in fields(config):
+            values = [getattr(one, field.name) for one in (other, config)]
+            if values[0] != values[1]:
+                raise ParameterError(
+                    field.name,
+                    expected=f"one value for all runs of the name {config.name}",
+                    found=" and ".join(map(str, values)),
+                    hint="give one of them another --out" + (", or rename its file" if field.name == "task" else ""),
+                )

@@ -23,7 +23,7 @@ from msplora_core.training.data.batches import EncodedExamples, LengthBatches, P
 from msplora_core.training.data.examples import DataWarning, Examples
 from msplora_core.training.data.instructions import Instructions
 from msplora_core.training.data.prompts import EncodedInstructions
-from msplora_core.training.data.task_data import read_task
+from msplora_core.training.data.task_data import data_digest, read_task
 from msplora_core.training.describing import describe_run
 from msplora_core.training.models import (
     load_base,
@@ -216,6 +216,14 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             hint="--resume continues it, another --out keeps both",
         )
     record = run.read_record()
+    data = data_digest(task_named(config.task), config.data_dir)
+    if data and record.data not in ("", data):
+        raise RunDirectoryError(
+            run.path,
+            expected=f"a run on {config.task}",
+            found="one on a file of the same name with other contents",
+            hint="rename the file, or take another --out",
+        )
     found = {"model": record.model, **record.hyperparameters}
     wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
     extended = _is_extended(config, found.get("epochs"))
@@ -245,8 +253,9 @@ def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: P
         record.hyperparameters, record.finished = config.hyperparameters(), None
         run.write_record(record)
         return
-    record.method, record.task, record.seed = config.method_name, task_named(config.task).name, config.seed
-    record.hyperparameters = config.hyperparameters()
+    task = task_named(config.task)
+    record.method, record.task, record.seed = config.method_name, task.name, config.seed
+    record.data, record.hyperparameters = data_digest(task, config.data_dir), config.hyperparameters()
     run.write_record(record)
 
 

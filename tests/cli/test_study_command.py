@@ -152,7 +152,16 @@ OTHER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("values", [OTHER, {"task": "cola", "method": "lora", "rank": 3, "rank_pattern": {"key": 2}}])
+INSTRUCTIONS = {
+    "task": "my alpaca.jsonl", "data_dir": "data", "model": "smollm2", "method": "lora", "rank": 64, "epochs": 3,
+    "loss_on_prompt": True, "bf16": True, "micro_batch": 4, "gradient_checkpointing": True, "max_length": 256,
+    "warmup": 100.0, "batch_size": 128, "target_modules": ("q_proj", "v_proj"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values", [OTHER, INSTRUCTIONS, {"task": "cola", "method": "lora", "rank": 3, "rank_pattern": {"key": 2}}]
+)
 def test_the_command_means_the_run(command, monkeypatch: pytest.MonkeyPatch, values: dict[str, object]) -> None:
     """Every field of a run reaches the command line and comes back from it."""
     import msplora_core.training.checking as checking

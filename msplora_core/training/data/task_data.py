@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from msplora_core.training.data.examples import TaskData
@@ -25,8 +26,23 @@ def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
     if task.generated:
         return TaskData(generate(task.name, "train"), generate(task.name, "dev"))
     if task.instructions:
-        return split_instructions(Path(data_dir or "") / task.folder)
+        return split_instructions(_file(task, data_dir))
     if data_dir is None:
         return TaskData(read_hub(task, "train"), read_hub(task, "validation"))
     folder = Path(data_dir) / task.folder
     return TaskData(read_split(folder / "train.tsv", task), read_split(folder / "dev.tsv", task))
+
+
+def data_digest(task: Task, data_dir: Path | str | None) -> str:
+    """Return the SHA-256 of a file of instructions; nothing for another task, or where the file cannot be read."""
+    if not task.instructions:
+        return ""
+    try:
+        with _file(task, data_dir).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _file(task: Task, data_dir: Path | str | None) -> Path:
+    return Path(data_dir or "") / task.folder

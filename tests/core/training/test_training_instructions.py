@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, train_run
 from msplora_core.training.checking import check_inputs
@@ -118,6 +118,29 @@ def test_the_wrong_kind_of_model(config: RunConfig, tiny_model: Path) -> None:
             ParameterError, match=r"as a causal language model, for .*a bert reads text and writes none"
         ):
             check_inputs([replace(config, model=model)])
+
+
+def test_files_of_one_name_in_two_folders(config: RunConfig, tmp_path: Path) -> None:
+    other = tmp_path / "other" / Path(config.task).name
+    other.parent.mkdir()
+    rows = json.loads(Path(config.task).read_text())
+    other.write_text(json.dumps(rows[1:]))
+    short = replace(config, method="lora", rank=2, epochs=1)
+    with pytest.raises(ParameterError) as caught:
+        check_inputs([short, replace(short, task=str(other))])
+    assert str(caught.value) == (
+        f"task: expected one value for all runs of the name following-lora-r2-seed0, found {config.task} and {other}; "
+        "give one of them another --out, or rename its file"
+    )
+    run = train_run(short)
+    with pytest.raises(RunDirectoryError) as refused:
+        train_run(replace(short, task=str(other)), resume=True)
+    assert str(refused.value) == (
+        f"{run.path}: expected a run on {other}, found one on a file of the same name with other contents; "
+        "rename the file, or take another --out"
+    )
+    other.write_text(Path(config.task).read_text())  # a copy is the same task
+    assert train_run(replace(short, task=str(other)), resume=True).path == run.path
 
 
 def test_settings_that_fit_no_instructions(config: RunConfig) -> None:
