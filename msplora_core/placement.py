@@ -76,6 +76,16 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
     }
 
 
+def expert_name(name: str, expert: int) -> str:
+    """Return the name of one expert's matrix, where one parameter holds those of several.
+
+    Example:
+        >>> expert_name("down_proj", 3)
+        'down_proj.expert3'
+    """
+    return f"{name}.expert{expert}"
+
+
 @lru_cache(maxsize=10_000)  # the adapters of one folder have the same paths
 def stack_name(path: str, shape: tuple[int, int]) -> str:
     """Return the name of the stack that a module stands in: its list of layers, by its path, with the module's shape.
@@ -150,9 +160,9 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
 
 
 def _endings(path: str) -> list[str]:
-    """The endings of a path, shortest first; a bare number is no name to start with."""
+    """The endings of a path, shortest first; a bare number, or that of an expert, is no name to start with."""
     names = path.split(".")
-    starts = [start for start, name in enumerate(names) if start == 0 or not name.isdecimal()]
+    starts = [start for start, name in enumerate(names) if not start or not name.removeprefix("expert").isdecimal()]
     return [".".join(names[start:]) for start in reversed(starts)]
 
 

@@ -42,11 +42,10 @@ def check_request(known: Mapping[str, MSPLoraConfig], adapters: Sequence[str], w
     heads = {name: known[name].modules_to_save for name in adapters if known[name].modules_to_save}
     if heads:
         raise ParameterError("adapters", expected="adapters without modules_to_save, which have no sum", found=heads)
-    magnitudes = [name for name in adapters if known[name].use_dora]
-    if magnitudes:
-        raise ParameterError(
-            "adapters", expected="adapters without use_dora, whose norms have no sum", found=magnitudes
-        )
+    for switch, why in (("use_dora", "whose norms have no sum"), ("target_parameters", "as with LoRA")):
+        found = [name for name in adapters if getattr(known[name], switch)]
+        if found:
+            raise ParameterError("adapters", expected=f"adapters without {switch}, {why}", found=found)
 
 
 def combined_ranks(combination_type: str, ranks: Sequence[Ranks], svd_rank: Ranks | None) -> Ranks:

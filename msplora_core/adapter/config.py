@@ -45,6 +45,10 @@ class MSPLoraConfig(PeftConfig):
         fan_in_fan_out: whether adapted weights are transposed, as in GPT-2's `Conv1D`; set when the adapter is
             attached, from the modules themselves.
         modules_to_save: modules to train in full and to save with the adapter.
+        target_parameters: parameters to adapt that no module of a type of its own holds, by the ends of their paths,
+            as `mlp.experts.down_proj`: a matrix, or a stack of the matrices of several experts. Each expert has updates
+            of its own, of these ranks, and shares with the expert of its number in other layers. Not with dropout or
+            DoRA.
         trainable_token_indices: tokens whose embeddings are trained and saved beside the adapter: their indices in
             the input embedding, or indices by the name of an embedding, which is not a target as well.
         layers_to_transform: layers to adapt, by index.
@@ -83,6 +87,7 @@ class MSPLoraConfig(PeftConfig):
     alpha_pattern: dict[str, float | tuple[float, float, float]] = field(default_factory=dict)
     fan_in_fan_out: bool = False
     modules_to_save: list[str] | None = None
+    target_parameters: list[str] | None = None
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     layers_to_transform: list[int] | int | None = None
     layers_pattern: list[str] | str | None = None
@@ -111,7 +116,7 @@ class MSPLoraConfig(PeftConfig):
             pattern: _checked_alpha(f"alpha_pattern[{pattern!r}]", alpha)
             for pattern, alpha in self.alpha_pattern.items()
         }
-        for name in ("target_modules", "exclude_modules"):  # PEFT keeps lists of names as sets
+        for name in ("target_modules", "exclude_modules", "target_parameters"):  # PEFT keeps lists of names as sets
             if isinstance(getattr(self, name), list | tuple):
                 setattr(self, name, set(getattr(self, name)))
         self._check_choices()
@@ -133,6 +138,11 @@ class MSPLoraConfig(PeftConfig):
                 expected=", ".join(map(str, INITIALISATIONS)),
                 found=self.init_lora_weights,
             )
+        if isinstance(self.target_parameters, str):
+            raise ParameterError("target_parameters", expected="a list of names", found=self.target_parameters)
+        for name in ("lora_dropout", "use_dora"):
+            if self.target_parameters and getattr(self, name):
+                raise ParameterError(name, expected="none beside target_parameters", found=getattr(self, name))
         tokens = self.trainable_token_indices
         if tokens is not None and not all(map(_is_indices, tokens.values() if isinstance(tokens, dict) else [tokens])):
             raise ParameterError(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft.tuners.adalora import AdaLoraLayer
-from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import ParamWrapper as LoraParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from scipy.linalg import block_diag
 from torch import nn
@@ -22,7 +23,7 @@ from msplora_core.adapter.sites import layer_lists
 from msplora_core.components import Component, ComponentKey
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.linalg.updates import LowRankUpdate, joined
-from msplora_core.placement import Placement, place_modules
+from msplora_core.placement import Placement, expert_name, place_modules
 from msplora_core.pyramid import SCALES
 
 
@@ -48,15 +49,17 @@ def read_components(model: nn.Module, adapter_name: str | None = None) -> list[C
     """
     layers = adapted_layers(model, adapter_name)
     of_lora = {path: layer_updates(layer, name) for path, (layer, name) in layers.items() if _is_lora(layer)}
+    places = _places(model, layers)
+    # The names of a layer's experts stand in their order.
+    expert = {name: place for path, pair in layers.items() for place, name in enumerate(_modules(*pair, places[path]))}
     components = []
     for key, sites in component_sites(model, adapter_name).items():
         path = next(iter(sites))
         if path not in of_lora:
             components.append(Component(key, other_update(*layers[path])))
-        elif key.scale == "total":
-            components.append(Component(key, joined(of_lora[path].values())))
-        else:
-            components.append(Component(key, of_lora[path][key.scale]))
+            continue
+        by_scale = of_lora[path][expert[key.module]]
+        components.append(Component(key, joined(by_scale.values()) if key.scale == "total" else by_scale[key.scale]))
     return components
 
 
@@ -83,15 +86,26 @@ def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[C
     several = any(tuple(_scales(layer, name)) != ("layer",) for layer, name in layers.values())
     found: dict[ComponentKey, dict[str, int]] = defaultdict(dict)
     for path, (layer, name) in layers.items():
-        place = places[path]
-        index = place.layer or 0
-        for scale in _scales(layer, name):
-            unit = layer.site[name].unit(scale) if isinstance(layer, MSPLoraLayer) else index
-            found[ComponentKey(scale, place.module, unit)][path] = index
-        if several:
-            found[ComponentKey("total", place.module, index)][path] = index
+        index = places[path].layer or 0
+        for module in _modules(layer, name, places[path]):
+            for scale in _scales(layer, name):
+                unit = layer.site[name].unit(scale) if isinstance(layer, MSPLoraLayer) else index
+                found[ComponentKey(scale, module, unit)][path] = index
+            if several:
+                found[ComponentKey("total", module, index)][path] = index
     order = (*SCALES, "total")
     return dict(sorted(found.items(), key=lambda item: order.index(item[0].scale)))
+
+
+def _modules(layer: BaseTunerLayer, adapter_name: str, place: Placement) -> list[str]:
+    """The module type of a layer's matrix, or of that of each expert."""
+    experts = layer.site[adapter_name].sizes.experts if isinstance(layer, MSPLoraLayer) else _experts(layer)
+    return [place.module] if experts == 1 else [expert_name(place.module, expert) for expert in range(experts)]
+
+
+def _experts(layer: BaseTunerLayer) -> int:
+    """How many experts' matrices LoRA adapts in a layer."""
+    return layer.num_experts if isinstance(layer, LoraParamWrapper) else 1
 
 
 def _scales(layer: BaseTunerLayer, adapter_name: str) -> Iterable[str]:
@@ -127,14 +141,16 @@ def _active_adapter(tuned: Mapping[str, BaseTunerLayer]) -> str:
     return str(active.pop())
 
 
-def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRankUpdate]:
-    """Return the update that an adapter adds to one layer, by scale."""
+def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> list[dict[str, LowRankUpdate]]:
+    """Return the update that an adapter adds to one layer, by scale; of a stack of experts, for each of them."""
     if isinstance(layer, MSPLoraLayer):
-        return {
-            scale: _update(_factors(layer.components(scale)[adapter_name]), scaling)
+        experts = layer.site[adapter_name].sizes.experts
+        found = {
+            scale: _updates(_factors(layer.components(scale)[adapter_name]), scaling, experts)
             for scale, scaling in layer.scaling[adapter_name].items()
         }
-    plain = isinstance(layer, LoraLayer) and not isinstance(layer, ParamWrapper)
+        return [{scale: updates[expert] for scale, updates in found.items()} for expert in range(experts)]
+    plain = isinstance(layer, LoraLayer)
     if plain and adapter_name in layer.lora_embedding_A:
         A, B = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
     elif plain and isinstance(layer.lora_A, nn.ModuleDict) and adapter_name in layer.lora_A:
@@ -142,7 +158,7 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> dict[str, LowRank
     else:
         kind = f"{type(layer).__module__.removeprefix('peft.tuners.')}.{type(layer).__name__}"
         raise UnsupportedAdapterError(f"adapter {adapter_name}: expected LoRA or MSPLoRA, found {kind}")
-    return {"layer": _update((A, B), layer.scaling[adapter_name])}
+    return [{"layer": update} for update in _updates((A, B), layer.scaling[adapter_name], _experts(layer))]
 
 
 def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,26 +172,30 @@ def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return factors
 
 
-def _update(factors: tuple[torch.Tensor, torch.Tensor], scaling: float) -> LowRankUpdate:
-    """The update of two factors as matrices.
+def _updates(factors: tuple[torch.Tensor, torch.Tensor], scaling: float, experts: int) -> list[LowRankUpdate]:
+    """The update of two factors as matrices, or that of each expert.
 
     A convolution's A has a column for each channel and kernel position; with groups, B is block diagonal.
     """
-    pairs = blocks(*factors)
-    A = np.concatenate([_numpy(A) for A, _ in pairs])
-    B = block_diag(*[_numpy(B) for _, B in pairs]) if len(pairs) > 1 else _numpy(pairs[0][1])
-    return LowRankUpdate(B=B, A=A, scaling=float(scaling))
+    A, B = map(_gathered, factors)
+    pairs = [(_numpy(rows), _numpy(columns)) for rows, columns in blocks(A, B, experts)]
+    if experts == 1 and len(pairs) > 1:
+        pairs = [(np.concatenate([rows for rows, _ in pairs]), block_diag(*[block for _, block in pairs]))]
+    return [LowRankUpdate(B=columns, A=rows, scaling=float(scaling)) for rows, columns in pairs]
+
+
+def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach()
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
-    tensor = tensor.detach()
-    tensor = (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
 def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) -> dict[str, Placement]:
     """The place of each layer: as recorded when MSPLoRA was attached, else by the module tree."""
-    plain = {path: path.replace(".base_layer", "") for path in layers}
+    plain = {path: _bare(path, layer) for path, (layer, _) in layers.items()}
     by_tree = place_modules(list(plain.values()), layer_lists(model))
     places = {}
     for path, (layer, name) in layers.items():
@@ -185,3 +205,9 @@ def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) 
         else:
             places[path] = by_tree[plain[path]]
     return places
+
+
+def _bare(path: str, layer: BaseTunerLayer) -> str:
+    """A layer's path without the layers around it; of a parameter, with its name."""
+    path = path.replace(".base_layer", "")
+    return f"{path}.{layer.parameter_name}".removesuffix(".weight") if isinstance(layer, LoraParamWrapper) else path

@@ -34,7 +34,7 @@ class MSPLoraLayer(MergeableLayer):
 
     def __init__(self, base_layer: nn.Module, adapter_name: str) -> None:
         super().__init__(base_layer, adapter_name)
-        self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
+        self.in_features, self.out_features = self._features()
         for scale in SCALES:
             setattr(self, PREFIX + scale, nn.ModuleDict())
         self.msplora_dropout = nn.ModuleDict()
@@ -73,6 +73,10 @@ class MSPLoraLayer(MergeableLayer):
             self.msplora_magnitude[adapter_name] = Magnitude(adapted.T if self.transposed else adapted)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 
+    def _features(self) -> tuple[int, int]:
+        features: tuple[int, int] = _get_in_out_features(self.get_base_layer())
+        return features
+
     def components(self, scale: str) -> nn.ModuleDict:
         """Return the components at a scale, by adapter."""
         found: nn.ModuleDict = getattr(self, PREFIX + scale)
@@ -87,12 +91,13 @@ class MSPLoraLayer(MergeableLayer):
         scaling = self.scaling[adapter_name]
         pairs = [self.components(scale)[adapter_name]() for scale in scaling]
         device = pairs[0][0].device
-        groups = self.site[adapter_name].sizes.groups
+        sizes = self.site[adapter_name].sizes
+        parts = max(sizes.groups, sizes.experts)
         rows = [A.to(device) * scaling for (A, _), scaling in zip(pairs, scaling.values(), strict=True)]
         columns = [B.to(device) for _, B in pairs]
-        if groups > 1:  # the rows of one group follow each other
-            by_group = [A.reshape(groups, -1, *A.shape[1:]) for A in rows]
-            return torch.cat(by_group, dim=1).flatten(0, 1), torch.cat(columns, dim=1)
+        if parts > 1:  # the rows of one group, or of one expert, follow each other
+            by_part = [A.reshape(parts, -1, *A.shape[1:]) for A in rows]
+            return torch.cat(by_part, dim=1).flatten(0, 1), torch.cat(columns, dim=1)
         missing = -sum(len(A) for A in rows) % RANK_MULTIPLE
         if missing:
             rows.append(rows[0].new_zeros(missing, *rows[0].shape[1:]))
@@ -195,7 +200,8 @@ class MSPLoraLayer(MergeableLayer):
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         # PEFT's conversion is for matrices to which an update is added.
-        return not self.site[adapter_name].sizes.kernel and adapter_name not in self.msplora_magnitude
+        sizes = self.site[adapter_name].sizes
+        return not sizes.kernel and sizes.experts == 1 and adapter_name not in self.msplora_magnitude
 
     def __repr__(self) -> str:
         return f"msplora.{super().__repr__()}"

@@ -18,10 +18,19 @@ from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.factors import Factors
 from msplora_core.adapter.kinds import Convolution, Embedding, Linear
 from msplora_core.adapter.layer import MSPLoraLayer
+from msplora_core.adapter.parameter_layer import ParamWrapper
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual, save_shared_once
 from msplora_core.adapter.sites import Site, plan_sites
-from msplora_core.adapter.sizes import ADAPTABLE, CONVOLUTIONS
+from msplora_core.adapter.sizes import CONVOLUTIONS
+from msplora_core.adapter.targets import (
+    adaptable_paths,
+    check_parameters,
+    check_tokens,
+    parameter_paths,
+    paths_in,
+    unmatched,
+)
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES
 
@@ -50,7 +59,8 @@ class MSPLoraModel(BaseTuner):
             )
         self._sites: dict[str, Site] | None = None
         self._components: dict[tuple[str, str, int], Factors] = {}
-        self._given_paths = None if state_dict is None else _paths_of(state_dict, config)
+        check_parameters(config, {name: other for name, other in self.peft_config.items() if name != adapter_name})
+        self._given_paths = None if state_dict is None else paths_in(state_dict, config)
         if self._given_paths is not None:
             state_dict = dict.fromkeys(f"{path}.{PREFIX}" for path in self._given_paths)
         try:
@@ -63,45 +73,38 @@ class MSPLoraModel(BaseTuner):
                 "trainable_token_indices", expected="indices of tokens that the embedding has", found=tokens
             ) from error
         except ValueError as error:
-            if self._sites is None and config.layers_to_transform is None and "not found in the base" in str(error):
-                raise ParameterError(
-                    "target_modules",
-                    expected=f"names of this model: {_target_names(model)}",
-                    found=config.target_modules,
-                ) from error
+            none_found = any(words in str(error) for words in ("not found in the base", "no `target_parameters` found"))
+            if self._sites is None and config.layers_to_transform is None and none_found:
+                raise unmatched(model, config) from error
             raise
         finally:
             self._components = {}
+        layers = {path: layer for path, layer in self.model.named_modules() if isinstance(layer, MSPLoraLayer)}
+        config.placement = {
+            path: layer.site[adapter_name].record() for path, layer in layers.items() if adapter_name in layer.site
+        }
         save_shared_once(model)
+
+    def _prepare_adapter_config(self, peft_config: MSPLoraConfig, model_config: dict[str, Any]) -> MSPLoraConfig:
+        known = model_config.get("model_type") in self.target_module_mapping
+        if peft_config.target_modules is None and peft_config.target_parameters and not known:
+            peft_config.target_modules = []  # parameters alone
+        config: MSPLoraConfig = super()._prepare_adapter_config(peft_config, model_config)
+        return config
 
     def _plan(self, config: MSPLoraConfig) -> dict[str, Site]:
         """The sites of all modules that PEFT will visit; it has resolved `target_modules` before the first."""
-        inside = tuple(f"{path}." for path, m in self.model.named_modules() if path and isinstance(m, BaseTunerLayer))
-        candidates = [path for path, _ in self.model.named_modules() if path and not path.startswith(inside)]
-        if self._given_paths is not None:
-            paths = [path for path in candidates if path in self._given_paths]
-        else:
-            paths = [path for path in candidates if self._check_target_module_exists(config, path)]
-        self._check_tokens(config, paths)
-        sites = plan_sites(self.model, paths, config)
-        config.placement = {path: site.record() for path, site in sites.items()}
-        return sites
-
-    def _check_tokens(self, config: MSPLoraConfig, paths: Iterable[str]) -> None:
-        """PEFT replaces single rows of an embedding, or an adapter changes all of them; never both."""
-        tokens = config.trainable_token_indices
-        for path in paths if tokens is not None else ():
-            module = self.model.get_submodule(path)
-            if isinstance(tokens, dict):
-                both = any(f".{path}".endswith(f".{name}") for name in tokens)
-            else:
-                both = hasattr(self.model, "get_input_embeddings") and module is self.model.get_input_embeddings()
-            if both:
-                raise ParameterError(
-                    "trainable_token_indices",
-                    expected="an embedding that target_modules leaves alone",
-                    found=f"{path}, a target",
-                )
+        paths = [
+            path
+            for path in adaptable_paths(self.model)
+            if (
+                self._check_target_module_exists(config, path)
+                if self._given_paths is None
+                else path in self._given_paths
+            )
+        ]
+        check_tokens(self.model, config, paths)
+        return plan_sites(self.model, paths, config, parameter_paths(self.model, config.target_parameters))
 
     def _create_and_replace(
         self,
@@ -111,12 +114,15 @@ class MSPLoraModel(BaseTuner):
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        **_: Any,
+        parameter_name: str | None = None,
     ) -> None:
         if self._sites is None:
             self._sites = self._plan(config)
         site = self._sites[current_key]
-        layer = target if isinstance(target, MSPLoraLayer) else self._new_layer(target, adapter_name)
+        if isinstance(target, MSPLoraLayer) and getattr(target, "parameter_name", None) == parameter_name:
+            layer = target
+        else:
+            layer = self._new_layer(target, adapter_name, parameter_name)
         config.fan_in_fan_out |= isinstance(layer.get_base_layer(), Conv1D)
         components = {scale: self._component(site, scale, layer, config) for scale in site.rank}
         layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.use_dora, config.inference_mode)
@@ -126,7 +132,9 @@ class MSPLoraModel(BaseTuner):
             self._replace_module(parent, target_name, layer, target)
 
     @staticmethod
-    def _new_layer(target: nn.Module, adapter_name: str) -> MSPLoraLayer:
+    def _new_layer(target: nn.Module, adapter_name: str, parameter_name: str | None) -> MSPLoraLayer:
+        if parameter_name is not None:
+            return ParamWrapper(target, adapter_name, parameter_name)
         base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
         if isinstance(base, CONVOLUTIONS):
             return Convolution(target, adapter_name)
@@ -277,15 +285,3 @@ def _highest_ranks(layers: Iterable[MSPLoraLayer], adapter_name: str) -> Ranks:
 
 def _pass_adapter_names(module: nn.Module, args: Any, kwargs: Any, adapter_names: list[str]) -> tuple[Any, Any]:
     return args, kwargs | {"adapter_names": adapter_names}
-
-
-def _paths_of(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
-    """The adapted modules by the keys of an adapter's state dict and by its placement: not all own a key."""
-    named = {key.rpartition(f".{PREFIX}")[0].removeprefix("_orig_mod.") for key in state_dict}
-    return (named | set(config.placement or {})) - {""}
-
-
-def _target_names(model: nn.Module) -> str:
-    """The module names that `target_modules` can hold for a model."""
-    names = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, ADAPTABLE)}
-    return ", ".join(sorted(name for name in names if not name.isdecimal())) or "none can be adapted"

@@ -14,7 +14,7 @@ from peft.utils.other import get_pattern_key
 from torch import nn
 
 from msplora_core.adapter.config import MSPLoraConfig
-from msplora_core.adapter.sizes import Sizes, sizes_of
+from msplora_core.adapter.sizes import Sizes, parameter_sizes, sizes_of
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, place_modules
 from msplora_core.pyramid import SCALES, group_by_layer, unit_of
@@ -33,6 +33,7 @@ class Site:
         alpha: α of (global, mid, layer).
         use_rslora: whether the scaling is α/√r instead of α/r.
         embedding: whether the module is an embedding.
+        parameter: name of the adapted parameter, where it is not the module's weight that its type implies.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Site:
     alpha: tuple[float, float, float]
     use_rslora: bool
     embedding: bool = False
+    parameter: str = ""
 
     @property
     def rank(self) -> dict[str, int]:
@@ -64,16 +66,21 @@ class Site:
     def record(self) -> dict[str, Any]:
         """Return its entry in `MSPLoraConfig.placement`."""
         record = {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
+        if self.sizes.experts > 1:
+            record |= {"parameter": self.parameter, "experts": self.sizes.experts}
         return record | {"embedding": True} if self.embedding else record
 
 
-def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) -> dict[str, Site]:
+def plan_sites(
+    model: nn.Module, paths: Sequence[str], config: MSPLoraConfig, parameters: Sequence[str] = ()
+) -> dict[str, Site]:
     """Decide which components serve each module to be adapted.
 
     Args:
         model: the model, with or without adapters.
         paths: the modules to be adapted, in the order of the model.
         config: the configuration.
+        parameters: the parameters to be adapted, by their paths.
 
     Returns:
         A site for each path, in the same order.
@@ -83,8 +90,13 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
             gives layers that share different ranks.
     """
     sizes = {path: sizes_of(path, _base(model.get_submodule(path))) for path in paths}
+    for path in parameters:
+        module, _, name = path.rpartition(".")
+        sizes[path] = parameter_sizes(path, _base(model.get_submodule(module)), name)
     lists = layer_lists(model)
-    placements = place_modules(paths, lists)
+    # The weight of a module stands where the module does.
+    types = place_modules([path.removesuffix(".weight") for path in sizes], lists)
+    placements = {path: types[path.removesuffix(".weight")] for path in sizes}
     by_type: dict[str, list[str]] = defaultdict(list)
     for path, placement in placements.items():
         by_type[placement.module].append(path)
@@ -92,7 +104,7 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
     for module, members in by_type.items():
         stack = max((_stack_length(path, lists) for path in members), default=0)
         sites |= _plan_type(module, {path: placements[path] for path in members}, sizes, stack, config)
-    split = sorted({placements[path].module for path in paths if sites[path].module != placements[path].module})
+    split = sorted({placements[path].module for path in sizes if sites[path].module != placements[path].module})
     if split:
         warnings.warn(
             f"{', '.join(split)}: shapes differ between layers, so only layers of the same shape share",
@@ -108,7 +120,10 @@ def plan_sites(model: nn.Module, paths: Sequence[str], config: MSPLoraConfig) ->
         )
     if grouped:
         warnings.warn(f"{', '.join(grouped)}: adapters of convolutions with groups cannot be merged", stacklevel=2)
-    return {path: replace(sites[path], embedding=_is_embedding(model.get_submodule(path))) for path in paths}
+    return {
+        path: replace(sites[path], embedding=isinstance(_base(model.get_submodule(path)), nn.Embedding))
+        for path in paths
+    } | {path: replace(sites[path], parameter=path.rpartition(".")[2]) for path in parameters}
 
 
 def _plan_type(
@@ -199,7 +214,3 @@ def _stack_length(path: str, lists: dict[str, int]) -> int:
 
 def _base(module: nn.Module) -> nn.Module:
     return module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-
-
-def _is_embedding(module: nn.Module) -> bool:
-    return isinstance(_base(module), nn.Embedding)

@@ -26,18 +26,20 @@ class Sizes:
         kernel: kernel size of a convolution; empty for other modules.
         groups: groups of a convolution. As in PEFT's LoRA, A reads all input channels, and each group of outputs
             has its own rows of A: r/groups of them.
+        experts: number of matrices, where a parameter holds those of several experts. Each has r rows of A.
     """
 
     in_features: int
     out_features: int
     kernel: tuple[int, ...] = ()
     groups: int = 1
+    experts: int = 1
 
     def A_shape(self, rank: int) -> tuple[int, ...]:
-        return rank, self.in_features, *self.kernel
+        return rank * self.experts, self.in_features, *self.kernel
 
     def B_shape(self, rank: int) -> tuple[int, ...]:
-        return self.out_features, rank // self.groups, *(1 for _ in self.kernel)
+        return self.out_features, rank * self.experts // self.groups, *(1 for _ in self.kernel)
 
     def __str__(self) -> str:
         """The shape of the weight.
@@ -46,7 +48,8 @@ class Sizes:
             >>> str(Sizes(8, 12)), str(Sizes(8, 12, kernel=(3, 3), groups=2))
             ('12x8', '12x4x3x3')
         """
-        return "x".join(map(str, (self.out_features, self.in_features // self.groups, *self.kernel)))
+        experts = [self.experts] if self.experts > 1 else []
+        return "x".join(map(str, (*experts, self.out_features, self.in_features // self.groups, *self.kernel)))
 
 
 def sizes_of(path: str, base: nn.Module) -> Sizes:
@@ -72,3 +75,29 @@ def sizes_of(path: str, base: nn.Module) -> Sizes:
         return Sizes(base.in_channels, base.out_channels, tuple(base.kernel_size), base.groups)
     in_features, out_features = _get_in_out_features(base)
     return Sizes(in_features, out_features)
+
+
+def parameter_sizes(path: str, base: nn.Module, name: str) -> Sizes:
+    """Return the sizes of a parameter to be adapted.
+
+    As in PEFT's LoRA, a parameter of two dimensions is out × in, and one of three is a stack of such matrices, or of
+    their transposes where the module says so (`is_transposed`).
+
+    Args:
+        path: of the parameter, for the message.
+        base: its module, without adapters.
+        name: its name in the module.
+
+    Raises:
+        ParameterError: for another number of dimensions.
+    """
+    shape = getattr(base, name).shape
+    if len(shape) not in (2, 3):
+        raise ParameterError(
+            "target_parameters", expected="parameters of 2 or 3 dimensions", found=f"{path} of shape {list(shape)}"
+        )
+    if len(shape) == 3 and getattr(base, "is_transposed", False):
+        experts, in_features, out_features = shape
+    else:
+        experts, out_features, in_features = (1, *shape)[-3:]
+    return Sizes(in_features, out_features, experts=experts)

@@ -56,7 +56,8 @@ def convert_to_lora(
         if layer.merged:
             raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
         _check_plain(path, layer, name)
-        update = joined(layer_updates(layer, name).values())
+        (by_scale,) = layer_updates(layer, name)
+        update = joined(by_scale.values())
         modules[path] = plain_module(
             path,
             update,
@@ -89,6 +90,8 @@ def _check_plain(path: str, layer: BaseTunerLayer, adapter_name: str) -> None:
         raise UnsupportedAdapterError(
             f"adapter {adapter_name}: expected low-rank updates alone, found biases of the adapter (lora_bias)"
         )
+    if hasattr(layer, "parameter_name"):
+        raise UnsupportedAdapterError(f"{path}: expected adapted modules, found a parameter (target_parameters)")
     base = layer.get_base_layer()
     if isinstance(layer, Convolution) and (set(base.dilation) != {1} or base.padding_mode != "zeros"):
         raise UnsupportedAdapterError(

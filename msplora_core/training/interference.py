@@ -49,7 +49,7 @@ class InterferenceRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         layers = adapted_layers(model)
-        self._layers = {path: pair for path, pair in layers.items() if isinstance(pair[0], MSPLoraLayer)}
+        self._layers = {path: pair for path, pair in layers.items() if _has_one_matrix(*pair)}
         sites = {key: members for key, members in component_sites(model).items() if self._layers.keys() >= {*members}}
         self._whole = {next(iter(members)): key for key, members in sites.items() if key.scale == "total"}
         self._shared = {key: members for key, members in sites.items() if key.scale != "total" and len(members) > 1}
@@ -134,7 +134,12 @@ class InterferenceRecorder:
         sent[place] = gradient.detach() + sent.get(place, 0)  # a copy: torch adds to the original in place
 
     def _updates(self) -> dict[str, dict[str, LowRankUpdate]]:
-        return {path: layer_updates(*self._layers[path]) for path in self._whole}
+        return {path: layer_updates(*self._layers[path])[0] for path in self._whole}
+
+
+def _has_one_matrix(layer: object, adapter_name: str) -> bool:
+    """Whether a layer is of MSPLoRA, and not of a stack of experts, whose gradients are not those of one matrix."""
+    return isinstance(layer, MSPLoraLayer) and layer.site[adapter_name].sizes.experts == 1
 
 
 def _step(before: LowRankUpdate, after: LowRankUpdate) -> LowRankUpdate:

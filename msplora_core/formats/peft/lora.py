@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from msplora_core.formats.contents import Contents, Found
 from msplora_core.formats.notes import DORA, beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
+from msplora_core.formats.peft.experts import expert_updates
 from msplora_core.formats.stored import Layout, Parts, StoredUpdate, grouped, low_rank, needed
-from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
-from msplora_core.storage.tensors import Tensor
 
 _NAMES = re.compile(
     r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
@@ -30,19 +29,25 @@ def read(contents: Contents) -> Found:
     assert config is not None
     groups, aside = grouped(contents.tensors.values(), _NAMES)
     ranks, alphas = config.patterns("rank_pattern"), config.patterns("alpha_pattern")
+    unnamed = set()
+    default_alpha = config.number("lora_alpha", 8)
     updates: list[StoredUpdate] = []
     for name, parts in groups.items():
         path = module_path(name)
-        rank = int(ranks.value_of(path, config.rank()))
-        alpha = alphas.value_of(path, config.number("lora_alpha", 8))
+        targets = _parameters(config, path) or [path]
+        unnamed |= set(targets if len(targets) > 1 else ())
+        rank = int(_common(config, "rank_pattern", [ranks.value_of(one, config.rank()) for one in targets]))
+        alpha = _common(config, "alpha_pattern", [alphas.value_of(one, default_alpha) for one in targets])
         scaling = alpha / (math.sqrt(rank) if config.flag("use_rslora") else rank)
-        updates.extend(_module_updates(config, path, parts, rank, scaling))
+        updates.extend(_module_updates(config, path, targets, parts, rank, scaling))
     variant = _variant(config)
-    notes = [*_variant_notes(config, variant), *beside_notes(aside, config.modules_to_save)]
+    notes = [*_variant_notes(config, variant), *_parameter_notes(unnamed), *beside_notes(aside, config.modules_to_save)]
     return Found("PEFT", method_name(variant, [config.rank()]), updates, config.model, notes)
 
 
-def _module_updates(config: PeftConfig, path: str, parts: Parts, rank: int, scaling: float) -> Iterator[StoredUpdate]:
+def _module_updates(
+    config: PeftConfig, path: str, targets: list[str], parts: Parts, rank: int, scaling: float
+) -> Iterator[StoredUpdate]:
     """The module's update; one for each expert where a parameter holds several experts."""
     embedding = "lora_embedding_A" in parts or "lora_embedding_B" in parts
     A, B = needed(parts, *(("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")))
@@ -52,9 +57,8 @@ def _module_updates(config: PeftConfig, path: str, parts: Parts, rank: int, scal
     experts, beyond = divmod(whole.rank, rank)
     if experts == 1 and not beyond:
         yield whole
-    elif config.content.get("target_parameters") and experts and not beyond:
-        for expert in range(experts):
-            yield _expert_update(whole, f"{path}.expert{expert}", A, B, experts, expert)
+    elif targets != [path] and experts and not beyond:
+        yield from expert_updates(replace(whole, path=targets[0] if len(targets) == 1 else path), B, A, experts)
     else:
         raise A.error(
             f"rank {rank}, as {config.path.name} gives for {path}",
@@ -63,22 +67,32 @@ def _module_updates(config: PeftConfig, path: str, parts: Parts, rank: int, scal
         )
 
 
-def _expert_update(whole: StoredUpdate, path: str, A: Tensor, B: Tensor, experts: int, expert: int) -> StoredUpdate:
-    """The update of one expert: PEFT stacks the rows of A by expert, and the columns of B by rank."""
-    rank = whole.rank // experts
+def _parameters(config: PeftConfig, path: str) -> list[str]:
+    """The parameters that the layer at a path can adapt, by their paths; none where it adapts a module.
 
-    def load() -> Update:
-        return LowRankUpdate(B.read()[:, expert::experts], A.read()[expert * rank : (expert + 1) * rank], whole.scaling)
+    Layers for several parameters of one module stand around each other, in an order that no file holds.
+    """
+    bare = path.replace(".base_layer", "")
+    listed = config.content.get("target_parameters")
+    names = [str(name).rpartition(".") for name in listed] if isinstance(listed, list) else []
+    return [f"{bare}.{name}" for module, _, name in names if not module or f".{bare}".endswith(f".{module}")]
 
-    return StoredUpdate(
-        path, whole.shape, rank, whole.scaling, whole.dtype, load, parameters=whole.parameters // experts
-    )
+
+def _common(config: PeftConfig, field: str, values: list[float]) -> float:
+    if len(set(values)) > 1:
+        raise config.error(field, "the same for all parameters of a module, since no file says which is which", values)
+    return values[0]
 
 
 def _variant(config: PeftConfig) -> str:
     if config.flag("use_dora"):
         return "dora"
     return config.base_change or ("rslora" if config.flag("use_rslora") else "lora")
+
+
+def _parameter_notes(paths: Collection[str]) -> list[str]:
+    names = sorted({path.rpartition(".")[2] for path in paths})
+    return [f"{', '.join(names)}: the file does not say which factors belong to which of them."] if names else []
 
 
 def _variant_notes(config: PeftConfig, variant: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,10 +12,13 @@ from msplora_core.components import ComponentKey
 from msplora_core.formats.contents import Contents, Found
 from msplora_core.formats.notes import DORA, beside_notes
 from msplora_core.formats.peft.configuration import PeftConfig, module_path
+from msplora_core.formats.peft.experts import expert_updates, parameter_path
 from msplora_core.formats.stored import StoredUpdate, grouped, low_rank, needed
 from msplora_core.linalg.updates import LowRankUpdate, Update, joined
 from msplora_core.methods import pyramid_name
+from msplora_core.placement import expert_name
 from msplora_core.pyramid import SCALES, unit_of
+from msplora_core.storage.tensors import Tensor
 
 _NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB]|magnitude\.weight)")
 
@@ -37,12 +40,10 @@ def read(contents: Contents) -> Found:
         for scale in SCALES:
             if f"{scale}.A" in parts or f"{scale}.B" in parts:
                 A, B = needed(parts, f"{scale}.A", f"{scale}.B")
-                key = _key(scale, places[path])
-                update = low_rank(path, B, A, _scaling(config, path, places[path], scale), key)
-                layout = replace(update.layout, embedding=bool(places[path].get("embedding")))
-                own.setdefault(key, replace(update, layout=layout))
+                for one in _components(config, path, places[path], scale, B, A):
+                    own.setdefault(one.key or ComponentKey(scale, path, 0), one)
     several = any(key.scale != "layer" for key in own)
-    totals = [_total(config, path, place, own) for path, place in places.items()] if several else []
+    totals = [_total(config, path, place, own) for path, place in _matrices(places)] if several else []
     updates = sorted(own.values(), key=lambda update: SCALES.index(str(update.key).partition("/")[0]))
     dora = config.flag("use_dora")
     notes = [*([DORA] if dora else []), *beside_notes(aside, config.modules_to_save)]
@@ -65,7 +66,36 @@ def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:
             value = place.get(name)
             if value is not None and (type(value) is not int or not 0 <= value < 2**31):
                 raise config.error(f"placement of {path[:100]}: {name}", "a whole number or null", value)
+        experts, parameter = place.get("experts", 1), place.get("parameter", "")
+        if type(experts) is not int or experts < 1 or not isinstance(parameter, str) or not parameter.isprintable():
+            raise config.error(f"placement of {path[:100]}", "a number of experts and a parameter's name", place)
+        if experts > 1 and not parameter:
+            raise config.error(f"placement of {path[:100]}: parameter", "the name of the experts' parameter", "none")
     return places
+
+
+def _components(
+    config: PeftConfig, path: str, place: Mapping[str, Any], scale: str, B: Tensor, A: Tensor
+) -> Iterable[StoredUpdate]:
+    """The component of a module at a scale; one for each expert where a parameter holds several experts."""
+    update = low_rank(path, B, A, _scaling(config, path, place, scale), _key(scale, place))
+    experts = place.get("experts", 1)
+    if experts == 1:
+        return [replace(update, layout=replace(update.layout, embedding=bool(place.get("embedding"))))]
+    if update.rank % experts:
+        raise A.error(f"ranks of {experts} experts, as {config.path.name} says", f"shape {list(A.shape)}")
+    return expert_updates(replace(update, path=parameter_path(path, place["parameter"])), B, A, experts)
+
+
+def _matrices(places: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The path and the place of each adapted matrix."""
+    for path, place in places.items():
+        if place.get("experts", 1) == 1:
+            yield path, place
+            continue
+        for expert in range(place["experts"]):
+            whole = parameter_path(path, place["parameter"])
+            yield expert_name(whole, expert), {**place, "module": expert_name(place["module"], expert)}
 
 
 def _key(scale: str, place: Mapping[str, Any]) -> ComponentKey:

@@ -183,9 +183,9 @@ def test_experts_in_one_parameter_are_told_apart(tmp_path):
     model = peft.get_peft_model(Mixture(), config)
     model.save_pretrained(tmp_path)
     adapter = read_adapter(tmp_path)
-    assert [line.module for line in adapter.modules()] == ["expert0", "expert1", "expert2"]
+    assert [line.module for line in adapter.modules()] == ["gate.expert0", "gate.expert1", "gate.expert2"]
     for stored in adapter.updates:
-        path, _, expert = stored.path.rpartition(".expert")
+        path, _, expert = stored.path.rpartition(".gate.expert")
         delta = model.double().base_model.model.get_submodule(path).get_delta_weight("default")[int(expert)]
         expected = np.linalg.svd(delta.detach().numpy(), compute_uv=False)[:2]
         np.testing.assert_allclose(stored.load().singular_values(), expected, rtol=1e-6)
