@@ -68,7 +68,8 @@ def plan(
     By default the smallest plan that keeps 95 % of all energy (Σσ²). Under a budget each rank goes where the largest σ²
     per parameter remains. Several runs of one method count the same each and show how stable the plan is.
 
-    The energy of an update is no score on a task: whether planned ranks score better than equal ones is not known yet.
+    Plans save parameters; do not expect a better score. In a study of three tasks and three seeds, planned ranks scored
+    no better than equal ranks of the same size, nor than the same ranks on other modules (figures/README.md).
 
     Example: msplora-analyze plan runs/mrpc-lora --mean-rank 4 -o plan
 
