@@ -25,21 +25,21 @@ def inspect(
     """Describe an adapter and check it: what it is, which modules it adapts, and what is wrong with it.
 
     Findings come worst first: broken (not to be used as it is), doubtful (to be looked at), note (good to know). Of a
-    folder with several adapters, a row for each. A full fine-tune (--base) is described, but not checked.
+    folder with several adapters, a row for each. Of a full fine-tune (--base) the sizes of the updates are checked.
 
     Example: msplora-analyze inspect adapter_model.safetensors
 
     Example: msplora-analyze inspect runs --strict
     """
     from msplora_cli.console import messages, print_json
-    from msplora_core.checkup.diagnosis import Diagnosis, diagnose
+    from msplora_core.checkup.diagnosis import diagnose
     from msplora_core.errors import MSPLoraError
 
     found, failed = [], False
     for opened in _opened(path, alpha, base):
         try:
             adapter, run = opened()
-            found.append((adapter, run, Diagnosis([], {}) if base else diagnose(adapter)))
+            found.append((adapter, run, diagnose(adapter)))
         except MSPLoraError as error:
             messages().print(f"error: {error}", markup=False, soft_wrap=True)
             failed = True

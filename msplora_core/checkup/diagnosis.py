@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from msplora_core.checkup.adapter_check import layer_findings, pattern_findings, scaling_findings, sound_components
 from msplora_core.checkup.finding import Finding, worst_first
 from msplora_core.checkup.run_check import run_findings
-from msplora_core.checkup.spectra_check import spectra_findings
+from msplora_core.checkup.spectra_check import norm_findings, spectra_findings
 from msplora_core.components import component_spectra
 from msplora_core.formats import Adapter, read_adapter
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.weight_files import CONFIG
+from msplora_core.linalg.updates import DeferredUpdate, Update
 from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
 
@@ -28,7 +29,7 @@ class Diagnosis:
 
     Args:
         findings: worst first.
-        spectra: singular values by component key, of those that could be measured.
+        spectra: singular values by component key, of those that could be measured; none of a full fine-tune.
     """
 
     findings: list[Finding]
@@ -72,13 +73,23 @@ def findings(adapter: str | PathLike[str] | Adapter) -> list[Finding]:
 def diagnose(adapter: Adapter) -> Diagnosis:
     """Return the findings of an adapter, and the spectra behind them; see `findings`."""
     found: list[Finding] = []
-    spectra = component_spectra(sound_components(adapter, found))
-    found += spectra_findings(spectra, pruned=adapter.method.startswith("adalora"))
+    components, spectra = sound_components(adapter, found), dict[str, NDArray[np.float64]]()
+    if adapter.method == "full":
+        found += norm_findings({str(one.key): _norm(one.update) for one in components})
+    else:
+        spectra = component_spectra(components)
+        found += spectra_findings(spectra, pruned=adapter.method.startswith("adalora"))
     found += file_findings(adapter)
     run = RunDirectory(adapter.path.parent)
     if adapter.path == run.adapter_path and RunDirectory.is_run(run.path):
         found += run_findings(run)
     return Diagnosis(worst_first(found), spectra)
+
+
+def _norm(update: Update) -> float:
+    """The Frobenius norm, without an SVD of a matrix that is formed for it."""
+    values = update.form().astype(np.float64) if isinstance(update, DeferredUpdate) else update.singular_values()
+    return float(np.linalg.norm(values))
 
 
 def file_findings(adapter: Adapter) -> list[Finding]:

@@ -13,7 +13,7 @@ from msplora_core.checkup.finding import Finding
 OUTLIER = 20.0
 """Times the median norm of a module's kind. Of the sound adapters that this was tried on, the highest is 10."""
 LARGEST = 1e4
-"""Singular value of an update. Those of the weights that it is added to are some 10 to 100."""
+"""Singular value of an update, or its norm where only that is known. Those of the weights are some 10 to 100."""
 SPIKE = 100.0
 """Times the second singular value. Of the sound adapters that this was tried on, the highest is 21."""
 _ENERGY = 0.99
@@ -42,6 +42,24 @@ def spectra_findings(spectra: _Spectra, *, pruned: bool = False) -> list[Finding
     alive = {key: sigma for key, sigma in own.items() if sigma[0] > 0}
     zero = [key for key in own if key not in alive]
     return [*_zeros(own, zero, pruned), *_sizes(alive), *_shapes(alive), *_copies(alive)]
+
+
+def norm_findings(norms: Mapping[str, float]) -> list[Finding]:
+    """Check the norms of updates whose spectra are not measured, as of full fine-tunes: a dense SVD each takes long.
+
+    Args:
+        norms: Frobenius norms by component key.
+
+    Returns:
+        Findings in no order.
+
+    Example:
+        >>> [(one.severity, one.module) for one in norm_findings({f"layer/q/{i}": i for i in range(3)})]
+        [('doubtful', 'layer/q/0')]
+    """
+    own = {key: np.array([norm], dtype=np.float64) for key, norm in norms.items()}
+    alive = {key: norm for key, norm in own.items() if norm[0] > 0}
+    return [*_zeros(own, [key for key in own if key not in alive], False), *_sizes(alive)]
 
 
 def _zeros(own: _Spectra, zero: list[str], pruned: bool) -> Iterator[Finding]:
@@ -73,7 +91,7 @@ def _sizes(alive: _Spectra) -> Iterator[Finding]:
             says = f"norm {norm:.3g}, {norm / medians[key]:.3g} times the median of its kind"
             yield Finding("broken", "exploded", key, norm, says, "do not use it; train again at a lower learning rate")
         elif alive[key][0] > LARGEST:
-            says = f"largest singular value {alive[key][0]:.3g}, beyond that of any model's weights"
+            says = f"norm {norm:.3g}, beyond that of any model's weights"
             yield Finding("broken", "exploded", key, norm, says, "do not use it; check alpha and the learning rate")
 
 

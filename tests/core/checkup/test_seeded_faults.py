@@ -230,6 +230,35 @@ def test_layers_left_out_on_purpose_are_no_finding(tmp_path: Path) -> None:
     assert findings(peft_lora(tmp_path / "every second", made)) == []
 
 
+Tensors = dict[str, NDArray[Any]]
+
+FULL_FAULTS: list[tuple[str, str, str, Callable[[Tensors, Tensors], object]]] = [
+    ("broken", "never trained", "all modules", lambda tuned, base: tuned.update(base)),
+    ("broken", "not finite", "layer/q/2", lambda tuned, base: tuned["layers.2.q.weight"].fill(np.nan)),
+    ("broken", "exploded", "layer/q/2", lambda tuned, base: np.multiply(tuned["layers.2.q.weight"], 1e6,
+                                                                        out=tuned["layers.2.q.weight"])),
+    ("doubtful", "never trained", "layer/q/2", lambda tuned, base: tuned.update(
+        {"layers.2.q.weight": base["layers.2.q.weight"]})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("severity", "kind", "module", "damage"), FULL_FAULTS)
+def test_a_full_fine_tune_is_checked_against_its_base(
+    tmp_path: Path, severity: str, kind: str, module: str, damage: Callable[[Tensors, Tensors], object]
+) -> None:
+    random = np.random.default_rng(0)
+    base = {f"layers.{layer}.q.weight": random.standard_normal((12, 10)).astype("f4") for layer in range(5)}
+    tuned = {name: weight + 0.01 * random.standard_normal((12, 10)).astype("f4") for name, weight in base.items()}
+    for name, weights in (("base", base), ("sound", tuned)):
+        (tmp_path / name).mkdir()
+        save_file(weights, tmp_path / name / "model.safetensors")
+    assert findings(read_adapter(tmp_path / "sound", base=tmp_path / "base")) == []
+    damage(tuned, base)
+    save_file(tuned, tmp_path / "sound" / "model.safetensors")
+    found = findings(read_adapter(tmp_path / "sound", base=tmp_path / "base"))
+    assert [(one.severity, one.kind, one.module) for one in found] == [(severity, kind, module)]
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared adapters are not beside the checkout")
 def test_nothing_is_broken_in_adapters_that_others_trained() -> None:
     found = {}
