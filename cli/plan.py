@@ -108,6 +108,7 @@ def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) 
     from msplora_analysis.planning.plan_targets import read_plan_targets
     from msplora_analysis.report.homes import home
     from msplora_analysis.report.kept_section import refresh_page
+    from msplora_analysis.report.plan_pictures import write_plan_picture
     from msplora_cli.console import messages
     from msplora_core.errors import MSPLoraError, one_line
 
@@ -116,9 +117,9 @@ def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) 
         targets, failed = read_plan_targets(path, **reading), None
     except MSPLoraError as error:
         targets, failed = None, error
-    written = write_plan(found, folder, targets)
+    written = [*write_plan(found, folder, targets), *write_plan_picture(found, folder)]
     refresh_page(folder)
-    what = f"{len(written)} files in" if targets else "Wrote plan.csv and plan.json alone to"
+    what = f"{len(written)} files in" if targets else "Wrote plan.csv, plan.json and the picture alone to"
     messages().print(f"{what} {one_line(str(folder))}", markup=False, soft_wrap=True)
     if failed and out is not None:
         raise failed

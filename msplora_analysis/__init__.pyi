@@ -72,6 +72,7 @@ from .plots import plot_layer_spectra as plot_layer_spectra
 from .plots import plot_measures as plot_measures
 from .plots import plot_paired_differences as plot_paired_differences
 from .plots import plot_pairwise_kl as plot_pairwise_kl
+from .plots import plot_plan as plot_plan
 from .plots import plot_sharing_course as plot_sharing_course
 from .plots import plot_subspace_similarity as plot_subspace_similarity
 from .plots import plot_svd_heatmaps as plot_svd_heatmaps

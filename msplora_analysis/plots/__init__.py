@@ -10,6 +10,7 @@ from msplora_analysis.plots.layer_spectra import plot_layer_spectra
 from msplora_analysis.plots.measures_by_run import plot_measures
 from msplora_analysis.plots.paired_differences import plot_comparison, plot_paired_differences
 from msplora_analysis.plots.pairwise_kl import plot_pairwise_kl
+from msplora_analysis.plots.planned_ranks import plot_plan
 from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
@@ -26,6 +27,7 @@ __all__ = [
     "plot_measures",
     "plot_paired_differences",
     "plot_pairwise_kl",
+    "plot_plan",
     "plot_sharing_course",
     "plot_subspace_similarity",
     "plot_svd_heatmaps",

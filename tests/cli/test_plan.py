@@ -64,7 +64,7 @@ def test_several_runs_tell_how_stable_it_is(adapter, monkeypatch, capsys) -> Non
 
 def test_files_for_trainers(adapter, tmp_path: Path, monkeypatch, capsys) -> None:
     assert call(monkeypatch, adapter(), "--parameters", "0.2k", "-o", tmp_path / "plan") == 0
-    assert "7 files in" in capsys.readouterr().err
+    assert "9 files in" in capsys.readouterr().err
     fields = json.loads((tmp_path / "plan/peft.json").read_text())
     assert fields["target_modules"] == ["q_proj", "v_proj"]
     assert set(fields) == {"r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern"}
@@ -89,9 +89,11 @@ def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainer
     assert call(monkeypatch, tmp_path / "run", "--mean-rank", 4, "-o", tmp_path / "plan") == 1
     printed = capsys.readouterr()
     assert "Note: The shapes of some modules are not known: each rank counts the same" in printed.out
-    assert "Wrote plan.csv and plan.json alone" in printed.err
+    assert "Wrote plan.csv, plan.json and the picture alone" in printed.err
     assert printed.err.splitlines()[-1].startswith("error: ")
-    assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == ["plan.csv", "plan.json"]
+    assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == [
+        f"plan.{end}" for end in ("csv", "json", "pdf", "png")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""A plan beside equal ranks: the rank of each module, and the share of its energy that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
+from msplora_analysis.plots.heatmap import whole_ticks
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
+from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+_FRAME = Frame(left=0.34, gap=0.5)
+_HEIGHT = 0.55
+_PLANNED = SCALE_COLOURS["global"]
+_EQUAL = SCALE_COLOURS["layer"]
+MOST_TYPES = 10
+"""Module types, two panels each, that one figure has room for."""
+
+
+def plot_plan(
+    modules: DataFrame, uniform_rank: float, *, title: str = "", note: str = "", ax: Sequence[Axes] | None = None
+) -> list[Axes]:
+    """Draw a plan, two panels a module type: ranks by layer, and the share of its energy that each module keeps.
+
+    The grey bar behind a planned rank is the probe's, the line is the rank that all have where they are equal and cost
+    as much.
+
+    Args:
+        modules: as `Plan.modules`; units of a shared scale that have one rank are one bar, with the scale's name. Of
+            more than 10 module types those with the most energy are drawn.
+        uniform_rank: as `Plan.uniform_rank`.
+        title: written above all panels.
+        note: written below them.
+        ax: two Axes for each module type; a new figure of one column's width where not given.
+
+    Returns:
+        The axes drawn on: ranks and shares of the first module type, then of the next.
+
+    Raises:
+        ParameterError: if `ax` has another length.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    energy = modules.groupby("module", sort=False, observed=True)["energy"].sum()
+    shown = set(energy.nlargest(MOST_TYPES).index)
+    kinds = {name: rows for name, rows in modules.groupby("module", sort=False, observed=True) if name in shown}
+    if ax is not None and len(ax) != 2 * len(kinds):
+        raise ParameterError("ax", expected=f"{2 * len(kinds)} axes, two a module type", found=len(ax))
+    more = len(energy) - len(kinds)
+    left_out = f"{more} module types of less energy are left out" if more else ""
+    foot = "; ".join(filter(None, ["grey bars: the probe; equal: one rank for all at the same size", left_out, note]))
+    with paper_style(ax is None):
+        axes = list(ax) if ax is not None else _new_axes(list(map(str, kinds)), title, foot)
+        for (name, rows), ranks, kept in zip(kinds.items(), axes[::2], axes[1::2], strict=True):
+            places = np.arange(len(rows))
+            ranks.bar(places, rows["rank_before"], 0.9, color=NULL_COLOUR)
+            ranks.bar(places, rows["rank"], 0.6, color=_PLANNED, label="planned")
+            ranks.axhline(uniform_rank, color=_EQUAL, linewidth=1.0, label="equal")
+            kept.plot(places, rows["kept_uniform"], "D", color=_EQUAL, markersize=2.4, label="equal")
+            kept.plot(places, rows["kept"], "o", color=_PLANNED, markersize=2.4, label="planned")
+            lowest = float(rows[["kept", "kept_uniform"]].to_numpy(np.float64).min())
+            margin = 0.12 * (1 - lowest) or 0.01
+            kept.set_ylim(lowest - margin, 1 + margin)
+            ranks.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+            kept.yaxis.set_major_locator(MaxNLocator(3))
+            names = [str(scale) if unit != unit else f"{unit:.0f}"
+                     for scale, unit in zip(rows["scale"], rows["unit"].astype(float), strict=True)]  # fmt: skip
+            ticks = whole_ticks(len(names), 6)
+            for panel, label in ((ranks, "rank"), (kept, "energy kept")):
+                panel.set_xlim(-0.6, len(rows) - 0.4)
+                panel.set_xticks(ticks, [names[place] for place in ticks])
+                panel.set_ylabel(label)
+            if ax is not None:
+                ranks.set_title(str(name))
+        for panel in axes[-2:]:
+            panel.set_xlabel("layer" if modules["unit"].notna().all() else "scale or layer")
+        if ax is not None:
+            write_around(axes[0], title, foot)
+        else:
+            axes[-1].legend(loc="upper right", bbox_to_anchor=(1.0, -0.5), ncols=2, frameon=False, borderaxespad=0)
+    return axes
+
+
+def _new_axes(names: Sequence[str], title: str, foot: str) -> list[Axes]:
+    last = len(names) - 1
+    layout = [
+        Row([_HEIGHT] * 2, below=0.17 + LINE * 2.4 * (place == last), panel_titles=0, heading=True)
+        for place in range(len(names))
+    ]
+    nested = _FRAME.lay_out(layout, title=title, foot=foot)[0]
+    for name, row in zip(names, nested, strict=True):
+        write_heading(row[0], name, 0)
+    return [one for row in nested for one in row]

@@ -1,0 +1,36 @@
+"""The picture of a plan, for the folder that its files are in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msplora_analysis.plots.paper import offscreen
+from msplora_analysis.plots.planned_ranks import plot_plan
+from msplora_analysis.report.gallery import figure_of
+from msplora_analysis.report.pictures import pictures
+from msplora_analysis.report.writing import write_files
+
+if TYPE_CHECKING:
+    from msplora_analysis.planning.rank_plan import Plan
+
+
+def write_plan_picture(plan: Plan, out: str | os.PathLike[str]) -> list[Path]:
+    """Write `plan.png` and `plan.pdf`: the planned ranks beside equal ones, and the energy that each module keeps.
+
+    Args:
+        plan: what `plan_ranks` found.
+        out: the folder.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileError: if the folder cannot be written to.
+    """
+    losses = f"{plan.loss:.1%} of the energy is lost, {plan.uniform_loss:.1%} with equal ranks"
+    with offscreen():
+        axes = plot_plan(plan.modules, plan.uniform_rank, title=f"Planned ranks, {plan.rule}: {losses}")
+        figure = figure_of(axes[0])
+    return write_files(Path(out), pictures([("plan", figure)]))
