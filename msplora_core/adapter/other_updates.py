@@ -26,6 +26,9 @@ from msplora_core.linalg.updates import (
     flattened,
 )
 
+_ROUNDING = 1e-13
+"""Of merging in float64, relative to the weight: a smaller change is none."""
+
 
 def other_update(layer: BaseTunerLayer, adapter_name: str) -> Update:
     """Return the update that an adapter of another method than LoRA adds to one layer.
@@ -76,6 +79,8 @@ def merged_change(layer: BaseTunerLayer, adapter_name: str) -> DeferredUpdate:
                     f"adapter {adapter_name}: expected an update that PEFT can merge, found {type(layer).__name__}"
                 ) from error
             change = flattened((copy.get_base_layer().weight.detach() - before).cpu().numpy())
+            if np.linalg.norm(change) < _ROUNDING * float(before.norm()):
+                change = np.zeros_like(change)  # as before the first step of a method that multiplies the weight
         return change.T if turned else change
 
     return DeferredUpdate((columns, out) if turned else (out, columns), form)

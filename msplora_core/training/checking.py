@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ def check_fit(config: RunConfig) -> Any:
     Raises:
         ParameterError: if the model cannot be loaded or is of the wrong kind for the task, or targets, ranks, groups or
             options do not fit it.
+        NotImplementedError: if the method cannot be attached without weights.
     """
     import torch
 
@@ -41,7 +43,7 @@ def trained_parameters(config: RunConfig) -> tuple[int, int]:
     """Return how many parameters a run trains: those of its method, and those of the task's head beside them.
 
     Raises:
-        ParameterError: as `check_fit`.
+        ParameterError, NotImplementedError: as `check_fit`.
     """
     base = empty_base(config)
     heads = {name for name, _ in base.named_children()} - {base.base_model_prefix}
@@ -73,7 +75,8 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
         for config in {
             f"{config.task} {config.model} {config.hyperparameters()}": config for config in configs
         }.values():
-            check_fit(config)
+            with suppress(NotImplementedError):
+                check_fit(config)
     return {name: read_task(task_named(name), config.data_dir) for name, config in {c.task: c for c in configs}.items()}
 
 

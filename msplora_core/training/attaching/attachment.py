@@ -41,6 +41,7 @@ class Attachment:
 
         Raises:
             ParameterError: if settings or options do not fit the model.
+            NotImplementedError: if that cannot be told without weights.
         """
         raise NotImplementedError
 

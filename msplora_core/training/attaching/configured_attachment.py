@@ -22,7 +22,8 @@ class ConfiguredAttachment(PeftAttachment):
 
         fields = peft_fields(str(self.config.config))
         types = option_names(fields["peft_type"])
-        if "target_modules" in types and (self.config.target_modules or "target_modules" not in fields):
+        named = "target_modules" in fields or "token_indices" in types  # whose default is the embedding
+        if "target_modules" in types and (self.config.target_modules or not named):
             fields["target_modules"] = target_modules(self.config, base)
             if "feedforward_modules" in types:  # of IA3: those whose input is scaled instead
                 fields.setdefault("feedforward_modules", [])

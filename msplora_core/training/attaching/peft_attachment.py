@@ -31,12 +31,21 @@ class PeftAttachment(Attachment):
             return get_peft_model(base, self.peft_config(base, steps))
         except ParameterError:
             raise
-        except (ValueError, TypeError, NotImplementedError) as error:  # how PEFT refuses what does not fit
+        except (
+            ValueError,
+            TypeError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:  # how PEFT refuses what does not fit
+            if base.device.type == "meta" and "meta" in str(error):
+                raise NotImplementedError("the method needs the weights to be attached") from error
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ParameterError(
-                "options", expected=f"what {self.config.method} can do with this model", found=self.config.options or
-                "none", hint=f"PEFT says: {reason[0]}",
-            ) from error  # fmt: skip
+                "method",
+                expected="one that PEFT can attach to this model with these options",
+                found=self.config.method_name,
+                hint=f"PEFT says: {reason[0]}",
+            ) from error
 
     def peft_config(self, base: Any, steps: int) -> PeftConfig:
         """Return the PEFT configuration of the run on a model.
