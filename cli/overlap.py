@@ -1,5 +1,6 @@
 """`msplora-analyze overlap`: which updates point the same way."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def overlap(
 
         show_intruders(path, base, out, alpha=alpha, module=module or [], as_json=as_json, figures=figures)
         return
+    # Module types are shared among processes; threads of BLAS in each of them would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
     from msplora_analysis import overlap as measure_overlap
     from msplora_analysis.report.kept_section import refresh_page
     from msplora_analysis.report.overlap_files import write_overlap
@@ -72,6 +76,7 @@ def overlap(
         model=model,
         task=task,
         seed=seed,
+        n_jobs=-1,
     )
     written = write_overlap(found, out, figures=draw_overlap(found) if figures else (), n_jobs=-1)
     refresh_page(written[-1].parent)

@@ -80,6 +80,7 @@ def overlap(
     model: str | None = None,
     task: str | None = None,
     seed: int | None = None,
+    n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Overlap:
     """Measure which updates point the same way: between the layers of each run, over its training, between methods.
@@ -91,6 +92,7 @@ def overlap(
         groups: of layers by depth, for what groups share: a number, or the boundaries; three where not given.
         draws: of the null model of common subspaces.
         alpha, module, model, task, seed: how adapters are read (see `load_spectra`).
+        n_jobs: how many processes share the module types of a large adapter (see `load_spectra`).
         progress: called after each run read, with the number read and of all.
 
     Returns:
@@ -110,7 +112,7 @@ def overlap(
     runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
     for done, (name, opened) in enumerate(found, 1):
         try:
-            run = run_directions(name, opened(), errors, groups, draws, _SEED)
+            run = run_directions(name, opened(), errors, groups, draws, _SEED, n_jobs)
         except MSPLoraError as error:
             errors.append(error)
             run = None

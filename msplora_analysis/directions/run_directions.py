@@ -16,11 +16,15 @@ from msplora_analysis.directions.layer_directions import (
 from msplora_analysis.kernels.direction_nulls import cosine_bound
 from msplora_analysis.kernels.overlaps import direction_overlaps
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, read_updates
+from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.loading.source import Moment, Saved, Source
 from msplora_core.errors import MSPLoraError
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.placement import stack_shape
+
+_MANY_DIRECTIONS = 512
+"""Of the layers of a module type together, from which on another process pays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,13 @@ class RunDirections:
 
 
 def run_directions(
-    name: str, source: Source, errors: list[MSPLoraError], groups: Groups = None, draws: int = 20, seed: int = 0
+    name: str,
+    source: Source,
+    errors: list[MSPLoraError],
+    groups: Groups = None,
+    draws: int = 20,
+    seed: int = 0,
+    n_jobs: int = 1,
 ) -> RunDirections | None:
     """Measure the directions of one run or adapter.
 
@@ -88,6 +98,7 @@ def run_directions(
         groups: of layers by depth (see `sharing_shares`).
         draws: of the null models.
         seed: of these.
+        n_jobs: how many processes share the module types of a large adapter (see `load_spectra`).
 
     Returns:
         None if nothing of it can be read.
@@ -98,7 +109,7 @@ def run_directions(
     if updates is not None:
         epoch, step, whole, notes = updates.epoch, updates.step, updates.whole, updates.notes
         keys = [str(key) for key in updates.updates]
-        final = list(_from_factors(updates, groups, draws, seed))
+        final = list(_from_factors(updates, groups, draws, seed, n_jobs))
     elif moments and moments[-1].inner:
         notes = [*source.notes, f"{name}: no adapter was saved, so only inner products are known, and no subspaces."]
         keys = list(moments[-1].spectra)
@@ -124,18 +135,23 @@ def _last(name: str, source: Source, saved: Sequence[Saved], errors: list[MSPLor
     return None
 
 
-def _from_factors(adapter: AdapterUpdates, groups: Groups, draws: int, seed: int) -> Iterator[LayerDirections]:
-    for module in adapter.modules:
-        for scale in adapter.scales:
-            layers = adapter.layers(module, scale)
-            if len(layers) < 2:
-                continue
-            overlaps = direction_overlaps(list(layers.values()))
-            shape, rank = _size(layers)
-            stack, inner = adapter.stacks.get(module, ""), overlaps.inner_products()
-            found = layer_cosines(module, scale, stack, list(layers), rank, inner, shape, groups)
-            sides = side_overlaps(overlaps, shape, draws, seed)
-            yield LayerDirections(found, cosine_bound(overlaps.sigma, shape, seed=seed), sides)
+def _from_factors(
+    adapter: AdapterUpdates, groups: Groups, draws: int, seed: int, n_jobs: int
+) -> Iterator[LayerDirections]:
+    kinds = [(module, scale) for module in adapter.modules for scale in adapter.scales]
+    kinds = [kind for kind in kinds if len(adapter.layers(*kind)) > 1]
+    most = max((sum(update.rank for update in adapter.layers(*kind).values()) for kind in kinds), default=0)
+
+    def directions(kind: tuple[str, str]) -> LayerDirections:
+        layers = adapter.layers(*kind)
+        overlaps = direction_overlaps(list(layers.values()))
+        shape, rank = _size(layers)
+        stack, inner = adapter.stacks.get(kind[0], ""), overlaps.inner_products()
+        found = layer_cosines(*kind, stack, list(layers), rank, inner, shape, groups)
+        sides = side_overlaps(overlaps, shape, draws, seed)
+        return LayerDirections(found, cosine_bound(overlaps.sigma, shape, seed=seed), sides)
+
+    return in_processes(directions, kinds, n_jobs if most >= _MANY_DIRECTIONS else 1)
 
 
 def _from_record(source: Source, moment: Moment, groups: Groups, seed: int) -> Iterator[LayerDirections]:

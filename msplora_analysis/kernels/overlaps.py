@@ -116,7 +116,8 @@ class DirectionOverlaps:
             rank: dimension of the subspace.
         """
         weights = np.concatenate([values / (np.linalg.norm(values) or 1.0) for values in self.sigma])
-        gram = getattr(self, side) * weights * weights[:, None]
+        gram = getattr(self, side) * weights
+        gram *= weights[:, None]
         count = np.count_nonzero(self.ranks)
         return min(1.0, leading_sum(gram, rank) / count) if count else float("nan")
 
@@ -139,9 +140,14 @@ def direction_overlaps(updates: Sequence[LowRankUpdate]) -> DirectionOverlaps:
     shapes = {update.shape for update in updates}
     if len(shapes) != 1:
         raise ParameterError("updates", expected="updates of one shape", found=sorted(shapes))
-    left, sigma, right = zip(*map(_bases, updates), strict=True)
-    outputs, inputs = (np.concatenate(rows) for rows in (left, right))
-    return DirectionOverlaps(sigma, outputs @ outputs.T, inputs @ inputs.T)
+    (out, in_), most = shapes.pop(), sum(update.rank for update in updates)
+    left, sigma, right, end = np.empty((most, out)), list[NDArray[np.float64]](), np.empty((most, in_)), 0
+    for update in updates:
+        rows, values, columns = _bases(update)
+        start, end = end, end + len(values)
+        left[start:end], right[start:end] = rows, columns
+        sigma.append(values)
+    return DirectionOverlaps(sigma, left[:end] @ left[:end].T, right[:end] @ right[:end].T)
 
 
 _Bases = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

@@ -1,13 +1,16 @@
 """The overlap of layers: planted structures, runs with snapshots, a published adapter."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
 from msplora_analysis import load_updates, overlap
+from msplora_analysis.directions import run_directions
 from msplora_analysis.directions.findings import findings
 from msplora_core.components import Component, ComponentKey, layer_inner_products
 from msplora_core.errors import RunDirectoryError
@@ -130,6 +133,16 @@ def test_groups_change_what_groups_share(tmp_path):
     path = write_adapter(tmp_path / "lora", planted(0.3))
     assert overlap(path, groups=6).sharing["own"].item() == pytest.approx(0.0, abs=1e-9)
     assert overlap(path, groups=(1,)).sharing["null_shared_by_groups"].item() == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_several_processes_find_the_same_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directions, "_MANY_DIRECTIONS", 1)
+    for method in ("lora-r4", "msplora-2-2-2"):  # of one scale, and of two
+        write_run(tmp_path / method, planted(0.5), method=method)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch", raising=False)  # with it nothing is forked
+        two = overlap(tmp_path, n_jobs=2)
+    pd.testing.assert_frame_equal(two.sharing, overlap(tmp_path).sharing)
 
 
 def test_updates_are_read_by_layer(tmp_path):
