@@ -225,11 +225,12 @@ class RunConfig:
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
     def _plain_name(self) -> str:
+        kind = self.method.replace("lora", "dora") if (self.options or {}).get("use_dora") else self.method
         if self.method == "msplora":
-            return pyramid_name(self.ranks)
+            return pyramid_name(self.ranks, kind)
         if self.method == "peft":
             return configured_name(self.peft_fields())
-        return method_name(self.method, [self.rank] if self.rank and "rank" in self.method_entry.settings else [])
+        return method_name(kind, [self.rank] if self.rank and "rank" in self.method_entry.settings else [])
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 
 from msplora_core.adapter import read_components
 from msplora_core.components import component_spectra
+from msplora_core.conversion import convert_to_lora
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.formats import read_adapter
 
@@ -121,7 +122,7 @@ def test_models_without_such_an_adapter(base_model: Callable) -> None:
         (AdaLoraConfig(target_modules=["query"], total_step=10), "adalora.layer.SVDLinear"),
     ):
         with pytest.raises(UnsupportedAdapterError, match=f"expected LoRA or MSPLoRA, found {kind}"):
-            read_components(get_peft_model(base_model(), config))
+            convert_to_lora(get_peft_model(base_model(), config))
 
 
 def test_a_convolution_with_groups_is_read_as_its_file_is(tmp_path: Path) -> None:

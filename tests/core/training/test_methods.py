@@ -100,3 +100,10 @@ def changes(run: RunDirectory) -> dict[str, NDArray[np.float64]]:
         for name, weight in before.named_parameters()
         if name.endswith(("query.weight", "value.weight"))
     }
+
+
+def test_options_that_make_another_method_are_in_the_name(config: RunConfig) -> None:
+    dora = {"use_dora": True}
+    assert of_method(config, "msplora", options=dora).method_name == "mspdora-8-4-2"
+    assert of_method(config, "lora", options=dora).method_name == of_method(config, "dora").method_name == "dora-r8"
+    assert of_method(config, "msplora", options={"use_dora": False}).method_name == "msplora-8-4-2"
