@@ -40,8 +40,9 @@ def base(request: pytest.FixtureRequest):
     return make
 
 
-def test_trains_saves_loads_and_merges(base, tmp_path: Path) -> None:
-    config = MSPLoraConfig(target_modules=["lin"], init_lora_weights=False, lora_alpha=1)
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_trains_saves_loads_and_merges(base, tmp_path: Path, use_dora: bool) -> None:
+    config = MSPLoraConfig(target_modules=["lin"], init_lora_weights=False, lora_alpha=1, use_dora=use_dora)
     model = get_peft_model(base(), config)
     assert quantization_backend(model.base_model.model.blocks[0]["lin"].get_base_layer()) is not None
     x = torch.randn(4, 64, device=DEVICE)
