@@ -4,6 +4,7 @@ Modules of commands do without `from __future__ import annotations`: typer would
 of the time that `--help` takes.
 """
 
+import logging
 import sys
 from typing import Annotated
 
@@ -55,6 +56,7 @@ app.add_typer(study, name="study")
 
 def main() -> None:
     """Run the application; an error of ours is one line on standard error and exit code 1."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it warns of a kernel that it lacks
     try:
         app()
     except MSPLoraError as error:

@@ -34,6 +34,10 @@ class QLoraAttachment(PeftAttachment):
         need_bitsandbytes()
         saving = self.config.gradient_checkpointing
         prepare_model_for_kbit_training(base, saving, {"use_reentrant": False})
+        for module in base.modules():
+            # On CPUs with AVX512-BF16, the first evaluation would repack the weights: no gradient passes after it.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
         return super().attach(base, steps)
 
 
