@@ -37,7 +37,7 @@ def evaluate(
         bool,
         typer.Option(
             "--allow-code-execution",
-            help="Run Python code on this machine, uncontained: what the model writes, for humaneval and the like, and "
+            help="Run Python code on this machine without a sandbox: what the model writes, for humaneval and the like, and "
             "what stands beside your task files.",
         ),
     ] = False,
