@@ -37,8 +37,8 @@ def evaluate(
         bool,
         typer.Option(
             "--allow-code-execution",
-            help="Run Python code on this machine without a sandbox: what the model writes, for humaneval and the like, and "
-            "what stands beside your task files.",
+            help="Run Python code on this machine without a sandbox: what the model writes, for humaneval and the "
+            "like, and what stands beside your task files.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

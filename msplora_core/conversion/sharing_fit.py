@@ -98,7 +98,7 @@ def convert_to_pyramid(
 ) -> PyramidConversion:
     """Write an adapter as the MSPLoRA adapter of PEFT whose updates come closest to its own in the Frobenius norm.
 
-    A good fit of weights is no good score: evaluate the result on its task. Components are float32 with scaling 1. A
+    A good fit of the weights does not mean a good score. Components are float32 with scaling 1. A
     trained head and biases are taken over; an adapter of a pipeline with several models becomes one folder for each.
     PEFT loads the result after `import msplora_core.adapter`.
 

@@ -149,7 +149,7 @@ def _check_folder(folder: Path, allow_code_execution: bool) -> None:
             "tasks_dir",
             expected="task files without Python code",
             found=str(code[0]),
-            hint=f"{_ALLOW} runs it, uncontained",
+            hint=f"{_ALLOW} runs it without a sandbox",
         )
 
 
@@ -158,7 +158,7 @@ def _runs_code(task: str) -> ParameterError:
         "tasks",
         expected="tasks that run no code",
         found=task,
-        hint=f"{_ALLOW} runs what the model writes on this machine, uncontained: use a container or a virtual machine",
+        hint=f"{_ALLOW} runs what the model writes on this machine without a sandbox: use a container or a virtual machine",
     )
 
 
