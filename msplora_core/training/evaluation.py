@@ -158,7 +158,7 @@ def _runs_code(task: str) -> ParameterError:
         "tasks",
         expected="tasks that run no code",
         found=task,
-        hint=f"{_ALLOW} runs what the model writes on this machine without a sandbox: use a container or a virtual machine",
+        hint=f"{_ALLOW} runs what the model writes on this machine without a sandbox: use a container",
     )
 
 
