@@ -12,8 +12,9 @@ from typing import Any
 
 from msplora_core.conversion import convert_adapter
 from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
-from msplora_core.runs import RunDirectory, read_snapshot
+from msplora_core.runs import RunDirectory, RunRecord, read_snapshot
 from msplora_core.runs.lock import run_lock
+from msplora_core.training.attaching.lora_attachments import four_bits
 from msplora_core.training.models import model_source, quiet_transformers
 from msplora_core.training.smollm2 import SMOLLM2
 
@@ -39,7 +40,8 @@ def evaluate_run(
 ) -> dict[str, float]:
     """Evaluate a finished run of a causal model and record the scores in the run.
 
-    The adapter is converted to plain LoRA first, so that the harness needs nothing of this toolkit. Scores are recorded
+    The adapter is converted to plain LoRA first, so that the harness needs nothing of this toolkit; it is put on the
+    base model as it was trained on it, in 4 bits for the method qlora. Scores are recorded
     as metrics of the run's last epoch, where `load_scores` finds them: `bbh_navigate_acc`. A second evaluation of a
     task replaces the first.
 
@@ -87,7 +89,7 @@ def evaluate_run(
         found = _evaluate(
             manager,
             tasks,
-            _harness_model(model_source(base), adapter, batch_size),
+            _harness_model(model_source(base), adapter, batch_size, **_loading(record)),
             chat_template,
             num_fewshot=shots,
             limit=limit,
@@ -162,12 +164,27 @@ def _runs_code(task: str) -> ParameterError:
     )
 
 
-def _harness_model(base: str, adapter: Path | None, batch_size: int) -> Any:
+def _loading(record: RunRecord) -> dict[str, Any]:
+    """What the run loaded its base model with, beside its name."""
+    if record.hyperparameters.get("method") != "qlora":
+        return {}
+    return four_bits(bf16=bool(record.hyperparameters.get("bf16")))
+
+
+def _harness_model(base: str, adapter: Path | None, batch_size: int, **loading: Any) -> Any:
     import torch
     from lm_eval.models.huggingface import HFLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size)
+    if not loading:
+        return HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size)
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, **loading)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter)
+    return HFLM(pretrained=model, tokenizer=base, batch_size=batch_size)
 
 
 def _evaluate(manager: Any, tasks: Sequence[str], model: Any, chat_template: bool | None, **options: Any) -> Any:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from msplora_analysis import load_scores
 from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.training import RunConfig, train_run
-from msplora_core.training.evaluation import PromptFormat, evaluate_run
+from msplora_core.training.evaluation import PromptFormat, _loading, evaluate_run
 
 TASK = """\
 task: colours
@@ -136,3 +137,11 @@ def test_scores_replace_those_of_the_same_name_and_epoch(tmp_path: Path) -> None
         {"step": 3, "epoch": 1.0, "eval_navigate_acc": 0.75},
         {"step": 0, "epoch": 0, "eval_navigate_acc": None},
     ]
+
+
+def test_the_base_model_is_loaded_as_it_was_trained_on() -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    assert _loading(RunRecord(method="lora-r8", model="m", hyperparameters={"method": "lora"})) == {}
+    of_qlora = _loading(RunRecord(method="qlora-r8", model="m", hyperparameters={"method": "qlora", "bf16": True}))
+    assert of_qlora["quantization_config"].bnb_4bit_quant_type == "nf4"
+    assert of_qlora["quantization_config"].bnb_4bit_compute_dtype == torch.bfloat16
