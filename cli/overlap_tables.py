@@ -12,6 +12,7 @@ from msplora_analysis.directions.direction_tables import SHARES
 from msplora_analysis.directions.findings import by_module, findings, merging
 from msplora_cli.console import data, print_sentence
 from msplora_cli.tables import titled_table
+from msplora_core.methods import RANDOM_LABELS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -84,13 +85,11 @@ def _sharing_table(sharing: DataFrame) -> Table:
     rows = by_module(sharing)
     words = _words(rows)
     columns = ["all", "groups", "own", "beyond chance", "cosine", "bound"]
-    table = titled_table("What the layers share", [*words, *columns], left=len(words))
-    for _, row in rows.iterrows():
+    table = _named_table("What the layers share", [*words, *columns], left=len(words))
+    for names, (_, row) in zip(_names(rows, words), rows.iterrows(), strict=True):
         beyond = f"{row['excess']:+.3f} ± {row['deviation_own']:.4f}"
         cosines = f"{row['largest_cosine']:+.3f}", f"{row['cosine_bound']:.3f}"
-        table.add_row(
-            *(Text(str(row[name])) for name in words), *(f"{row[name]:.3f}" for name in SHARES), beyond, *cosines
-        )
+        table.add_row(*names, *(f"{row[name]:.3f}" for name in SHARES), beyond, *cosines)
     return table
 
 
@@ -98,12 +97,31 @@ def _subspaces_table(subspaces: DataFrame) -> Table:
     rows = by_module(subspaces)
     words = [*_words(rows), "side"]
     headers = [*words, "dim", "common", "φ next", "φ all", "chance"]
-    table = titled_table("Which subspaces the layers share", headers, left=len(words))
-    for _, row in rows.iterrows():
+    table = _named_table("Which subspaces the layers share", headers, left=len(words))
+    for names, (_, row) in zip(_names(rows, words), rows.iterrows(), strict=True):
         common = f"{row['common']:.3f} ({row['null_common']:.3f})"
         phi = (f"{row[name]:.3f}" for name in ("neighbours", "pairs", "chance"))
-        table.add_row(*(Text(str(row[name])) for name in words), f"{row['rank']:.0f}", common, *phi)
+        table.add_row(*names, f"{row['rank']:.0f}", common, *phi)
     return table
+
+
+def _named_table(title: str, headers: list[str], *, left: int) -> Table:
+    """A table in which long names of methods and models are broken, and no number is cut short."""
+    table = titled_table(title, headers, left=left)
+    for column in table.columns:
+        if column.header in ("method", "model"):
+            column.no_wrap = False
+    return table
+
+
+def _names(rows: DataFrame, words: list[str]) -> Iterator[list[Text]]:
+    """The names of each row, without those that the row above has, too; random labels can be broken off."""
+    before = [""] * len(words)
+    for _, row in rows.iterrows():
+        names = [str(row[name]) for name in words]
+        new = [name if names[: place + 1] != before[: place + 1] else "" for place, name in enumerate(names)]
+        yield [Text(name.replace(f"-{RANDOM_LABELS}", f" {RANDOM_LABELS}")) for name in new]
+        before = names
 
 
 def _words(rows: DataFrame) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
@@ -100,3 +102,24 @@ def test_wrong_input_is_one_line(overlap: Overlap, tmp_path: Path) -> None:
     assert code == 1
     assert "groups: expected 1 to 4, the number of layers, found 9" in err
     assert overlap(tmp_path / "lora", "--groups", "x")[0] == 2
+
+
+def test_a_study_fits_80_columns_and_no_number_is_cut_short() -> None:
+    from rich.console import Console
+
+    from msplora_cli.overlap_tables import _sharing_table
+
+    numbers = {"shared_by_all": 0.497, "shared_by_groups": 0.358, "own": 0.145, "excess": 0.355,
+               "deviation_own": 0.0005, "largest_cosine": 0.747, "cosine_bound": 0.009}  # fmt: skip
+    rows = [
+        {"model": "minilm", "method": method, "stack": "", "scale": scale, "module": module, "run": method, **numbers}
+        for method in ("lora-r14", "msplora-8-8-8-random-labels")
+        for scale in ("layer", "total")
+        for module in ("query", "value")
+    ]
+    console = Console(width=80, file=StringIO())
+    console.print(_sharing_table(pd.DataFrame(rows)))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("+0.355 ± 0.0005 +0.747 0.009" in " ".join(line.split()) for line in lines) == len(rows)
+    assert [line.split()[0] for line in lines if "lora" in line] == ["lora-r14", "msplora-8-8-8"]  # once each
