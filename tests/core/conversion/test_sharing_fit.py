@@ -19,14 +19,14 @@ from msplora_core.conversion import convert_adapter
 from msplora_core.conversion.sharing_fit import PyramidConversion, convert_to_pyramid
 from msplora_core.errors import FileError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats import read_adapter
-from msplora_core.linalg import pyramid_fit
+from msplora_core.linalg import pyramid_descent
 from msplora_core.linalg.updates import LowRankUpdate
 
 
 @pytest.fixture(autouse=True)
 def _few_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random factors share nothing, and their fits take long: what is written does not depend on the last digits."""
-    monkeypatch.setattr(pyramid_fit, "MOST_SWEEPS", 40)
+    monkeypatch.setattr(pyramid_descent, "MOST_SWEEPS", 40)
 
 
 class Attention(nn.Module):
