@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import fields
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from msplora_cli.app import main
+from msplora_cli.scale_ranks import entropy_ranks
 from msplora_cli.train_command import train_command
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig
@@ -90,6 +92,9 @@ def test_from_the_file_to_the_runs(command, tiny_model: Path, tmp_path: Path) ->
         run = RunDirectory(tmp_path / "runs" / name)
         assert run.read_record().finished
         assert run.read_record().hyperparameters["learning_rate"] == 1e-3
+        for snapshot in list(run.snapshots())[1:]:
+            said = rf"{re.escape(str(run.path))}  epoch {snapshot.epoch}/3  matthews \S+{entropy_ranks(snapshot)}"
+            assert re.search(said, err), (said, err)
 
     code, out, err = command("study", "status", path)
     assert code == 0

@@ -204,6 +204,28 @@ def test_a_model_without_adapter_is_refused(tiny_model: Path, few: TaskData, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_any_tracker_of_the_trainer_receives_spectra(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    """W&B's, MLflow's and other trackers read what `on_log` hands to every callback."""
+
+    from transformers import TrainerCallback
+
+    seen: list[tuple[int, dict[str, float]]] = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            seen.append((state.global_step, dict(logs)))
+
+    callback = SpectralSnapshotCallback(tmp_path / "run")
+    trainer = user_trainer(lora(tiny_model), few, tmp_path, callback, num_train_epochs=2, logging_strategy="epoch")
+    trainer.add_callback(Tracker)
+    callback.log_to(trainer)
+    trainer.train()
+    found = [(step, logs["spectra/layer/norm"]) for step, logs in seen if "spectra/layer/norm" in logs]
+    norms = [np.mean([np.linalg.norm(sigma) for sigma in one.spectra.values()]) for one in callback.run.snapshots()]
+    assert [step for step, _ in found] == [4, 8]
+    assert_allclose([norm for _, norm in found], norms[1:])
+
+
 def test_method_names() -> None:
     from peft import LoraConfig, VeraConfig
 
