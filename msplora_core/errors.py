@@ -163,7 +163,8 @@ def _shown(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Return a text from an untrusted file as one line without control characters, which could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in line)
 
 
 def _hinted(hint: str) -> str:

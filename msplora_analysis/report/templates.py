@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from msplora_core.errors import one_line
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
     from pandas import DataFrame
 
 ASSETS = Path(__file__).parent / "assets"
@@ -21,6 +22,11 @@ _MOST_ROWS = 500
 
 def template(name: str) -> Template:
     """Return a template, in which every text is escaped and every name must be known."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -31,7 +37,7 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "method": title}
-    return environment.get_template(name)
+    return environment
 
 
 def number(value: Any) -> str:
