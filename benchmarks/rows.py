@@ -23,6 +23,7 @@ ROWS = {
     "pdf": "choices:pdf",
     "divergence": "divergence:pairwise",
     "nulls": "nulls:rotation",
+    "plan": "plans:ranks",
     "inner-products": "overlaps:pairs",
     "process-overlap": "overlaps:process",
     "intruders": "foreign:intruders",
