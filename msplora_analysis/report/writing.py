@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msplora_analysis.report.csv_tables import csv_tables
 from msplora_analysis.report.homes import home
 from msplora_analysis.report.latex import latex_tables
-from msplora_analysis.report.page import page
+from msplora_analysis.report.page import page, page_data
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.summary import to_json
 from msplora_core.errors import FileError
@@ -115,17 +116,20 @@ def _files(
     made: Mapping[str, str] | None,
 ) -> Iterator[tuple[str, bytes]]:
     """All files; with `made`, report.html among them."""
-    static = {}
-    for name, data in pictures(figures, n_jobs, ("png", "pdf") if made is None else ("png", "pdf", "svg")):
-        if name.endswith(".svg"):
-            static[name] = data
-        else:
-            yield name, data
+    saved = pictures(figures, n_jobs, ("png", "pdf") if made is None else ("png", "pdf", "svg"))
+    first = list(islice(saved, 1))  # starts the processes that save pictures; the rest is made beside them
+    numbers = "" if made is None else page_data(analysis)
     for name, table in csv_tables(analysis):
         yield f"{name}.csv", table.to_csv(index=False).encode()
     if latex:
         for name, text in latex_tables(analysis):
             yield f"{name}.tex", text.encode()
+    static = {}
+    for name, data in chain(first, saved):
+        if name.endswith(".svg"):
+            static[name] = data
+        else:
+            yield name, data
     if made is not None:
-        yield "report.html", page(analysis, static, made, folder).encode()
+        yield "report.html", page(analysis, numbers, static, made, folder).encode()
     yield "summary.json", to_json(analysis).encode()
