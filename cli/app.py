@@ -21,6 +21,7 @@ from msplora_cli.report import report
 from msplora_cli.study import study
 from msplora_cli.svd import svd
 from msplora_cli.train import train
+from msplora_cli.train_options import method_lines
 from msplora_core.errors import MSPLoraError, training_needs
 
 app = typer.Typer(
@@ -50,7 +51,7 @@ def _root(
 
 
 for command in (demo, inspect, params, train, evaluate, svd, overlap, plan, report, convert):
-    app.command()(command)
+    app.command(epilog=method_lines() if command is train else None)(command)
 app.add_typer(study, name="study")
 
 

@@ -60,6 +60,14 @@ def _set(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def method_lines() -> str:
+    """Every method in a paragraph of its own, for the help."""
+    return "\n\n".join(
+        ["Methods, and where their spectra come from:"]
+        + [f"{method.name}: {method.line}; {method.spectra}." for method in METHODS.values()]
+    )
+
+
 def method_variants(
     methods: Sequence[str],
     rank: Sequence[int] | None,

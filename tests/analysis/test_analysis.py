@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from msplora_analysis import SkippedWarning, analyse, draw_figures, load_spectra, summarise, write_analysis
-from msplora_core.errors import ComparisonError, FileError, ParameterError, RunDirectoryError
+from msplora_core.errors import ComparisonError, FileError, ParameterError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.runs import RunDirectory, RunRecord
 
 
@@ -311,3 +311,16 @@ def test_names_from_files_are_escaped_in_a_notebook(make_run):
     html = analyse(make_run("a", "msplora-8-8-8", model="<script>alert(1)</script>").path)._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
+
+
+def test_runs_without_spectra_are_a_note_unless_there_are_no_others(make_run, tmp_path):
+    study = make_run("lora-r8", seed=0).path.parent
+    run = RunDirectory(study / "mrpc-bitfit-seed0")
+    run.write_record(RunRecord(method="bitfit", model="tiny", task="mrpc", seed=0, no_spectra="no weight changes"))
+    run.write_epoch(0, step=0, spectra={})
+    table = load_spectra(study)
+    assert "bitfit" not in set(table["method"])
+    assert table.attrs["failed"] == []
+    assert "BitFit has no spectra: no weight changes." in analyse(study, draws=0).notes
+    with pytest.raises(UnsupportedAdapterError, match="BitFit has no spectra: no weight changes"):
+        load_spectra(run.path)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, RobertaConfig
 
+from msplora_core.errors import ParameterError
 from msplora_core.method_list import METHODS
 from msplora_core.runs import RunDirectory, Snapshot
 from msplora_core.training import RunConfig, TaskData, train_run
+from msplora_core.training.checking import trained_parameters
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "vera": {"rank": 16},
@@ -36,7 +41,7 @@ def losses(run: RunDirectory) -> list[float]:
     return [event["loss"] for event in run.read_metrics() if "loss" in event]
 
 
-def of_method(config: RunConfig, method: str, **changes: Any) -> RunConfig:
+def of_method(config: RunConfig, method: str, /, **changes: Any) -> RunConfig:
     """The run with another method at that method's own settings."""
     own = {"rank": None, "alpha": None, "dropout": None, "method": method, **OPTIONS.get(method, {})}
     return RunConfig(**{**vars(config), **own, **changes})
@@ -88,10 +93,10 @@ def check_spectra(run: RunDirectory, method: str, snapshots: list[Snapshot]) -> 
 def changes(run: RunDirectory) -> dict[str, NDArray[np.float64]]:
     """What the saved result changes in queries and values, as transformers and PEFT load it."""
     base = run.read_record().configuration["base_model_name_or_path"]
-    before = AutoModelForSequenceClassification.from_pretrained(base)
+    before = AutoModelForSequenceClassification.from_pretrained(base).double()
     if (run.adapter_path / "adapter_config.json").is_file():
         after = PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base), run.adapter_path)
-        after = after.merge_and_unload()
+        after = after.double().merge_and_unload()
     else:
         after = AutoModelForSequenceClassification.from_pretrained(run.adapter_path)
     weights = dict(after.named_parameters())
@@ -107,3 +112,80 @@ def test_options_that_make_another_method_are_in_the_name(config: RunConfig) -> 
     assert of_method(config, "msplora", options=dora).method_name == "mspdora-8-4-2"
     assert of_method(config, "lora", options=dora).method_name == of_method(config, "dora").method_name == "dora-r8"
     assert of_method(config, "msplora", options={"use_dora": False}).method_name == "msplora-8-4-2"
+
+
+def configured(folder: Path, content: object) -> Path:
+    """An adapter_config.json with some content."""
+    path = folder / "adapter_config.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "spectra"),
+    [
+        ({"peft_type": "IA3"}, "ia3", True),
+        ({"peft_type": "HRA", "r": 4}, "hra-r4", True),
+        ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}, "prompt_tuning", False),
+    ],
+)
+def test_a_method_by_its_configuration(
+    config: RunConfig, few: TaskData, tmp_path: Path, content: dict[str, object], name: str, spectra: bool
+) -> None:
+    changes = {"config": configured(tmp_path, content), "epochs": 1, "target_modules": ("query", "value")}
+    run = train_run(
+        of_method(config, "peft", **(changes if spectra else {**changes, "target_modules": None})), data=few
+    )
+    record = run.read_record()
+    assert record.method == name
+    assert bool(record.no_spectra) is not spectra
+    if spectra:
+        check_spectra(run, "peft", list(run.snapshots()))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "config: expected an adapter_config.json of PEFT, found "),
+        ({}, "peft_type: expected a method of PEFT, found none"),
+        ({"peft_type": "LORRA"}, "peft_type: expected a method of PEFT, found LORRA; the nearest is LORA"),
+        ({"peft_type": "LOHA", "rr": 4}, "expected an option of LOHA, found rr"),
+        ({"peft_type": "LOHA", "r": "4"}, "r: expected a whole number, found 4"),
+        ({"peft_type": "LORA", "eva_config": {"rho": 2}}, "eva_config: expected nothing that a text could say, found "),
+    ],
+)
+def test_configurations_that_cannot_be(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        RunConfig(task="mrpc", method="peft", config=configured(tmp_path, content))
+    assert message in str(caught.value)
+
+
+def test_settings_that_a_method_cannot_have(config: RunConfig, few: TaskData) -> None:
+    with pytest.raises(ParameterError, match=r"config: expected an adapter_config\.json, for method peft, found none"):
+        RunConfig(task="mrpc", method="peft")
+    with pytest.raises(ParameterError, match=r"options: init_r: expected above the rank 8, found 8"):
+        train_run(of_method(config, "adalora", options={"init_r": 8}), data=few)
+    with pytest.raises(ParameterError, match=r"expected tinit \+ tfinal below the 12 steps of the training, found 16"):
+        train_run(of_method(config, "adalora", options={"tinit": 10}), data=few)
+    with pytest.raises(ParameterError, match="options: expected an option of full, found r; it has none"):
+        of_method(config, "full", options={"r": 8})
+
+
+def test_parameters_of_the_paper(tmp_path: Path) -> None:
+    RobertaConfig(max_position_embeddings=514, type_vocab_size=1).save_pretrained(tmp_path)
+    counts = {
+        method: trained_parameters(RunConfig(task="mrpc", method=method, model=str(tmp_path)))
+        for method in ("full", "bitfit", "lora", "msplora")
+    }
+    assert sum(counts["full"]) == 124_647_170
+    assert {method: own for method, (own, _) in counts.items() if method != "full"} == {
+        "bitfit": 102_144, "lora": 294_912, "msplora": 135_168,
+    }  # fmt: skip
+    assert {head for _, head in counts.values()} == {768 * 768 + 768 + 2 * 768 + 2}
+
+
+def test_default_values_are_those_of_peft() -> None:
+    for method in METHODS.values():
+        if method.options.startswith("peft:") and "lora_alpha" not in method.settings.values():
+            options = {one.name: one.default for one in fields(resolve_name(method.options))}
+            assert {method.settings[name]: value for name, value in method.values.items()}.items() <= options.items()
