@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from msplora_core.conversion import convert_adapter
-from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
+from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.runs import RunDirectory, RunRecord, read_snapshot
 from msplora_core.runs.lock import run_lock
 from msplora_core.training.attaching.lora_attachments import four_bits
@@ -82,14 +82,12 @@ def evaluate_run(
     base = model or ("smollm2" if record.model == SMOLLM2 else record.configuration.get("base_model_name_or_path"))
     manager = _task_manager(tasks_dir, tasks, allow_code_execution)
     with TemporaryDirectory() as place, quiet_transformers():
-        adapter = None
-        if not before:
-            adapter = Path(place) / "lora"
-            convert_adapter(run.path, adapter)
+        source = model_source(base)
+        trained, adapter = (source, None) if before else _trained(run, source, Path(place) / "lora")
         found = _evaluate(
             manager,
             tasks,
-            _harness_model(model_source(base), adapter, batch_size, **_loading(record)),
+            _harness_model(trained, source, adapter, batch_size, **_loading(record)),
             chat_template,
             num_fewshot=shots,
             limit=limit,
@@ -171,17 +169,31 @@ def _loading(record: RunRecord) -> dict[str, Any]:
     return four_bits(bf16=bool(record.hyperparameters.get("bf16")))
 
 
-def _harness_model(base: str, adapter: Path | None, batch_size: int, **loading: Any) -> Any:
+def _trained(run: RunDirectory, base: str, folder: Path) -> tuple[str, Path | None]:
+    """The model that a run's result is loaded from, and the adapter on it: plain LoRA in `folder` where it can be."""
+    if (run.adapter_path / "config.json").is_file():  # a whole model
+        return str(run.adapter_path), None
+    try:
+        convert_adapter(run.path, folder)
+    except UnsupportedAdapterError:
+        import msplora_core.bottleneck  # noqa: F401 - PEFT then loads these, too
+
+        return base, run.adapter_path
+    return base, folder
+
+
+def _harness_model(trained: str, base: str, adapter: Path | None, batch_size: int, **loading: Any) -> Any:
     import torch
     from lm_eval.models.huggingface import HFLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not loading:
-        return HFLM(pretrained=base, peft=str(adapter) if adapter else None, device=device, batch_size=batch_size)
+        peft = str(adapter) if adapter else None
+        return HFLM(pretrained=trained, tokenizer=base, peft=peft, device=device, batch_size=batch_size)
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base, **loading)
+    model = AutoModelForCausalLM.from_pretrained(trained, **loading)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter)
     return HFLM(pretrained=model, tokenizer=base, batch_size=batch_size)
