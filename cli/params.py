@@ -77,15 +77,13 @@ def params(
     ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count the trainable parameters of MSPLoRA and of plain LoRA, or of every method on a model.
+    """Count the trainable parameters of MSPLoRA and of plain LoRA, or with --model of every method on a model.
 
     LoRA (Eq. 5): layers × rank × (in + out), summed over the module types.
     MSPLoRA (Eq. 7): (in + out) × Σ units × rank over the scales, summed likewise;
     units: 1 (global), the number of groups (mid), the number of layers (layer).
 
     Example: msplora-analyze params --layers 12 --hidden 768 --ranks 8,4,2
-
-    Example: msplora-analyze params --model MODEL --method lora --method full
 
     Example: msplora-analyze params --layers 32 --shape 4096x4096 --shape 1024x4096 --ranks 64,32,16 --memory 6.74e9
     """
