@@ -69,7 +69,8 @@ def scaling_findings(adapter: Adapter, config: PeftConfig | None) -> Iterator[Fi
 def pattern_findings(adapter: Adapter, config: PeftConfig) -> Iterator[Finding]:
     """Patterns of adapter_config.json that match no module."""
     paths = [stored.path for stored in adapter.updates]
-    for name in ("rank_pattern", "alpha_pattern"):
+    masks = config.peft_type == "ADALORA"  # whose rank_pattern says which triplets are left
+    for name in ("alpha_pattern",) if masks else ("rank_pattern", "alpha_pattern"):
         for pattern in config.patterns(name).unmatched(paths):
             says, advice = f"{name} {pattern!r} matches no module", "correct the pattern: its modules have the default"
             yield Finding("doubtful", "pattern without module", CONFIG, float("nan"), says, advice)

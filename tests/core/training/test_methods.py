@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, RobertaConfig
 
+from msplora_core.checkup import findings
 from msplora_core.errors import ParameterError
 from msplora_core.method_list import METHODS
 from msplora_core.runs import RunDirectory, Snapshot
@@ -65,6 +66,8 @@ def test_a_method(config: RunConfig, few: TaskData, method: str) -> None:
     assert record.cost["trained_parameters"] > 0
     assert record.no_spectra == METHODS[method].no_spectra
     check_spectra(run, method, snapshots)
+    if method == "adalora":
+        assert findings(run.adapter_path) is not None  # whose masks of triplets are no ranks
 
     cut_off(run, "checkpoint-8")
     train_run(of_method(config, method), data=few, resume=True)
