@@ -7,7 +7,7 @@ thin bases; no matrix of size out × in is formed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,11 +35,13 @@ class CommonSubspace(NamedTuple):
     energy: NDArray[np.float64]
 
 
-def update_cosines(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
+def update_cosines(
+    updates: Sequence[LowRankUpdate | tuple[NDArray[Any], NDArray[Any], float]],
+) -> NDArray[np.float64]:
     """Return the cosines between weight updates: ⟨ΔW_i, ΔW_j⟩_F / (‖ΔW_i‖_F·‖ΔW_j‖_F).
 
     Args:
-        updates: L updates of equal shape; ranks and dtypes may differ.
+        updates: L updates of equal shape, or their (B, A, scaling); ranks and dtypes may differ.
 
     Returns:
         (L, L) float64 between −1 and 1, symmetric, 1 on the diagonal; NaN in the row and column of a zero update.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ _PANEL = 2048
 """Columns of factors that are multiplied at once: enough for the speed of large products, few enough for memory."""
 
 
-def update_inner_products(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
+def update_inner_products(
+    updates: Sequence[LowRankUpdate | tuple[NDArray[Any], NDArray[Any], float]],
+) -> NDArray[np.float64]:
     """Return the Frobenius inner products of weight updates of one shape.
 
     ⟨ΔW_i, ΔW_j⟩ = s_i·s_j·tr((B_iᵀ·B_j)·(A_j·A_iᵀ)), at O(L²·r²·(in + out)) and without a matrix of size
@@ -30,7 +33,7 @@ def update_inner_products(updates: Sequence[LowRankUpdate]) -> NDArray[np.float6
     decomposition first, which do not. Every value agrees with that of the dense updates to 1e-12 of the largest.
 
     Args:
-        updates: L updates of equal shape (out, in); ranks and dtypes may differ.
+        updates: L updates of equal shape (out, in), or their (B, A, scaling); ranks and dtypes may differ.
 
     Returns:
         (L, L) float64, symmetric; the squared Frobenius norms on the diagonal.
@@ -40,22 +43,23 @@ def update_inner_products(updates: Sequence[LowRankUpdate]) -> NDArray[np.float6
 
     Example:
         >>> one = LowRankUpdate(np.array([[1.0], [0.0]]), np.array([[3.0, 4.0]]))
-        >>> two = LowRankUpdate(np.array([[1.0], [1.0]]), np.array([[1.0, 0.0]]), scaling=2.0)
+        >>> two = (np.array([[1.0], [1.0]]), np.array([[1.0, 0.0]]), 2.0)
         >>> update_inner_products([one, two])
         array([[25.,  6.],
                [ 6.,  8.]])
     """
-    shapes = {update.shape for update in updates}
+    given = [update if isinstance(update, LowRankUpdate) else LowRankUpdate(*update) for update in updates]
+    shapes = {update.shape for update in given}
     if len(shapes) > 1:
         raise ParameterError("updates", expected="updates of one shape", found=sorted(shapes))
-    if not all(np.isfinite(factor).all() for update in updates for factor in (update.B, update.A)):
+    if not all(np.isfinite(factor).all() for update in given for factor in (update.B, update.A)):
         raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
-    if not updates:
+    if not given:
         return np.zeros((0, 0))
-    products, terms = _from_factors(updates)
+    products, terms = _from_factors(given)
     if terms <= _SAFE_CANCELLATION * np.diagonal(products).max():
         return products
-    return _from_factors([_orthogonal(update) for update in updates])[0]
+    return _from_factors([_orthogonal(update) for update in given])[0]
 
 
 def _from_factors(updates: Sequence[LowRankUpdate]) -> tuple[NDArray[np.float64], float]:
