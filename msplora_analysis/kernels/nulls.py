@@ -107,7 +107,10 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
         Q = np.linalg.qr(random.standard_normal((len(part), draws, rank, rank))).Q
         spectra[part] = np.linalg.svd(B[part, None, :, None] * Q * A[part, None, None, :], compute_uv=False)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's linear algebra leaves Python's lock
+    from threadpoolctl import threadpool_limits
+
+    # numpy's linear algebra leaves Python's lock; threads of its own would wait for each other on small matrices
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, parts, np.random.default_rng(seed).spawn(len(parts))))
     return spectra.reshape(*left.shape[:-1], draws, rank)
 
