@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +68,15 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
     words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
     counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
     nulls = {_key(row): row for row in analysis.nulls.itertuples()}
+    short = _short_stacks(map(str, final["stack"]))
     rows, sections = list[tuple[str, ...]](), []
     for _, part in final.groupby(["method", "stack"], observed=True, sort=False):
         shown = part if set(part["scale"]) - {"layer", "total"} else part[part["scale"] == "layer"]
         before = [""] * len(words)
         for row in shown.itertuples():
             mark = "*" if (row.model, row.method) in analysis.doubts else ""
-            names = [_shown(str(row.method)) + mark, *(str(getattr(row, name)) for name in words[1:])]
+            others = (str(getattr(row, name)) for name in words[1:])
+            names = [_shown(str(row.method)) + mark, *(short.get(name, name) for name in others)]
             new = [name if names[: place + 1] != before[: place + 1] else "" for place, name in enumerate(names)]
             beside = {name: nulls.get((*_key(row)[:-1], name)) for name in digits}
             numbers = [_number(getattr(row, name), places, beside[name]) for name, places in digits.items()]
@@ -92,6 +94,13 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
     headers = (*words, *counts, *(name.replace("m_eff_", "M_eff-").removesuffix("_rank") for name in digits))
     key = _measures_key(analysis)
     return TextTable("measures", title, headers, len(words), tuple(rows), tuple(sections), key)
+
+
+def _short_stacks(stacks: Iterable[str]) -> dict[str, str]:
+    """How stacks are told apart: by the shape of their matrices alone, where the list of layers is one."""
+    names = dict.fromkeys(stacks)
+    one_list = len({stack.rpartition(" ")[0] for stack in names}) == 1
+    return {stack: stack.rpartition(" ")[2] if one_list else stack for stack in names}
 
 
 def _key(row: Any) -> tuple[str, ...]:
@@ -125,14 +134,15 @@ def _comparisons(analysis: Analysis) -> TextTable:
     shown = [one for one in analysis.comparisons if len(one.layers) > 1]
     methods = {name for one in shown for name in (one.method, one.baseline)}
     shown = [one for one in shown if controlled(one.method) not in methods]
-    place = "stack" if len({one.stack for one in shown}) > 1 else "modules"
+    short = _short_stacks(one.stack for one in shown)
+    place = "stack" if len(short) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
     unequal = [one for one in shown if one.ranks[0] != one.ranks[1]]
     words = ["method", "baseline", *([place] if several else []), "scale"]
     spread = [[kl for kl in seeds_kl(one, analysis.spread) if kl == kl] for one in shown]
     rows = list[tuple[str, ...]]()
     for one, seeds in zip(shown, spread, strict=True):
-        where = [one.stack if place == "stack" else " ".join(one.modules)] if several else []
+        where = [short[one.stack] if place == "stack" else " ".join(one.modules)] if several else []
         adjacent, positive = one.adjacent, int((one.pairs["difference"] > 0).sum())
         numbers = [f"{adjacent[name]:.2g}" for name in ("adjacent_kl", "adjacent_kl_baseline")]
         numbers += [f"{adjacent['difference']:+.2g}"]
