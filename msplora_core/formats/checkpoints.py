@@ -95,6 +95,12 @@ def _adapters_of_run(path: Path) -> Callable[[], AdapterRun] | None:
 
 
 def _without_adapter(path: Path) -> AdapterRun:
+    run = RunDirectory(path)
+    if run.adapter_path.is_dir():
+        raise AdapterFileError(
+            path, expected="a run that saved an adapter", found=f"the model that {run.read_record().method} trained",
+            hint="svd shows the spectra that it recorded, and its scores",
+        )  # fmt: skip
     raise AdapterFileError(path, expected="a run with adapter/ or checkpoints/", found="neither")
 
 

@@ -95,6 +95,15 @@ def test_a_run_directory_without_adapter_is_an_error(tmp_path):
         opened()
 
 
+def test_a_run_that_saved_a_whole_model_is_named(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord("bitfit", "minilm"))
+    run.adapter_path.mkdir()
+    [opened] = find_runs(tmp_path)
+    with pytest.raises(FileError, match="expected a run that saved an adapter, found the model that bitfit trained; svd"):
+        opened()
+
+
 def test_a_checkpoint_that_leads_out_of_the_folder_is_refused(tmp_path):
     write_adapter(tmp_path / "elsewhere")
     (tmp_path / "run").mkdir()
