@@ -58,7 +58,7 @@ def test_planted_structure_is_found_and_its_reverse_too(test):
     assert 0.8 < found.effect < 1.2
     assert found.p <= 0.001
     assert "seed 3" in str(found)
-    assert found == test(matrix, seed=3)
+    assert repr(found) == repr(test(matrix, seed=3))  # NaN is not equal to itself
     reverse = test(noise(12) / 10 + near)
     assert reverse.effect < 0
     assert reverse.p <= 0.001
@@ -78,7 +78,8 @@ def test_equal_distances_are_no_effect_whatever_their_rounding(distance):
 
 def test_the_transpose_and_the_diagonal_do_not_matter():
     matrix = noise(7)
-    assert mantel_test(matrix) == mantel_test(matrix.T) == mantel_test(matrix + np.diag([np.nan] * 7))
+    found = repr(mantel_test(matrix))
+    assert found == repr(mantel_test(matrix.T)) == repr(mantel_test(matrix + np.diag([np.nan] * 7)))
 
 
 def test_a_layer_without_distances_is_left_out_and_the_others_keep_their_depth():
