@@ -18,6 +18,9 @@ from msplora_core.pyramid import layer_groups
 DRAWS = 19_999
 """Random permutations of the layers; up to so many, all of them are taken instead (7 layers)."""
 
+_ELEMENTS = 2**18
+"""Distances of permuted layers taken at a time: 2 MB."""
+
 
 def mantel_test(matrix: ArrayLike, *, seed: int = 0) -> Outcome:
     """Test whether adjacent layers are more alike than distant ones, by permuting the layers' labels (Mantel 1967).
@@ -105,7 +108,9 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
 
     exact = factorial(n) <= DRAWS
     observed = float(statistic(np.arange(n)))
-    found = statistic(_orders(n, seed))
+    orders = _orders(n, seed)
+    parts = np.array_split(orders, 1 + len(orders) * close // _ELEMENTS)  # all at once would take 300 MB at 64 layers
+    found = np.concatenate([statistic(part) for part in parts])
     tails = [(found <= observed).sum(), (found >= observed).sum()]
     p = 2 * min(tails) / len(found) if exact else 2 * (min(tails) + 1) / (len(found) + 1)
     return Outcome(

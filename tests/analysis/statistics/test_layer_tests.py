@@ -1,6 +1,7 @@
 """Tests of a layers × layers matrix against enumeration and planted structures."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -120,3 +121,14 @@ def test_a_single_undefined_cell_is_refused():
     matrix[1, 2] = np.nan
     with pytest.raises(ParameterError, match=r"matrix: .*nan"):
         mantel_test(matrix)
+
+
+def test_memory_does_not_grow_with_the_square_of_the_layers():
+    matrix = noise(64)
+    tracemalloc.start()
+    try:
+        thirds_test(matrix)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6  # all permutations at once take 300 MB
