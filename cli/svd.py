@@ -42,7 +42,14 @@ def svd(
     by: Annotated[
         Literal["task", "module"] | None, typer.Option(help="Draw Fig. 3 and KL with a panel a task or module, too.")
     ] = None,
-    log: Annotated[bool, typer.Option("--log", help="Colours of singular values on a logarithmic scale.")] = False,
+    log: Annotated[
+        bool | None,
+        typer.Option(
+            "--log/--no-log",
+            help="Colours of singular values on a logarithmic scale, and all of the values, not the 8 largest alone.",
+            show_default="no; of spectra by layer, where most would be dark",
+        ),
+    ] = None,
     scale: Annotated[
         Literal["layer", "total"], typer.Option(help="Compare each layer's own component, or all that acts on it.")
     ] = "layer",

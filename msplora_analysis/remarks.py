@@ -126,7 +126,7 @@ def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:
     for (model, method), rows in known.groupby(["model", "method"], sort=False):
         counts = {
             "not finished": int(rows["finished"].eq(False).sum()),
-            "like a constant answer": int(rows["constant"].eq(True).sum()),
+            "no better than a constant answer": int(rows["constant"].eq(True).sum()),
         }
         words = [(count, what) for what, count in counts.items() if count]
         if words:

@@ -13,9 +13,8 @@ from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
-from msplora_analysis.plots.words import measure_title, null_range, reading
+from msplora_analysis.plots.words import kind_titles, measure_title, null_range, reading
 from msplora_core.errors import ParameterError
-from msplora_core.methods import title as method_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +72,7 @@ def plot_effective_rank(
     rows = measured[measured["scale"] != "total"]
     rows = rows.astype({name: str for name in ("method", "scale", "run") if name in rows.columns})
     time, clock = time_axis(rows)
-    styles = _styles(rows)
+    styles, titles = _styles(rows), kind_titles(rows)
     ranks = {int(str(rank)): part for rank, part in rows.groupby("rank")}
     panels = [(rank, name) for rank in ranks for name in measures]
     if ax is not None and len(ax) != len(panels):
@@ -86,7 +85,7 @@ def plot_effective_rank(
     with paper_style(ax is None):
         axes = list(ax) if ax is not None else _new_axes(ranks, len(measures), title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
-            _draw(one, ranks[rank], time, name, styles, apart=many and clock == SHARE)
+            _draw(one, ranks[rank], time, name, styles, titles, apart=many and clock == SHARE)
             if nulls is not None:
                 band = nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)]
                 _draw_nulls(one, band, float(ranks[rank][time].max()))
@@ -140,14 +139,23 @@ def _styles(rows: DataFrame) -> dict[str, dict[str, Any]]:
     return {method: _STYLES[style % len(_STYLES)] for method, style in found.items()}
 
 
-def _draw(ax: Axes, rows: DataFrame, time: str, name: str, styles: dict[str, dict[str, Any]], *, apart: bool) -> None:
+def _draw(
+    ax: Axes,
+    rows: DataFrame,
+    time: str,
+    name: str,
+    styles: dict[str, dict[str, Any]],
+    titles: dict[tuple[str, str], str],
+    *,
+    apart: bool,
+) -> None:
     few = rows[time].nunique() <= _MOST_MARKERS
     for method, style in styles.items():
         for scale, colour in SCALE_COLOURS.items():
             part = rows[(rows["method"] == method) & (rows["scale"] == scale) & rows[name].notna()]
             if part.empty:
                 continue
-            look = {**style, "color": colour, "markeredgewidth": 0, "label": f"{method_title(method)}, {scale}"}
+            look = {**style, "color": colour, "markeredgewidth": 0, "label": titles[method, scale]}
             look["marker"] = style["marker"] if few else None
             if apart:
                 for _, run in part.groupby("run", sort=False):

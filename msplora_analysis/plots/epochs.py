@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+_FEW = 5
+"""Whole epochs that each have a tick."""
+
 
 def time_axis(frame: DataFrame) -> tuple[str, str]:
     """Return the column of a frame that runs along training, and its name in words: `time` by its clock, or `epoch`."""
@@ -18,7 +21,7 @@ def time_axis(frame: DataFrame) -> tuple[str, str]:
 
 
 def tick_times(ax: Axes, times: NDArray[np.float64], most: int = 4) -> None:
-    """Set some round ticks: whole ones where all times are whole, none where no time is known."""
+    """Set some round ticks: all of a few whole times, none where no time is known."""
     from matplotlib.ticker import MaxNLocator
 
     known = times[np.isfinite(times)]
@@ -26,4 +29,7 @@ def tick_times(ax: Axes, times: NDArray[np.float64], most: int = 4) -> None:
         ax.set_xticks([])
         return
     whole = bool((known % 1 == 0).all())
+    if whole and np.ptp(known) < _FEW and known.max() < 100:
+        ax.set_xticks(np.arange(known.min(), known.max() + 1))
+        return
     ax.xaxis.set_major_locator(MaxNLocator(most, integer=whole, steps=[1, 2, 5, 10]))

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 _PLAIN = -2, 4
 """Powers of ten that are written out."""
+_MOST_TICKS = 8
+"""Of a logarithmic colour bar."""
+_MOST_REACH = 1e-5
+"""Least end of a logarithmic scale, relative to the highest value."""
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +25,8 @@ def colour_norm(
     values: NDArray[np.float64], vmin: float | None, vmax: float | None, log: bool = False, least: float = 0.0
 ) -> Normalize:
     """Return the colour scale of values that are at least 0: from 0, or logarithmic from the least above 0.
+
+    A logarithmic scale spans at most five powers of ten, so that zeros up to rounding do not take its colours.
 
     Args:
         values: those shown; what is not finite does not count.
@@ -34,8 +40,19 @@ def colour_norm(
     highest = vmax if vmax is not None else max(known.max(initial=0.0), least) or 1.0
     if not log:
         return Normalize(0.0 if vmin is None else vmin, highest)
-    lowest = vmin if vmin is not None else min(known.min(initial=highest), highest / 10)
+    lowest = vmin if vmin is not None else np.clip(known.min(initial=highest), _MOST_REACH * highest, highest / 10)
     return LogNorm(lowest, highest, clip=True)
+
+
+def mostly_dark(values: NDArray[np.float64]) -> bool:
+    """Whether more than half of the values above 0 lie in the lowest tenth of a linear colour scale.
+
+    Example:
+        >>> mostly_dark(np.array([1.0, 0.05, 0.01])), mostly_dark(np.array([1.0, 0.5, 0.01]))
+        (True, False)
+    """
+    known = values[np.isfinite(values) & (values > 0)]
+    return bool(known.size) and bool(np.median(known) < 0.1 * known.max())
 
 
 def draw_heatmap(
@@ -64,7 +81,9 @@ def draw_heatmap(
 
 
 def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None, label: str) -> None:
-    """Add a colour bar in its own axes, or beside those of the caller; very small numbers share a power of ten.
+    """Add a colour bar in its own axes, or beside those of the caller.
+
+    Very small numbers share a power of ten; a logarithmic bar has few labels, as decimals.
 
     Args:
         image: whose colours.
@@ -81,11 +100,32 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
     colours.outline.set_linewidth(0.5)
     reach = max(map(abs, image.get_clim()))
     power = int(np.floor(np.log10(reach))) if reach > 0 else 0
-    if not isinstance(image.norm, LogNorm) and not _PLAIN[0] <= power <= _PLAIN[1]:
+    axis = colours.ax.xaxis if flat else colours.ax.yaxis
+    if isinstance(image.norm, LogNorm):
+        label += ", logarithmic"
+        ticks = log_ticks(*image.get_clim())
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ticks([], minor=True)
+    elif not _PLAIN[0] <= power <= _PLAIN[1]:
         label += f", in units of 1e{power}"
-        axis = colours.ax.xaxis if flat else colours.ax.yaxis
         axis.set_major_formatter(lambda value, _: f"{value / 10**power:g}")
     colours.set_label(label)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two positive ones, at most eight: 1, 2 and 5 of each power of ten, or some powers.
+
+    Example:
+        >>> log_ticks(0.02, 0.6), log_ticks(1e-12, 2.0)
+        ([0.02, 0.05, 0.1, 0.2, 0.5], [1e-12, 1e-10, 1e-08, 1e-06, 0.0001, 0.01, 1.0])
+    """
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for digits, step in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), step) for step in range(1, len(powers) + 1))):
+        ticks = [float(f"{digit}e{power}") for power in powers[::step] for digit in digits]
+        shown = [tick for tick in ticks if low <= tick * (1 + 1e-9) and tick <= high * (1 + 1e-9)]
+        if len(shown) <= _MOST_TICKS:
+            break
+    return shown
 
 
 def write_all_zero(ax: Axes, text: str = "all zero") -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
 
 LABEL = "KL minus the baseline's (nats)"
-_PALE = 0.35
+_PALE = 0.45
+_DECIDED = "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.05"
 
 
 def plot_kl_difference(
@@ -100,8 +101,18 @@ def decided_note(decided: NDArray[np.bool_] | None) -> str:
     if decided is None:
         return ""
     if not decided.any():
-        return "pale: no cell is decided after correction (p < 0.05)"
-    return "+ and -: decided after correction (p < 0.05); pale: not decided"
+        return f"pale: no cell is decided after correction ({_DECIDED})"
+    return f"+ and −: decided after correction ({_DECIDED}); pale: not decided"
+
+
+def nats(value: float) -> str:
+    """Return a difference with its sign, as axes have it.
+
+    Example:
+        >>> nats(-0.0116)
+        '−0.0116 nats'
+    """
+    return f"{value:+.3g}".replace("-", "−") + " nats"
 
 
 def decided_cells(comparison: Comparison) -> NDArray[np.bool_]:
@@ -116,7 +127,7 @@ def decided_cells(comparison: Comparison) -> NDArray[np.bool_]:
 def _adjacent_note(adjacent: float | None, count: int) -> str:
     if adjacent is None or count < 2:
         return ""
-    mean = f"{adjacent:+.3g} nats" if np.isfinite(adjacent) else "undefined"
+    mean = nats(adjacent) if np.isfinite(adjacent) else "undefined"
     return f"adjacent layers (outlined): mean {mean}"
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _FRAME = Frame(right=0.62, bar="beside")
 _SIDE = 2.32
-_TICKS_PER_INCH = 5
+_TICK_GAP, _DIGIT = 0.06, 0.06
+"""Inches between the names of two layers, and of a digit."""
 ALL_LAYERS_ALIKE = 0.05
 """Nats. Colour scales of KL reach at least so far, so that layers that hardly differ do not look far apart."""
 
@@ -69,7 +70,7 @@ def draw_cells(ax: Axes, matrix: NDArray[np.float64], layers: ArrayLike | None, 
         raise ParameterError("layers", expected=f"{len(matrix)} names, one for each row", found=len(names))
     drawn = draw_heatmap(ax, matrix, **image)
     inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    most = max(int(inches * _TICKS_PER_INCH), 3)
+    most = max(int(inches / (_TICK_GAP + _DIGIT * len(names[-1]))), 3)
     tick_rows(ax, names, most)
     places = whole_ticks(len(names), most)
     ax.set_xticks(places, [names[place] for place in places])

@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row
-from msplora_analysis.plots.colours import MAGNITUDE
+from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.plots.heatmap import (
     add_colour_bar,
     colour_norm,
     draw_heatmap,
     index_ticks,
+    mostly_dark,
     tick_rows,
     write_all_zero,
 )
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
-from msplora_analysis.plots.words import UNTRAINED
+from msplora_analysis.plots.words import UNTRAINED, leading
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ _LABEL = "mean singular value"
 def plot_layer_spectra(
     spectra: DataFrame,
     *,
-    log: bool = False,
+    top: int | None = 8,
+    log: bool | None = None,
     title: str = "",
     note: str = "",
     vmin: float | None = None,
@@ -52,12 +54,13 @@ def plot_layer_spectra(
 ) -> Axes:
     """Draw the singular values of every component: a row a layer (or shared component), a column an index.
 
-    Values are written into the cells of a new figure where there is room for them.
+    Values are written into the cells of a new figure where there is room for them. Spectra of one value are bars.
 
     Args:
         spectra: averaged spectra of one method at one moment, by unit (see `average_spectra`): columns scale,
             unit, k, sigma. `total` is left out where there are other scales.
-        log: whether colours are logarithmic, to tell small values apart.
+        top: how many leading singular values to show; all where None.
+        log: whether colours are logarithmic, to tell small values apart; where most would be dark if None.
         title: written above.
         note: written below.
         vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
@@ -69,21 +72,23 @@ def plot_layer_spectra(
     Raises:
         ParameterError: if there are none, or several spectra for one component.
     """
-    names, values = _matrix(spectra)
+    names, values, rank = _matrix(spectra, top)
     zero = bool(np.isnan(values).all())
-    foot = "; ".join(filter(None, [note, "" if zero else _foot(values)]))
+    foot = "; ".join(filter(None, [note, leading(top, rank), "" if zero else _foot(values)]))
     count, indexes = values.shape
+    bars = indexes == 1 and not zero
     with paper_style(ax is None):
         own, bar = ax is None, None
         if ax is None:
-            frame = Frame(left=0.58 if any(" " in name for name in names) else 0.36, right=0.5, bar="beside")
+            left = 0.58 if any(" " in name for name in names) else 0.36
+            frame = Frame(left=left) if bars else Frame(left=left, right=0.5, bar="beside")
             layout = [Row([float(np.clip(_ROW * count, 0.6, _HIGHEST))], panel_titles=0)]
             ((ax,),), bar = frame.lay_out(layout, title=title, foot=foot)
-        norm = colour_norm(values, vmin, vmax, log)
+        norm = colour_norm(values, vmin, vmax, mostly_dark(values) if log is None else log)
         image = _draw(ax, names, values, norm, most=32 if own else 12)
-        ax.set_xlabel("singular value index")
+        ax.set_xlabel(_LABEL if bars else "singular value index")
         ax.set_ylabel("component" if any(" " in name for name in names) else "layer")
-        if own and indexes <= _MOST_NUMBERS and count * _ROW <= _HIGHEST:
+        if own and 1 < indexes <= _MOST_NUMBERS and count * _ROW <= _HIGHEST:
             _write_values(ax, values, norm)
         if not own:
             write_around(ax, title, foot)
@@ -91,68 +96,96 @@ def plot_layer_spectra(
             write_all_zero(ax, UNTRAINED)
         if bar and zero:
             bar.remove()
-        else:
+        elif image is not None:
             add_colour_bar(image, [ax], bar, _LABEL)
     return ax
 
 
 def plot_spectra_panels(
-    panels: Sequence[tuple[str, DataFrame]], *, log: bool = False, title: str = "", note: str = ""
+    panels: Sequence[tuple[str, DataFrame]],
+    *,
+    top: int | None = 8,
+    log: bool | None = None,
+    title: str = "",
+    note: str = "",
 ) -> list[Axes]:
     """Draw the spectra of several stacks or methods side by side, three a row, with one colour scale.
 
     Args:
-        panels: what stands above each, and its spectra (see `plot_layer_spectra`).
-        log: whether colours are logarithmic.
+        panels: what stands above each, and its spectra (see `plot_layer_spectra`). Where all are of one value, they
+            are bars, each panel with an axis of its own.
+        top: how many leading singular values to show; all where None.
+        log: whether colours are logarithmic; where most would be dark if None.
         title: written above all of them.
         note: written below.
 
     Returns:
         The axes drawn on, of a new figure.
     """
-    drawn = [(name, *_matrix(spectra)) for name, spectra in panels]
-    everything = np.concatenate([values.ravel() for _, _, values in drawn])
-    norm = colour_norm(everything, None, None, log)
-    shared = any(" " in name for _, names, _ in drawn for name in names)
-    frame = Frame(left=0.46 if shared else 0.3, gap=0.4 if shared else 0.24, bar="below")
+    drawn = [(name, *_matrix(spectra, top)) for name, spectra in panels]
+    everything = np.concatenate([values.ravel() for _, _, values, _ in drawn])
+    bars = all(rank == 1 for *_, rank in drawn) and bool(np.isfinite(everything).any())
+    norm = colour_norm(everything, None, None, mostly_dark(everything) if log is None else log)
+    shared = any(" " in name for _, names, *_ in drawn for name in names)
+    frame = Frame(left=0.58 if shared else 0.3, gap=0.4 if shared else 0.24, bar="" if bars else "below")
+    hidden = leading(top, max(rank for *_, rank in drawn))
+    foot = "; ".join(filter(None, [note, hidden, "each panel has its own axis" if bars else "", _foot(everything)]))
     with paper_style():
         columns = min(len(drawn), _COLUMNS)
         width = 72 * (WIDTH - frame.left - frame.right - (columns - 1) * frame.gap) / columns + 8
-        titles = [fitted(name, width) for name, _, _ in drawn]
-        height = float(np.clip(_PANEL[0] * max(len(values) for _, _, values in drawn), *_PANEL[1:]))
+        titles = [fitted(name, width) for name, *_ in drawn]
+        height = float(np.clip(_PANEL[0] * max(len(values) for _, _, values, _ in drawn), *_PANEL[1:]))
         layout = []
         for start in range(0, len(drawn), columns):
             row, last = drawn[start : start + columns], start + columns >= len(drawn)
             lines = max(map(count_lines, titles[start : start + columns]))
             layout.append(Row([height] * len(row), below=0.17 + LINE * last, panel_titles=lines, columns=columns))
-        nested, bar = frame.lay_out(layout, title=title, foot="; ".join(filter(None, [note, _foot(everything)])))
+        nested, bar = frame.lay_out(layout, title=title, foot=foot)
         axes = [ax for row in nested for ax in row]
-        for ax, name, (_, names, values) in zip(axes, titles, drawn, strict=True):
-            image = _draw(ax, names, values, norm, most=5)
+        for ax, name, (_, names, values, _) in zip(axes, titles, drawn, strict=True):
+            image = _draw(ax, names, values, norm, most=5, bars=bars)
             ax.set_title(name)
         for ax in nested[-1]:
-            ax.set_xlabel("index")
+            ax.set_xlabel("singular value" if bars else "index")
         for row_of_axes in nested:
             row_of_axes[0].set_ylabel("component" if shared else "layer")
-        add_colour_bar(image, axes, bar, _LABEL + (", logarithmic" if log else ""))
+        if bar is not None and image is not None:
+            add_colour_bar(image, axes, bar, _LABEL)
     return axes
 
 
-def _matrix(spectra: DataFrame) -> tuple[list[str], NDArray[np.float64]]:
-    """The names of the components, and their singular values; NaN beyond the rank, and everywhere if all are zero."""
+def _matrix(spectra: DataFrame, top: int | None) -> tuple[list[str], NDArray[np.float64], int]:
+    """The names of the components, their leading singular values, and how many there are at most.
+
+    NaN beyond the rank, and everywhere if all are zero.
+    """
     kinds = list(dict.fromkeys(spectra["scale"]))
     rows = spectra[spectra["scale"] != "total"] if len(kinds) > 1 else spectra
     if rows.empty or rows.duplicated(["scale", "unit", "k"]).any():
         raise ParameterError("spectra", expected="one spectrum for each scale and unit", found=f"{len(rows)} values")
+    rank = int(rows["k"].max())
+    rows = rows if top is None else rows[rows["k"] <= top]
     table = rows.astype({"scale": str}).pivot(index=["scale", "unit"], columns="k", values="sigma")
     order = {scale: place for place, scale in enumerate(("global", "mid", "layer", "total"))}
     table = table.loc[sorted(table.index, key=lambda key: (order[key[0]], key[1]))]
-    names = [f"{unit}" if scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index]
+    alone = rows["scale"].nunique() == 1
+    names = [f"{unit}" if alone or scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index]
     values = table.to_numpy(np.float64)
-    return names, values if np.nanmax(values) > 0 else np.full_like(values, np.nan)
+    return names, values if np.nanmax(values) > 0 else np.full_like(values, np.nan), rank
 
 
-def _draw(ax: Axes, names: Sequence[str], values: NDArray[np.float64], norm: Normalize, most: int) -> ScalarMappable:
+def _draw(
+    ax: Axes, names: Sequence[str], values: NDArray[np.float64], norm: Normalize, most: int, bars: bool = True
+) -> ScalarMappable | None:
+    """Draw cells of colour; of spectra of one value bars, which have no colours to explain."""
+    from matplotlib.ticker import MaxNLocator
+
+    if bars and values.shape[1] == 1 and not np.isnan(values).all():
+        ax.barh(np.arange(len(values)), np.nan_to_num(values[:, 0]), 0.8, color=SCALE_COLOURS["layer"])
+        ax.set_ylim(len(values) - 0.5, -0.5)
+        ax.xaxis.set_major_locator(MaxNLocator(3 if most <= 5 else 6))
+        tick_rows(ax, names, most)
+        return None
     image = draw_heatmap(ax, values, cmap=MAGNITUDE, norm=norm)
     if np.isnan(values).all() and most <= 5:
         write_all_zero(ax)

@@ -95,6 +95,6 @@ def _words(line: str, most: int) -> list[str]:
     """The words, those that are longer than a line in parts."""
     return [
         part
-        for word in line.split()
+        for word in filter(None, line.split(" "))  # a no-break space holds words together
         for part in ([word] if "$" in word else [word[start : start + most] for start in range(0, len(word), most)])
     ]

@@ -13,9 +13,8 @@ from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paired_differences import label_width
 from msplora_analysis.plots.paper import SMALL, paper_style
-from msplora_analysis.plots.words import measure_title, null_range, reading, task_title
+from msplora_analysis.plots.words import kind_titles, measure_title, null_range, reading, task_title
 from msplora_core.errors import ParameterError
-from msplora_core.methods import title as method_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +64,8 @@ def plot_measures(
     rows = rows[(rows["scale"] != "total") | ~rows["method"].isin(plain)]
     ranks = {int(str(rank)): part for rank, part in rows.groupby("rank")}
     kinds = {rank: _kinds(part) for rank, part in ranks.items()}
+    titles = kind_titles(rows)
+    labels = {rank: [fitted(titles[kind], 72 * _MOST_LABEL, SMALL) for kind in kinds[rank]] for rank in kinds}
     panels = [(rank, name) for rank in ranks for name in measures]
     if ax is not None and len(ax) != len(panels):
         names = " and ".join(measures)
@@ -73,16 +74,16 @@ def plot_measures(
     tasks = [task_title(str(task)) for task in by_run["task"].unique()] if apart else []
     foot = "; ".join([_marks(tasks, means, nulls), *map(reading, measures)])
     with paper_style(ax is None):
-        axes = list(ax) if ax is not None else _new_axes(kinds, measures, title, foot)
+        axes = list(ax) if ax is not None else _new_axes(labels, measures, title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
             if nulls is not None:
                 _draw_nulls(one, nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)], kinds[rank])
             _draw_runs(one, ranks[rank], name, kinds[rank])
             if means is not None:
                 _draw_means(one, means[(means["rank"] == rank) & (means["measure"] == name)], kinds[rank])
-            labels = [fitted(label, 72 * _MOST_LABEL, SMALL) for label in _labels(kinds[rank])]
-            one.set_yticks(range(len(labels)), labels if name == measures[0] else [""] * len(labels))
-            one.set_ylim(len(labels) - 0.5, -0.5)
+            count = len(labels[rank])
+            one.set_yticks(range(count), labels[rank] if name == measures[0] else [""] * count)
+            one.set_ylim(count - 0.5, -0.5)
             one.tick_params(axis="y", length=0)
             if ax is not None or rank == list(ranks)[-1]:
                 one.set_xlabel(measure_title(name))
@@ -99,30 +100,20 @@ def _kinds(rows: DataFrame) -> dict[tuple[str, str], int]:
     return {(method, scale): place for place, (method, scale) in enumerate(ordered)}
 
 
-def _labels(kinds: dict[tuple[str, str], int]) -> list[str]:
-    return [f"{method_title(method)}, {scale}" for method, scale in kinds]
-
-
-def _broken(kinds: dict[tuple[str, str], int]) -> bool:
-    return any(count_lines(fitted(label, 72 * _MOST_LABEL, SMALL)) > 1 for label in _labels(kinds))
-
-
-def _new_axes(
-    kinds: dict[int, dict[tuple[str, str], int]], measures: Sequence[str], title: str, foot: str
-) -> list[Axes]:
-    names = [label for found in kinds.values() for label in _labels(found)]
+def _new_axes(labels: dict[int, list[str]], measures: Sequence[str], title: str, foot: str) -> list[Axes]:
+    names = [line for found in labels.values() for label in found for line in label.split("\n")]
     frame = Frame(left=label_width(names, _MOST_LABEL), right=0.13, gap=0.2)
     layout = [
         Row(
-            [_ROW * len(found) * (1.4 if _broken(found) else 1)] * len(measures),
-            below=0.16 + LINE * (rank == list(kinds)[-1]),
+            [_ROW * len(found) * (1.4 if max(map(count_lines, found)) > 1 else 1)] * len(measures),
+            below=0.16 + LINE * (rank == list(labels)[-1]),
             panel_titles=0,
             heading=True,
         )
-        for rank, found in kinds.items()
+        for rank, found in labels.items()
     ]
     nested = frame.lay_out(layout, title=title, foot=foot)[0]
-    for rank, row in zip(kinds, nested, strict=True):
+    for rank, row in zip(labels, nested, strict=True):
         write_heading(row[0], f"rank {rank}", 0)
     return [one for row in nested for one in row]
 
@@ -141,6 +132,7 @@ def _draw_runs(ax: Axes, rows: DataFrame, name: str, kinds: dict[tuple[str, str]
 def _draw_nulls(ax: Axes, nulls: DataFrame, kinds: dict[tuple[str, str], int]) -> None:
     for place, (low, high) in _placed(nulls, kinds, ["null_low", "null_high"]):
         ax.barh(place, high - low, 0.86, low, color=NULL_COLOUR, zorder=0)
+    ax.use_sticky_edges = False  # else no margin beside a null at the end of the axis
 
 
 def _draw_means(ax: Axes, means: DataFrame, kinds: dict[tuple[str, str], int]) -> None:

@@ -11,7 +11,7 @@ from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.plots.canvas import Frame, Row
 from msplora_analysis.plots.colours import DIFFERENCE, SCALE_COLOURS
 from msplora_analysis.plots.heatmap import add_colour_bar
-from msplora_analysis.plots.kl_difference import LABEL, around_zero, decided_cells, decided_note, mark_difference
+from msplora_analysis.plots.kl_difference import LABEL, around_zero, decided_cells, decided_note, mark_difference, nats
 from msplora_analysis.plots.layer_matrix import draw_cells
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
@@ -128,7 +128,7 @@ def label_width(names: Sequence[str], most: float = 1.2) -> float:
 
 
 def _marks(mean: float, interval: tuple[float, float] | None) -> str:
-    number = f"{mean:+.3g} nats" if np.isfinite(mean) else "undefined"
+    number = nats(mean) if np.isfinite(mean) else "undefined"
     return f"a point: a pair of runs; diamond: mean {number}" + (" and 95% interval" if interval else "")
 
 

@@ -22,7 +22,7 @@ from msplora_analysis.plots.heatmap import (
 )
 from msplora_analysis.plots.lettering import M_EFF, m_eff, write_around
 from msplora_analysis.plots.paper import SMALL, magnification, paper_style
-from msplora_analysis.plots.words import UNTRAINED, name_title
+from msplora_analysis.plots.words import UNTRAINED, leading, name_title
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _FRAME = Frame(left=0.3, gap=0.26, bar="below")
 _COLUMNS = 3
 _HEIGHTS = 1.2, 0.85
 """Inches of the highest panel of a row: of one row, and of several."""
+_CELL = 0.25
+"""Inches of a cell at most."""
 _LEAST_HEIGHT = 0.2
 
 
@@ -41,6 +43,7 @@ def plot_svd_heatmaps(
     *,
     by: str = "method",
     ks: Sequence[int] = (1, 2, 4, 8),
+    top: int | None = 8,
     log: bool = False,
     title: str = "",
     note: str = "",
@@ -60,6 +63,7 @@ def plot_svd_heatmaps(
             other scales.
         by: the column that has a row of panels for each of its values: `method`, `task`, `module`.
         ks: for which k to write M_eff-k, where it is below the rank.
+        top: how many leading singular values to show, 8 as the paper; all where None.
         log: whether colours are logarithmic, to tell small values apart.
         title: written above all panels.
         note: written below them.
@@ -72,13 +76,13 @@ def plot_svd_heatmaps(
     Raises:
         ParameterError: if there are several spectra for one panel, epoch and k, or `ax` has another length.
     """
-    rows = _rows_of_panels(spectra, by, ks)
+    rows = _rows_of_panels(spectra, by, ks, top)
     panels = [panel for row in rows for panel in row]
     if ax is not None and len(ax) != len(panels):
         names = ", ".join(panel.title for panel in panels)
         raise ParameterError("ax", expected=f"{len(panels)} axes, for {names}", found=len(ax))
     norm = colour_norm(np.concatenate([panel.values.ravel() for panel in panels]), vmin, vmax, log)
-    foot = "; ".join(filter(None, [_foot(panels), note]))
+    foot = "; ".join(filter(None, [leading(top, max(panel.rank for panel in panels)), _foot(panels), note]))
     with paper_style(ax is None):
         if ax is None:
             nested, bar = _FRAME.lay_out([_layout(row, len(rows)) for row in rows], title=title, foot=foot)
@@ -99,7 +103,7 @@ def plot_svd_heatmaps(
         axes[0].set_ylabel("index")
         if ax is not None:
             write_around(axes[0], title, foot)
-        add_colour_bar(image, axes, bar, "mean singular value" + (", logarithmic" if log else ""))
+        add_colour_bar(image, axes, bar, "mean singular value")
     return axes
 
 
@@ -110,26 +114,28 @@ class _Panel:
     Args:
         heading: above it and those after it, of one kind.
         title: right above it.
+        rank: how many singular values there are.
         clock: what its times are.
         times: (T,) of its columns.
-        values: (rank, T) singular values, NaN where not known.
+        values: (top, T) leading singular values, NaN where not known.
         ratios: lines with M_eff-k.
     """
 
     heading: str
     title: str
+    rank: int
     clock: str
     times: NDArray[np.float64]
     values: NDArray[np.float64]
     ratios: list[str]
 
 
-def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int]) -> list[list[_Panel]]:
+def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int], top: int | None) -> list[list[_Panel]]:
     """Three panels a row at most; those that are alone of their kind, as plain LoRA's, share rows."""
     kinds = list(spectra.groupby(by, observed=True, sort=False)) if by in spectra.columns else [("", spectra)]
-    groups = [_panels(part, name_title(by, str(name)) if len(kinds) > 1 else "", ks) for name, part in kinds]
+    groups = [_panels(part, name_title(by, str(name)) if len(kinds) > 1 else "", ks, top) for name, part in kinds]
     rows = [row for group in groups if len(group) > 1 for row in _split(group)]
-    alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda panel: len(panel.values))
+    alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda panel: panel.rank)
     if len(alone) == len(rows) == 1:
         return [rows[0] + alone]
     return rows + _split([replace(panel, title=panel.heading or panel.title, heading="") for panel in alone])
@@ -139,7 +145,7 @@ def _split(panels: list[_Panel]) -> list[list[_Panel]]:
     return [panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]
 
 
-def _panels(spectra: DataFrame, heading: str, ks: Sequence[int]) -> list[_Panel]:
+def _panels(spectra: DataFrame, heading: str, ks: Sequence[int], top: int | None) -> list[_Panel]:
     """A panel for each scale, and each rank of it where there are several."""
     time, clock = time_axis(spectra)
     kinds = [scale for scale in SCALE_COLOURS if (spectra["scale"] == scale).any()]
@@ -156,14 +162,15 @@ def _panels(spectra: DataFrame, heading: str, ks: Sequence[int]) -> list[_Panel]
         for rank in sorted(map(int, of_scale["rank"].unique())):
             part = of_scale[of_scale["rank"] == rank]
             ratios = _last_ratios(part, time, [k for k in ks if k < rank])
-            values = _matrix(part, time, times, rank)
-            panels.append(_Panel("" if panels else heading, f"{scale}, rank {rank}", clock, times, values, ratios))
+            values = _matrix(part, time, times, rank if top is None else min(rank, top))
+            name = f"{scale}, r={rank}"
+            panels.append(_Panel("" if panels else heading, name, rank, clock, times, values, ratios))
     return panels
 
 
 def _layout(row: list[_Panel], rows: int) -> Row:
     highest = max(len(panel.values) for panel in row)
-    height = _HEIGHTS[rows > 1]
+    height = min(_HEIGHTS[rows > 1], _CELL * highest)
     heights = [max(height * len(panel.values) / highest, _LEAST_HEIGHT) for panel in row]
     texts = [len(_below(panel, len(row))) for panel in row]
     lines = max(count - (max(heights) - one) / LINE for count, one in zip(texts, heights, strict=True))
@@ -195,6 +202,7 @@ def _edges(times: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _matrix(rows: DataFrame, time: str, times: NDArray[np.float64], indexes: int) -> NDArray[np.float64]:
     values = np.full((indexes, len(times)), np.nan)
+    rows = rows[rows["k"] <= indexes]
     values[rows["k"] - 1, np.searchsorted(times, rows[time])] = rows["sigma"]
     return values if np.nanmax(values) > 0 else np.full_like(values, np.nan)
 

@@ -18,6 +18,11 @@ _TASKS = {
     "cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI",
     "rte": "RTE", "wnli": "WNLI",
 }  # fmt: skip
+_CHANCE = {
+    "rotation": "B and A aligned at random",
+    "gaussian": "random B and A",
+    "mismatch": "B of one layer with A of another",
+}
 UNTRAINED = "untrained: every update is zero (B = 0)"
 
 
@@ -25,13 +30,15 @@ def divergence_title(one: LayerDivergence, tasks: Sequence[str] = ()) -> str:
     """Return the title of the KL between the layers of one method."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
     details = [listed(one.modules), f"leading {one.length} singular values"]
-    return heading(f"{title(one.method)}{scale}", one.model, tasks, counted(one.runs, "run"), details)
+    return heading(
+        f"KL between layers: {title(one.method)}{scale}", one.model, tasks, counted(one.runs, "run"), details
+    )
 
 
 def comparison_title(one: Comparison, tasks: Sequence[str] = ()) -> str:
     """Return the title of a method minus its baseline."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
-    what = f"{title(one.method)} minus {title(one.baseline)}{scale}"
+    what = f"KL between layers: {title(one.method)} minus {title(one.baseline)}{scale}"
     return heading(
         what, one.model, tasks, f"{counted(len(one.pairs), 'pair')} of runs", [listed(one.modules), one.rule]
     )
@@ -74,6 +81,23 @@ def task_title(task: str) -> str:
     return _TASKS.get(task, re.sub(r"\.(safetensors|bin|pt|pth|ckpt)$", "", task))
 
 
+def kind_titles(rows: DataFrame) -> dict[tuple[str, str], str]:
+    """Return a title for each method and scale of some rows; the scale is left out where none is shared by layers.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = pd.DataFrame({"method": ["lora-r8", "msplora-8-4-2"], "scale": ["layer", "mid"]})
+        >>> list(kind_titles(rows).values())
+        ['LoRA r=8', 'MSPLoRA 8/4/2, mid']
+    """
+    pyramids = set(rows.loc[rows["scale"].isin(["global", "mid"]), "method"])
+    kinds = rows[["method", "scale"]].drop_duplicates().itertuples(index=False, name=None)
+    return {
+        (method, scale): f"{title(method)}, {scale}" if method in pyramids or scale == "total" else title(method)
+        for method, scale in kinds
+    }
+
+
 _BROAD = {"entropy_rank": "entropy rank", "stable_rank": "stable rank", "participation_ratio": "participation ratio"}
 
 
@@ -100,9 +124,25 @@ def reading(name: str) -> str:
 
 
 def null_range(nulls: DataFrame) -> str:
-    """Return what is drawn of null models: the range of 95% of their draws."""
-    kinds = [str(kind) for kind in nulls["null"].unique()]
-    return f"95% of the {' and '.join(kinds)} null{'s' if len(kinds) > 1 else ''}"
+    """Return what is drawn of null models: the range of 95% of their draws.
+
+    Example:
+        >>> import pandas as pd
+        >>> null_range(pd.DataFrame({"null": ["rotation"]}))
+        '95% of the rotation null (B and A aligned at random)'
+    """
+    kinds = [f"{kind} null ({_CHANCE.get(kind, 'chance')})" for kind in map(str, nulls["null"].unique())]
+    return f"95% of the {' and the '.join(kinds)}"
+
+
+def leading(top: int | None, rank: int) -> str:
+    """Return how many singular values are shown, where it is not all of them.
+
+    Example:
+        >>> leading(8, 64), leading(8, 4)
+        ('8 of 64 singular values shown', '')
+    """
+    return "" if top is None or rank <= top else f"{top} of {rank} singular values shown"
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

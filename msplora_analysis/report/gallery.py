@@ -33,13 +33,14 @@ _PICTURES = (
 )
 
 
-def draw_figures(analysis: Analysis, *, by: By | None = None, log: bool = False) -> Iterator[tuple[str, Figure]]:
+def draw_figures(analysis: Analysis, *, by: By | None = None, log: bool | None = None) -> Iterator[tuple[str, Figure]]:
     """Draw all pictures of an analysis, one at a time, for `write_analysis` to save. Made without pyplot.
 
     Args:
         analysis: what `analyse` found.
         by: draw Fig. 3 and KL of each method with a panel a `task` or a `module`, too.
-        log: whether colours of singular values are logarithmic, to tell small values apart.
+        log: whether colours of singular values are logarithmic, to tell small values apart; then all are shown, not
+            the 8 largest alone. None for spectra by layer of which most would be dark.
 
     Yields:
         A name without ending, as `write_analysis` lists them, and the figure.

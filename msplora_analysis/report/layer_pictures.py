@@ -18,7 +18,7 @@ from msplora_analysis.plots.paired_differences import plot_comparison
 from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 from msplora_analysis.plots.words import comparison_title, divergence_title, listed, name_title
-from msplora_analysis.report.pictured_study import MOST_PANELS, OWN_COLOURS, PicturedStudy, sole_method
+from msplora_analysis.report.pictured_study import MOST_PANELS, OWN_COLOURS, PicturedStudy, known_tasks, sole_method
 from msplora_analysis.statistics.differences import sign_flip_test
 from msplora_core.methods import title
 
@@ -40,11 +40,10 @@ def divergences(study: PicturedStudy) -> Drawn:
         chosen = shown[start : start + MOST_PANELS]
         rows = study.table[study.table["method"].isin({one.method for one in chosen})]
         if len(shown) == 1:
-            tasks = [str(task) for task in rows["task"].unique()]
-            above = study.marked(divergence_title(chosen[0], tasks), chosen[0].method)
+            above = study.marked(divergence_title(chosen[0], known_tasks(rows)), chosen[0].method)
             yield f"kl-{chosen[0].method}-{chosen[0].scale}", plot_pairwise_kl(chosen[0], title=above)
             return
-        what = title(chosen[0].method) if rows["method"].nunique() == 1 else "How far apart layers are"
+        what = "KL between layers" + (f": {title(chosen[0].method)}" if rows["method"].nunique() == 1 else "")
         name = "-".join(
             filter(None, ["kl", *sole_method(rows), study.analysis.scale, str(number + 1) if number else ""])
         )
@@ -54,23 +53,24 @@ def divergences(study: PicturedStudy) -> Drawn:
 
 
 def comparisons(study: PicturedStudy) -> Drawn:
-    """Fig. 4 for each method and its baselines of equal rank, or all where there are none, with one colour scale."""
+    """Fig. 4 for each method and its baselines of equal rank, or all where there are none; colours by stack."""
     found = [one for one in study.analysis.comparisons if one.model == study.model]
     found = [one for one in found if one.scale == study.analysis.scale and len(one.layers) >= _LEAST_LAYERS]
     found = [one for one in found if min(one.lengths) > 1]
     equal = {one.method for one in found if one.ranks[0] == one.ranks[1]}
     shown = [one for one in found if one.ranks[0] == one.ranks[1] or one.method not in equal]
-    reach = max([ALL_LAYERS_ALIKE, *(_reach(study, one) for one in shown)])
+    reach = dict[tuple[str, ...], float]()  # those of one stack have the same colours
+    for one in shown:
+        reach[one.modules] = max(reach.get(one.modules, ALL_LAYERS_ALIKE), _reach(study, one))
     several = {(one.method, one.baseline) for one in shown if sum(_same(one, other) for other in shown) > 1}
     for one in shown:
-        tasks = [str(task) for task in one.pairs["task"].unique()]
-        above = study.marked(comparison_title(one, tasks), one.method, one.baseline)
+        above = study.marked(comparison_title(one, known_tasks(one.pairs)), one.method, one.baseline)
         test = sign_flip_test(one.pairs["difference"]) if np.isfinite(one.pairs["difference"]).all() else None
         interval = (test.low, test.high) if test and np.isfinite([test.low, test.high]).all() else None
         stack = [one.modules[0], f"and-{len(one.modules) - 1}-more" if len(one.modules) > 1 else ""]
         where = stack if (one.method, one.baseline) in several else []
         name = "-".join(filter(None, ["fig4", one.method, "vs", one.baseline, one.scale, *where]))
-        yield name, plot_comparison(one, interval=interval, reach=reach, title=above)[0]
+        yield name, plot_comparison(one, interval=interval, reach=reach[one.modules], title=above)[0]
 
 
 def interference(study: PicturedStudy) -> Drawn:
@@ -92,10 +92,12 @@ def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
         name = "-".join(["by", by, *words])
         if str(method) in study.recorded():
             spectra = average_spectra(rows, [*COURSE, by])
-            yield f"fig3-{name}", plot_svd_heatmaps(spectra, by=by, log=study.log, title=above, note=OWN_COLOURS)[0]
+            axes = plot_svd_heatmaps(spectra, by=by, top=study.top, log=bool(study.log), title=above, note=OWN_COLOURS)
+            yield f"fig3-{name}", axes[0]
         else:
             one_moment = [(word, average_spectra(last_epochs(part), ["scale", "unit"])) for word, part in parts]
-            yield f"spectra-{name}", plot_spectra_panels(one_moment, log=study.log, title=above, note=OWN_COLOURS)[0]
+            axes = plot_spectra_panels(one_moment, top=study.top, log=study.log, title=above, note=OWN_COLOURS)
+            yield f"spectra-{name}", axes[0]
         panels = [
             (word, one)
             for word, part in parts

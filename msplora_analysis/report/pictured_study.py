@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msplora_analysis.courses import courses
-from msplora_analysis.plots.words import counted, heading, listed
+from msplora_analysis.plots.words import counted, heading, listed, null_range, task_title
+from msplora_analysis.remarks import doubts
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 24
 OWN_COLOURS = "colours are those of this picture alone"
-_CHANCE = {"rotation": "B and A give in random alignment", "gaussian": "random factors give"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class PicturedStudy:
     Args:
         analysis: all of it.
         model: the model.
-        log: whether colours of singular values are logarithmic.
+        log: whether colours of singular values are logarithmic; None for where most would be dark.
     """
 
     analysis: Analysis
     model: str
-    log: bool
+    log: bool | None
+
+    @property
+    def top(self) -> int | None:
+        """How many leading singular values pictures show: 8 as the paper's; all on a logarithmic scale on request."""
+        return None if self.log else 8
 
     def of(self, table: DataFrame) -> DataFrame:
         """The rows on this model."""
@@ -67,20 +72,18 @@ class PicturedStudy:
         counts = sorted({int(count) for count in runs})
         words = counted(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
         several = " each" if len(runs) > 1 else ""
-        tasks = [str(task) for task in rows["task"].unique()]
         names = listed(list(modules or map(str, rows["module"].unique())))
-        text = heading(what, self.model, tasks, words + several, [names, *details])
+        text = heading(what + _source(rows), self.model, known_tasks(rows), words + several, [names, *details])
         return self.marked(text, *map(str, rows["method"].unique()))
 
     def marked(self, text: str, *methods: str) -> str:
-        """A title, and beneath it which of the runs were not finished or learned nothing."""
-        known = self.analysis.doubts
-        found = {method: known[self.model, method] for method in methods if (self.model, method) in known}
-        alike: dict[str, list[str]] = {}
-        for method, words in found.items():
-            alike.setdefault(words, []).append(title(method))
-        lines = [f"{words}: {'; '.join(names)}" if len(methods) > 1 else words for words, names in alike.items()]
-        return "\n".join([text, *lines])
+        """A title, and beneath it in one line how many of the runs were not finished or learned nothing."""
+        rows = self.table[self.table["method"].isin(methods)]
+        found = {method: words for (_, method), words in doubts(rows, self.analysis.runs).items()}
+        if len(set(found.values())) > 1:
+            return "\n".join([text, *doubts(rows.assign(method=""), self.analysis.runs).values()])
+        which = "; ".join(map(title, found)) if len(methods) > 1 else ""
+        return "\n".join([text, *(": ".join(filter(None, [words, which])) for words in set(found.values()))])
 
     def groups(self, methods: set[str], most: int) -> Iterator[tuple[str, str, str, DataFrame]]:
         """Rows to draw together: a name, the column that tells them apart, what is seen beside it, the rows.
@@ -103,6 +106,18 @@ class PicturedStudy:
                 yield f"{method}-{stack}", "stack", f"{title(str(method))}, {stack}", of_stack
 
 
+def known_tasks(rows: DataFrame) -> list[str]:
+    """The tasks of runs; those that are not known are named after their runs and left out."""
+    tasks = rows[["task", "run"]].astype(str).drop_duplicates()
+    return list(dict.fromkeys(tasks["task"][tasks["task"] != tasks["run"]]))
+
+
+def _source(rows: DataFrame) -> str:
+    """The file of a single run whose task is not known, to follow what is seen."""
+    runs = rows["run"].unique()
+    return f", {task_title(str(runs[0]).rsplit('/', 1)[-1])}" if len(runs) == 1 and not any(known_tasks(rows)) else ""
+
+
 def matching(frame: DataFrame, rows: DataFrame) -> DataFrame:
     """The rows of a frame that are of the methods and stacks of some rows of the table."""
     return frame[frame["method"].isin(rows["method"].unique()) & frame["stack"].isin(rows["stack"].unique())]
@@ -123,17 +138,15 @@ def beside_null(study: PicturedStudy, rows: DataFrame, above: str) -> tuple[str,
     nulls = nulls[nulls["scale"] != "total"] if (nulls["scale"] != "total").any() else nulls
     if nulls.empty:
         return above, ""
-    kind = " and ".join(map(str, nulls["null"].unique()))
     inside = int(((nulls["value"] >= nulls["null_low"]) & (nulls["value"] <= nulls["null_high"])).sum())
     if inside == len(nulls):
-        return (
-            f"{above}\nno more than {_CHANCE.get(kind, 'chance gives')}",
-            f"entropy rank within 95% of the {kind} null",
-        )
+        return f"{above}\nno different from chance", f"entropy rank within {null_range(nulls)}"
     if len(nulls) == 1:
         one = nulls.iloc[0]
-        return above, f"entropy rank {one['value']:.2f}; {kind} null: {one['null_low']:.2f} to {one['null_high']:.2f}"
-    return above, f"entropy rank outside 95% of the {kind} null in {len(nulls) - inside} of {len(nulls)} averages"
+        values = f"entropy rank {one['value']:.2f}; {one['null_low']:.2f} to {one['null_high']:.2f}"
+        return above, f"{values} in {null_range(nulls)}"
+    outside = f"{len(nulls) - inside} of {len(nulls)} averages"
+    return above, f"entropy rank of {outside} outside {null_range(nulls)}"
 
 
 def sole_method(rows: DataFrame) -> list[str]:

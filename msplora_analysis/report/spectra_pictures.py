@@ -37,9 +37,12 @@ def spectra_over_training(study: PicturedStudy) -> Drawn:
     highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
     for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
         part = matching(spectra, rows)
-        above, note = beside_null(study, rows, study.above(what or "Singular values over training", rows))
+        above, note = beside_null(study, rows, study.above(_about("Singular values over training", what), rows))
         vmax = None if study.log else highest
-        yield f"fig3-{name}", plot_svd_heatmaps(part, by=by, log=study.log, title=above, note=note, vmax=vmax)[0]
+        yield (
+            f"fig3-{name}",
+            plot_svd_heatmaps(part, by=by, top=study.top, log=bool(study.log), title=above, note=note, vmax=vmax)[0],
+        )
 
 
 def spectra_by_layer(study: PicturedStudy) -> Drawn:
@@ -53,13 +56,14 @@ def spectra_by_layer(study: PicturedStudy) -> Drawn:
                  for (method, stack, rank), part in rows.groupby(keys, observed=True, sort=False)]  # fmt: skip
         panels = [(_panel_name(key, [other for other, _ in parts]), average_spectra(part, ["scale", "unit"]))
                   for key, part in parts]  # fmt: skip
-        above, note = beside_null(study, rows, study.above(what or "Singular values by layer", rows))
-        note = "; ".join(filter(None, [note, OWN_COLOURS if len(groups) > 1 else ""]))
+        above, note = beside_null(study, rows, study.above(_about("Singular values by layer", what), rows))
+        coloured = len(groups) > 1 and (rows["rank"] > 1).any()
+        note = "; ".join(filter(None, [note, OWN_COLOURS if coloured else ""]))
         file = "-".join(filter(None, ["spectra", name or "".join(sole_method(rows))]))
         if len(panels) == 1:
-            yield file, plot_layer_spectra(panels[0][1], log=study.log, title=above, note=note)
+            yield file, plot_layer_spectra(panels[0][1], top=study.top, log=study.log, title=above, note=note)
         else:
-            yield file, plot_spectra_panels(panels, log=study.log, title=above, note=note)[0]
+            yield file, plot_spectra_panels(panels, top=study.top, log=study.log, title=above, note=note)[0]
 
 
 def measures_by_run(study: PicturedStudy) -> Drawn:
@@ -76,7 +80,7 @@ def measures_by_run(study: PicturedStudy) -> Drawn:
             part = part.assign(method=part["stack"])
             null = None if null is None else null.assign(method=null["stack"])
         measures = [column for column in ("m_eff_1", "entropy_rank") if part[column].notna().any()]
-        above = study.above(f"{what}: concentration by run" if what else "Concentration by run", rows)
+        above = study.above(_about("Concentration by run", what), rows)
         means = _means(part, measures) if per_method.max() > 1 else None
         axes = plot_measures(part, means=means, nulls=null, measures=measures, title=above)
         yield f"measures-{name}", axes[0]
@@ -98,12 +102,16 @@ def measures_over_training(study: PicturedStudy) -> Drawn:
             if by == "stack":
                 shown = shown.assign(method=shown["stack"])
                 nulls = None if nulls is None else nulls.assign(method=nulls["stack"])
-            above = study.above(f"{what}: concentration over training" if what else "Concentration over training", rows)
+            above = study.above(_about("Concentration over training", what), rows)
             clocks = str(clock) if part["clock"].nunique() > 1 else ""
             yield (
                 "-".join(filter(None, ["m-eff", name, clocks])),
                 plot_effective_rank(shown, nulls=nulls, title=above)[0],
             )
+
+
+def _about(seen: str, what: str) -> str:
+    return f"{seen}: {what}" if what else seen
 
 
 def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:

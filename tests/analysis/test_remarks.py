@@ -22,7 +22,7 @@ def doubtful(study):
 
 
 def test_methods_with_doubtful_runs_are_named(doubtful):
-    words = "1 of 4 runs not finished, 1 like a constant answer"
+    words = "1 of 4 runs not finished, 1 no better than a constant answer"
     assert doubts(doubtful.table, doubtful.runs) == {("minilm", "msplora-8-8-8"): words}
 
 

@@ -9,6 +9,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import LogNorm
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
@@ -31,6 +32,7 @@ from msplora_analysis import (
 from msplora_analysis.courses import COURSE, SHARE, courses
 from msplora_analysis.measures import BY
 from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.layer_spectra import plot_spectra_panels
 from msplora_analysis.plots.lettering import m_eff
 from msplora_analysis.plots.paper import WIDTH, offscreen
 from msplora_analysis.report.pictures import saved
@@ -71,7 +73,7 @@ def words(figure):
 
 def test_heatmaps_show_the_average_singular_values(spectra):
     axes = plot_svd_heatmaps(spectra)
-    assert [ax.get_title() for ax in axes] == ["global, rank 8", "mid, rank 4", "layer, rank 2"]
+    assert [ax.get_title() for ax in axes] == ["global, r=8", "mid, r=4", "layer, r=2"]
     for ax, rank in zip(axes, (8, 4, 2), strict=True):
         shown = image(ax).get_array()
         assert shown.shape == (rank, 3)  # the zero spectra of epoch 0 are left out
@@ -150,12 +152,12 @@ def test_colour_scales_can_be_given(spectra, difference):
 
 def test_heatmaps_of_plain_lora_are_one_panel(make_run):
     (ax,) = plot_svd_heatmaps(average_spectra(load_spectra(make_run().path)))
-    assert ax.get_title() == "layer, rank 8"
+    assert ax.get_title() == "layer, r=8"
 
 
 def test_methods_stand_side_by_side_with_one_colour_scale(study):
     axes = plot_svd_heatmaps(average_spectra(load_spectra(study)))
-    assert [ax.get_title() for ax in axes[:3]] == ["global, rank 8", "mid, rank 4", "layer, rank 2"]
+    assert [ax.get_title() for ax in axes[:3]] == ["global, r=8", "mid, r=4", "layer, r=2"]
     assert [ax.get_title(loc="left").strip() for ax in axes] == ["MSPLoRA 8/4/2", "", "", "MSPLoRA 8/8/8", "", "", ""]
     assert axes[-1].get_title() == "LoRA r=8"
     assert len({image(ax).get_clim() for ax in axes}) == 1
@@ -199,12 +201,12 @@ def test_objects_bring_layers_means_and_titles(found):
     ax = plot_pairwise_kl(layers)
     np.testing.assert_array_equal(image(ax).get_array(), layers.kl)
     seen = " ".join(text.get_text().replace("\n", " ") for text in words(ax.figure))
-    assert "LoRA r=8 (minilm, 4 runs; query, value" in seen
+    assert "KL between layers: LoRA r=8 (minilm, 4 runs; query, value" in seen
     ax = plot_kl_difference(pair)
     np.testing.assert_array_equal(image(ax).get_array(), pair.difference)
     seen = " ".join(text.get_text().replace("\n", " ") for text in words(ax.figure))
-    assert "MSPLoRA 8/4/2 minus LoRA r=8 (minilm, 4 pairs of runs" in seen
-    assert f"{pair.adjacent['difference']:+.3g} nats" in seen
+    assert "KL between layers: MSPLoRA 8/4/2 minus LoRA r=8 (minilm, 4 pairs of runs" in seen
+    assert f"{pair.adjacent['difference']:+.3g} nats".replace("-", "−") in seen
 
 
 @pytest.mark.parametrize(("plot", "kind"), [(plot_kl_difference, "Comparison"), (plot_pairwise_kl, "LayerDivergence")])
@@ -301,7 +303,7 @@ def test_methods_of_one_rank_have_lines_of_their_own(study):
     looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in at_rank_8.lines]
     assert len(set(looks)) == len(looks) == 5
     keys = [text.get_text() for text in at_rank_8.get_legend().get_texts()]
-    assert keys[0] == "LoRA r=8, layer"
+    assert keys[0] == "LoRA r=8"
     assert len(keys) == 5
 
 
@@ -325,7 +327,7 @@ def test_measures_have_a_point_a_run_and_a_band_for_the_null(found):
     assert ranks == ["rank 2", "rank 4", "rank 8", "rank 14", "rank 24"]
     at_rank_8 = axes[2]
     names = [label.get_text() for label in at_rank_8.get_yticklabels()]
-    assert names == ["LoRA r=8, layer", "MSPLoRA 8/4/2, global", *(f"MSPLoRA 8/8/8, {s}" for s in SCALE_COLOURS)][:5]
+    assert names == ["LoRA r=8", "MSPLoRA 8/4/2, global", *(f"MSPLoRA 8/8/8, {s}" for s in SCALE_COLOURS)][:5]
     points = at_rank_8.lines[0].get_xdata()
     expected = by_run.query("method == 'lora-r8' and scale == 'layer'")["m_eff_1"]
     np.testing.assert_allclose(points, expected)
@@ -459,7 +461,7 @@ def test_offscreen_figures_are_not_pyplots(difference):
 
 
 def test_a_wrong_number_of_axes_is_refused(spectra):
-    with pytest.raises(ParameterError, match="ax: expected 3 axes, for global, rank 8, mid, rank 4, "):
+    with pytest.raises(ParameterError, match="ax: expected 3 axes, for global, r=8, mid, r=4, "):
         plot_svd_heatmaps(spectra, ax=[plt.figure().add_subplot()])
 
 
@@ -486,3 +488,54 @@ def test_saving_leaves_the_figure_as_it_was(kind):
     saved(figure, kind)
     assert list(text.get_fontfeatures()) == ["+smcp"]
     assert not ax.xaxis.label.get_fontfeatures()
+
+
+def test_long_spectra_show_their_leading_values_and_how_many_there_are(make_run):
+    spectra = average_spectra(load_spectra(make_run(method="msplora-64-32-16").path))
+    seen = [image(ax).get_array().shape[0] for ax in plot_svd_heatmaps(spectra)]
+    assert seen == [8, 8, 8]
+    ax = plot_svd_heatmaps(spectra)[0]
+    assert ax.get_title() == "global, r=64"
+    assert any("8 of 64 singular values shown" in text.get_text() for text in words(ax.figure))
+    assert [image(ax).get_array().shape[0] for ax in plot_svd_heatmaps(spectra, top=None)] == [64, 32, 16]
+
+
+def test_layer_spectra_of_many_values_show_the_leading_ones_as_numbers(make_run):
+    table = load_spectra(make_run(method="lora-r16").path).query("epoch == 3")
+    ax = plot_layer_spectra(average_spectra(table, ["scale", "unit"]))
+    assert image(ax).get_array().shape == (6, 8)
+    assert len(ax.texts) == 6 * 8
+    assert any("8 of 16 singular values shown" in text.get_text() for text in words(ax.figure))
+
+
+def test_spectra_of_one_value_are_bars(make_run):
+    table = load_spectra(make_run(method="lora-r1").path).query("epoch == 3 and scale == 'layer'")
+    by_unit = average_spectra(table, ["scale", "unit"])
+    ax = plot_layer_spectra(by_unit)
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], by_unit["sigma"])
+    assert ax.figure.axes == [ax]  # no colours, no colour bar
+    first, _ = plot_spectra_panels([("a", by_unit), ("b", by_unit.assign(sigma=by_unit["sigma"] * 100))])
+    assert first.get_xlim()[1] < 2 * by_unit["sigma"].max()
+    assert any("each panel has its own axis" in text.get_text() for text in words(first.figure))
+
+
+def test_spectra_that_would_be_dark_are_logarithmic(make_run):
+    table = load_spectra(make_run(method="lora-r4").path).query("epoch == 3")
+    by_unit = average_spectra(table, ["scale", "unit"])
+    assert not isinstance(image(plot_layer_spectra(by_unit)).norm, LogNorm)
+    dark = by_unit.assign(sigma=by_unit["sigma"].where(by_unit["unit"] == 0, by_unit["sigma"] / 100))
+    ax = plot_layer_spectra(dark)
+    assert isinstance(image(ax).norm, LogNorm)
+    assert any("mean singular value, logarithmic" in text.get_text() for text in words(ax.figure))
+    assert not isinstance(image(plot_layer_spectra(dark, log=False)).norm, LogNorm)
+
+
+@pytest.mark.parametrize("low", [1e-9, 1e-3, 0.02, 0.09])
+def test_labels_of_a_logarithmic_colour_bar_do_not_touch(low, spectra):
+    ax = plot_svd_heatmaps(spectra, log=True, vmin=low, vmax=0.9)[0]
+    bar = ax.figure.axes[-1]
+    ax.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in bar.get_xticklabels()]
+    assert len(boxes) > 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert boxes[-1].x1 < ax.figure.bbox.x1

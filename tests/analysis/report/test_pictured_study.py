@@ -45,6 +45,6 @@ def test_random_weights_are_said_to_be_no_more_in_the_title(tmp_path):
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     shown = titles_of(analyse(tmp_path))
-    assert "no more than B and A give in random alignment" in shown["spectra-lora-r4"]
-    assert "entropy rank within 95% of the rotation null" in shown["spectra-lora-r4"]
+    assert "no different from chance" in shown["spectra-lora-r4"]
+    assert "entropy rank within 95% of the rotation null (B and A aligned at random)" in shown["spectra-lora-r4"]
     assert "base unknown" in shown["spectra-lora-r4"]
