@@ -62,7 +62,6 @@ def overlap(
     from msplora_analysis.report.kept_section import refresh_page
     from msplora_analysis.report.overlap_files import write_overlap
     from msplora_analysis.report.overlap_pictures import draw_overlap
-    from msplora_analysis.report.overlap_summary import overlap_json
     from msplora_cli.console import messages
     from msplora_cli.options import groups_option
     from msplora_cli.overlap_tables import print_overlap
@@ -83,7 +82,7 @@ def overlap(
     for message in dict.fromkeys(found.skipped):
         messages().print(f"warning: left out: {message}", markup=False, soft_wrap=True)
     if as_json:
-        print(overlap_json(found), end="")
+        print(written[-1].read_text(encoding="utf-8"), end="")
     else:
         print_overlap(found)
     messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)

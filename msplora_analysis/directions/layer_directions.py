@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.kernels.direction_nulls import (
+    MOST_DIRECTIONS,
     Spread,
     common_subspace_null,
     sharing_null,
@@ -19,8 +20,8 @@ from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side
 from msplora_analysis.kernels.similarity import sharing_shares
 
 Groups = int | Sequence[int] | None
-_MOST_WORK = 2**31
-"""Draws of the null model of common subspaces, times the cube of the number of directions."""
+_MOST_WORK = 2**30
+"""Draws of the null model of common subspaces, times the cube of the number of directions it is drawn with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,7 @@ def side_overlaps(
     Args:
         overlaps: of the layers' updates, in order of depth.
         shape: (out, in) of the updates.
-        draws: of the null model, at most; with many directions a single draw varies by less than 0.001 and is enough.
+        draws: of the null model, at most; eight of many directions, which vary by less than 0.001.
         seed: of the draws.
     """
     known = [layer for layer, rank in enumerate(overlaps.ranks) if rank]
@@ -145,7 +146,8 @@ def side_overlaps(
         return []
     sizes: dict[Side, int] = {"inputs": shape[1], "outputs": shape[0]}
     rank = max(overlaps.ranks)
-    draws = max(1, min(draws, _MOST_WORK // sum(overlaps.ranks) ** 3))
+    directions = min(sum(overlaps.ranks), MOST_DIRECTIONS)
+    draws = max(1, min(draws, _MOST_WORK // directions**3))
     nulls = {size: common_subspace_null(overlaps.sigma, size, rank, draws, seed) for size in set(sizes.values())}
     return [_side(overlaps, side, sizes[side], known, nulls[sizes[side]]) for side in SIDES]
 
@@ -165,7 +167,7 @@ def _side(
         rank=largest,
         common=overlaps.common_energy(side, largest),
         common_null=spread,
-        pairs=float(np.mean([overlaps.similarity(side, i, j)[-1, -1] for i, j in combinations(known, 2)])),
+        pairs=float(overlaps.full_similarities(side)[np.ix_(known, known)][np.triu_indices(len(known), 1)].mean()),
         neighbours=float(np.mean([grid[-1, -1] for grid in grids])),
         chance=Spread(
             np.mean([one.mean for one in chances]),

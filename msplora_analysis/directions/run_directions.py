@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 
+import numpy as np
+
 from msplora_analysis.directions.layer_directions import (
     Groups,
     LayerCosines,
@@ -24,7 +26,7 @@ from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.placement import stack_shape
 
 _MANY_DIRECTIONS = 512
-"""Of the layers of a module type together, from which on another process pays."""
+"""Of the layers of a module type together, from which on another process pays, and overlaps are taken in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,17 +143,20 @@ def _from_factors(
     kinds = [(module, scale) for module in adapter.modules for scale in adapter.scales]
     kinds = [kind for kind in kinds if len(adapter.layers(*kind)) > 1]
     most = max((sum(update.rank for update in adapter.layers(*kind).values()) for kind in kinds), default=0)
+    many = most >= _MANY_DIRECTIONS
+    import scipy.linalg
+    import scipy.special  # noqa: F401  before processes are forked, each of which would load it anew
 
     def directions(kind: tuple[str, str]) -> LayerDirections:
         layers = adapter.layers(*kind)
-        overlaps = direction_overlaps(list(layers.values()))
+        overlaps = direction_overlaps(list(layers.values()), np.float32 if many else np.float64)
         shape, rank = _size(layers)
         stack, inner = adapter.stacks.get(kind[0], ""), overlaps.inner_products()
         found = layer_cosines(*kind, stack, list(layers), rank, inner, shape, groups)
         sides = side_overlaps(overlaps, shape, draws, seed)
         return LayerDirections(found, cosine_bound(overlaps.sigma, shape, seed=seed), sides)
 
-    return in_processes(directions, kinds, n_jobs if most >= _MANY_DIRECTIONS else 1)
+    return in_processes(directions, kinds, n_jobs if many else 1)
 
 
 def _from_record(source: Source, moment: Moment, groups: Groups, seed: int) -> Iterator[LayerDirections]:

@@ -8,6 +8,7 @@ exact wherever a formula exists; the rest is drawn at the cost of r × r matrice
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +21,8 @@ from msplora_core.pyramid import layer_groups
 
 _MOST_ENTRIES = 2**22
 """Random numbers of a bound on cosines: more pairs of layers get fewer draws each, and need no more."""
-_SINGLE_PRECISION = 1024
-"""Sizes of matrices above this are taken in float32."""
+MOST_DIRECTIONS = 512
+"""Of all layers together that a null model is drawn with; more are thinned."""
 
 
 class Spread(NamedTuple):
@@ -94,7 +95,6 @@ def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: fl
         >>> round(cosine_bound(np.ones((12, 8)), (768, 768)) * 768, 1)  # in standard deviations, over 66 pairs
         3.5
     """
-    from scipy.optimize import brentq
     from scipy.special import ndtr
 
     squares = np.square(_unit_spectra(spectra))
@@ -108,10 +108,12 @@ def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: fl
         overlap = np.square(random.standard_normal((len(first), squares.shape[1], squares.shape[1])))
         draw[:] = np.sqrt(np.einsum("pa,pab,pb->p", squares[first], overlap, squares[second], optimize=True))
 
-    def excess(deviations: float) -> float:
-        return float(2 * ndtr(-deviations / spread).mean(axis=0).sum()) - level
-
-    return min(1.0, float(brentq(excess, 0.0, 1e3)) / float(np.sqrt(shape[0] * shape[1])))
+    low, high = 0.0, 1e3
+    for _ in range(60):  # bisection: scipy.optimize takes longer to load than this to run
+        middle = (low + high) / 2
+        exceeded = float(2 * ndtr(-middle / spread).mean(axis=0).sum()) > level
+        low, high = (middle, high) if exceeded else (low, middle)
+    return min(1.0, high / float(np.sqrt(shape[0] * shape[1])))
 
 
 def subspace_null(size: int, first: int, second: int) -> Spread:
@@ -139,7 +141,8 @@ def common_subspace_null(
 
     The best of all subspaces holds more energy than a random one does, also where nothing is common: it adapts to
     the draw. The directions of a layer are orthonormal columns of a Gaussian matrix, of which only triangular factors
-    are drawn.
+    are drawn. Their energy depends on the ratios of d, ranks and `rank`, and hardly on their size: where there are
+    more than 512 directions, all are divided by one number, which changes the mean by less than 0.002.
 
     Args:
         spectra: of each update its singular values. A zero spectrum does not count.
@@ -156,36 +159,48 @@ def common_subspace_null(
         np.float64(0.135)
     """
     sigma = _unit_spectra(spectra)
-    layers, width = sigma.shape
-    if not layers:
+    energy, parts = len(sigma), ceil(np.count_nonzero(sigma) / MOST_DIRECTIONS)
+    if not energy:
         return np.empty(0)
+    sigma, size = _thinned(sigma, parts), round(size / parts)
+    layers, width = sigma.shape
     random = np.random.default_rng(seed)
     energies = np.empty(draws)
     for draw in range(draws):
         (gaussian,) = gaussian_triangles(size, layers * width, 1, random)
         weighted = _frames(gaussian.reshape(len(gaussian), layers, width).swapaxes(0, 1)) * sigma[:, None, :size]
-        energies[draw] = leading_energy(weighted.swapaxes(0, 1).reshape(len(gaussian), -1), rank) / layers
-    return energies
+        rows = weighted.swapaxes(0, 1).reshape(len(gaussian), -1)
+        gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+        energies[draw] = leading_sum(gram, rank / parts) * parts / energy
+    mean = float(energies.mean())
+    return np.asarray(mean + (energies - mean) / parts)
 
 
-def leading_energy(rows: NDArray[np.float64], rank: int) -> float:
-    """Return the sum of the largest squared singular values of a matrix."""
-    fast = _fast(rows)
-    return leading_sum(fast @ fast.T if len(fast) < fast.shape[1] else fast.T @ fast, rank)
+def leading_sum(gram: NDArray[np.floating[Any]], count: float) -> float:
+    """Return the sum of the largest eigenvalues of a symmetric matrix, which is overwritten.
 
-
-def leading_sum(gram: NDArray[np.floating[Any]], count: int) -> float:
-    """Return the sum of the largest eigenvalues of a symmetric matrix, which is overwritten."""
+    Args:
+        gram: (n, n), float32 or float64; the sum has about its relative accuracy.
+        count: how many; of the last one the fraction alone.
+    """
     from scipy.linalg import eigh
 
-    gram, first = _fast(gram), max(0, len(gram) - count)
-    leading = eigh(gram.T, eigvals_only=True, overwrite_a=True, subset_by_index=[first, len(gram) - 1])
-    return float(leading.sum(dtype=np.float64))
+    first = max(0, len(gram) - ceil(count))
+    # LAPACK's upper variant is the faster one
+    leading = eigh(gram.T, eigvals_only=True, overwrite_a=True, lower=False, subset_by_index=[first, len(gram) - 1])
+    surplus = max(0.0, len(leading) - count)
+    return float(leading.sum(dtype=np.float64) - surplus * leading[0])
 
 
-def _fast(matrix: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Single precision for what is large: half the time; sums are right to 1e-6, and few digits are read."""
-    return matrix.astype(np.float32, copy=False) if min(matrix.shape) > _SINGLE_PRECISION else matrix
+def _thinned(sigma: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
+    """Spectra with one direction for so many: equal energy, and as many layers unless their ranks are smaller."""
+    if parts == 1:
+        return sigma
+    squares = np.sort(np.square(sigma[sigma > 0]))[::-1]
+    means = np.pad(squares, (0, -len(squares) % parts)).reshape(-1, parts).mean(axis=1)
+    width = max(1, round(sigma.shape[1] / parts))
+    dealt: NDArray[np.float64] = np.pad(means, (0, -len(means) % width)).reshape(width, -1).T
+    return np.sqrt(dealt)
 
 
 def _unit_spectra(spectra: Sequence[ArrayLike]) -> NDArray[np.float64]:

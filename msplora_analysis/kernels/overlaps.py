@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class DirectionOverlaps:
 
     Args:
         sigma: of each update its singular values, (k,) float64, descending, without those that are zero.
-        outputs: (N, N) overlaps of the left singular vectors of all updates, N the sum of all k.
+        outputs: (N, N) overlaps of the left singular vectors of all updates, N the sum of all k; float64 or float32.
         inputs: (N, N) likewise of the right ones.
 
     Example:
@@ -45,8 +45,8 @@ class DirectionOverlaps:
     """
 
     sigma: Sequence[NDArray[np.float64]]
-    outputs: NDArray[np.float64]
-    inputs: NDArray[np.float64]
+    outputs: NDArray[np.floating[Any]]
+    inputs: NDArray[np.floating[Any]]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_ends", np.cumsum([0, *map(len, self.sigma)]))
@@ -56,29 +56,29 @@ class DirectionOverlaps:
         """The numerical rank of each update; 0 for a zero update."""
         return [len(values) for values in self.sigma]
 
-    def block(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
+    def block(self, side: Side, i: int, j: int) -> NDArray[np.floating[Any]]:
         """Return the overlaps of the singular vectors of update i with those of update j: (k_i, k_j)."""
         return getattr(self, side)[self._own(i), self._own(j)]  # type: ignore[no-any-return]
 
     def inner_products(self) -> NDArray[np.float64]:
         """Return ⟨ΔW_i, ΔW_j⟩ of all updates, (L, L) float64."""
         sigma = np.concatenate(self.sigma)
-        terms = self.outputs * self.inputs
-        terms *= sigma
+        terms = self.outputs * self.inputs * sigma
         terms *= sigma[:, None]
-        found = np.zeros((len(self.sigma), len(self.sigma)))
-        known = np.flatnonzero(self.ranks)
-        if len(known):
-            starts = np.unique(self._ends[known])  # type: ignore[attr-defined]
-            sums = np.add.reduceat(np.add.reduceat(terms, starts, axis=0), starts, axis=1)
-            found[np.ix_(known, known)] = sums
-        return found
+        return self._block_sums(terms)
 
     def similarity(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
         """Return φ of the leading directions of two updates, (k_i, k_j) (see `subspace_similarity`)."""
-        sums = np.square(self.block(side, i, j)).cumsum(axis=0).cumsum(axis=1)
+        sums = np.square(self.block(side, i, j)).cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
         counts = np.minimum(np.arange(1, len(sums) + 1)[:, None], np.arange(1, sums.shape[1] + 1))
-        return np.minimum(sums / counts, 1.0)
+        return np.asarray(np.minimum(sums / counts, 1.0))
+
+    def full_similarities(self, side: Side) -> NDArray[np.float64]:
+        """Return φ at full rank of all pairs of updates: (L, L) float64; NaN for a zero update."""
+        smaller = np.minimum.outer(self.ranks, self.ranks)
+        sums = self._block_sums(np.square(getattr(self, side)))
+        shares = np.divide(sums, smaller, out=np.full(sums.shape, np.nan), where=smaller > 0)
+        return np.asarray(np.minimum(shares, 1.0))
 
     def angles(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
         """Return the principal angles between the subspaces of two updates, in radians, ascending.
@@ -115,24 +115,40 @@ class DirectionOverlaps:
             side: inputs or outputs.
             rank: dimension of the subspace.
         """
+        whole: NDArray[np.floating[Any]] = getattr(self, side)
         weights = np.concatenate([values / (np.linalg.norm(values) or 1.0) for values in self.sigma])
-        gram = getattr(self, side) * weights
+        weights = weights.astype(whole.dtype)
+        gram = whole * weights
         gram *= weights[:, None]
         count = np.count_nonzero(self.ranks)
         return min(1.0, leading_sum(gram, rank) / count) if count else float("nan")
+
+    def _block_sums(self, terms: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Of each pair of updates the sum of its block: (N, N) -> (L, L)."""
+        found = np.zeros((len(self.sigma), len(self.sigma)))
+        known = np.flatnonzero(self.ranks)
+        if len(known):
+            starts = self._ends[known]  # type: ignore[attr-defined]
+            sums = np.add.reduceat(np.add.reduceat(terms, starts, axis=0, dtype=np.float64), starts, axis=1)
+            found[np.ix_(known, known)] = sums
+        return found
 
     def _own(self, i: int) -> slice:
         ends = self._ends  # type: ignore[attr-defined]
         return slice(int(ends[i]), int(ends[i + 1]))
 
 
-def direction_overlaps(updates: Sequence[LowRankUpdate]) -> DirectionOverlaps:
+def direction_overlaps(
+    updates: Sequence[LowRankUpdate], dtype: type[np.float64 | np.float32] = np.float64
+) -> DirectionOverlaps:
     """Return the overlaps of the singular vectors of updates of one shape.
 
     Costs two Gram matrices of the stacked singular vectors, O(L²·r²·(in + out)); nothing of size out × in is formed.
 
     Args:
         updates: L updates of equal shape; ranks and dtypes may differ.
+        dtype: of the overlaps. float32 halves time and memory: singular vectors come in float64 all the same, and
+            overlaps, cosines and shares of energy are within 1e-6 of those in float64.
 
     Raises:
         ParameterError: if shapes differ, or a value is not finite.
@@ -141,7 +157,8 @@ def direction_overlaps(updates: Sequence[LowRankUpdate]) -> DirectionOverlaps:
     if len(shapes) != 1:
         raise ParameterError("updates", expected="updates of one shape", found=sorted(shapes))
     (out, in_), most = shapes.pop(), sum(update.rank for update in updates)
-    left, sigma, right, end = np.empty((most, out)), list[NDArray[np.float64]](), np.empty((most, in_)), 0
+    left, right = np.empty((most, out), dtype), np.empty((most, in_), dtype)
+    sigma, end = list[NDArray[np.float64]](), 0
     for update in updates:
         rows, values, columns = _bases(update)
         start, end = end, end + len(values)

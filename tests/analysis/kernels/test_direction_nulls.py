@@ -14,6 +14,7 @@ from msplora_analysis import (
     update_cosines,
     update_inner_products,
 )
+from msplora_analysis.kernels import direction_nulls
 from msplora_core.linalg import LowRankUpdate
 
 OUT, IN, RANK, LAYERS = 20, 24, 3, 6
@@ -78,3 +79,21 @@ def test_common_energy_of_rotated_layers(rotated, side, size):
 def test_common_energy_where_the_space_is_smaller_than_a_layer():
     np.testing.assert_allclose(common_subspace_null([[3.0, 2.0, 0.0]] * 2, 2, rank=2, draws=3), 1)
     assert common_subspace_null(np.zeros((3, 2)), 8, 2).size == 0
+
+
+@pytest.mark.parametrize("ranks", [(40,) * 16, (64, 8) * 9])
+def test_a_null_of_many_directions_is_drawn_with_fewer(monkeypatch, ranks):
+    spectra = [np.geomspace(1, 10.0 ** -(layer % 4), rank) for layer, rank in enumerate(ranks)]
+    thinned = common_subspace_null(spectra, 700, rank=41, draws=20)
+    monkeypatch.setattr(direction_nulls, "MOST_DIRECTIONS", 10_000)
+    full = common_subspace_null(spectra, 700, rank=41, draws=10)
+    np.testing.assert_allclose(thinned.mean(), full.mean(), atol=0.002)
+    assert 0.5 < thinned.std() / full.std() < 2
+
+
+def test_fewer_directions_keep_the_energy_and_the_layers():
+    sigma = np.sqrt(np.random.default_rng(0).random((6, 8)))
+    thinned = direction_nulls._thinned(sigma, 4)
+    assert thinned.shape == (6, 2)
+    np.testing.assert_allclose(4 * np.square(thinned).sum(), np.square(sigma).sum())
+    assert direction_nulls._thinned(sigma[:, :1], 4).shape == (2, 1)

@@ -51,7 +51,9 @@ def test_similarities_angles_and_energies_of_dense_updates(side):
     found = direction_overlaps(updates)
     for i, j in product(range(3), range(3)):
         U, V = bases(updates[i])[side], bases(updates[j])[side]
-        np.testing.assert_allclose(found.similarity(side, i, j), subspace_similarity(U, V), atol=1e-10)
+        grid = subspace_similarity(U, V)
+        np.testing.assert_allclose(found.similarity(side, i, j), grid, atol=1e-10)
+        np.testing.assert_allclose(found.full_similarities(side)[i, j], grid[-1, -1], atol=1e-10)
         np.testing.assert_allclose(found.angles(side, i, j), principal_angles(U, V), atol=1e-7)
         W = dense(updates[i])
         within = V @ V.T @ W if side == "outputs" else W @ V @ V.T
@@ -71,6 +73,18 @@ def test_energy_within_both_subspaces_bounds_the_cosine():
     assert abs(cosine) <= np.sqrt(min(found.energy_within(0, 1, "both"), found.energy_within(1, 0, "both")))
 
 
+def test_overlaps_in_single_precision():
+    updates = made(ranks=(9, 6, 8), out=300, in_=200)
+    exact, found = direction_overlaps(updates), direction_overlaps(updates, np.float32)
+    assert found.outputs.dtype == np.float32
+    norms = [np.linalg.norm(values) for values in exact.sigma]
+    apart = abs(found.inner_products() - exact.inner_products()) / np.multiply.outer(norms, norms)
+    assert apart.max() < 1e-6
+    for side in SIDES:
+        np.testing.assert_allclose(found.full_similarities(side), exact.full_similarities(side), atol=1e-6)
+        np.testing.assert_allclose(found.common_energy(side, 9), exact.common_energy(side, 9), atol=1e-6)
+
+
 def test_ill_conditioned_dependent_and_zero_updates():
     (one,) = made((4,))
     steep = LowRankUpdate(one.B * 10.0 ** -np.arange(0, 16, 4), one.A)
@@ -86,6 +100,7 @@ def test_ill_conditioned_dependent_and_zero_updates():
     np.testing.assert_allclose(found.inner_products(), flat @ flat.T, atol=1e-12 * (flat**2).sum(axis=1).max())
     assert np.isnan(found.energy_within(2, 0, "inputs"))
     assert found.angles("inputs", 2, 0).size == 0
+    assert np.isnan(found.full_similarities("inputs")[[2, 2, 0], [2, 0, 2]]).all()
     np.testing.assert_allclose(update_inner_products(updates), found.inner_products(), atol=1e-9)
 
 
