@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis import kernels
+from msplora_analysis.groups import SCALES, distinct, grouped
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Average = Literal["spectra", "measures"]
 BY = ("model", "method", "stack", "epoch", "scale")
 KS = (1, 2, 4, 8)
-SCALES = ("global", "mid", "layer", "total")
 COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
@@ -54,9 +54,11 @@ def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
     """
     _check(table, [*by, "run", "rank", "k", "sigma"])
     keys = [*by, "rank", "k"]
-    grouped = table.groupby(keys, observed=True, dropna=False, sort=False)
-    mean = grouped.agg(runs=("run", "nunique"), components=("sigma", "size"), sigma=("sigma", "mean")).reset_index()
-    mean = ordered(mean, keys)
+    groups, first = grouped(table, keys)
+    sizes = np.bincount(groups)
+    mean = _plain(table.iloc[first][keys].reset_index(drop=True)).assign(
+        runs=distinct(groups, table["run"]), components=sizes, sigma=np.bincount(groups, table["sigma"]) / sizes
+    )
     shares, ratios = np.empty(len(mean)), np.empty(len(mean))
     for rank, rows in whole_spectra(mean):
         p = kernels.spectral_distribution(mean["sigma"].to_numpy()[rows])
@@ -110,10 +112,10 @@ def measure(
     _check(table, [*keys, "k", "sigma"])
     each = _measured(table.sort_values([*keys, "k"]), keys, ks, energy)
     measures = [column for column in each.columns if column not in keys]
-    grouped = each.groupby([*by, "rank"], observed=True, dropna=False, sort=False)
-    result = grouped[measures].mean()
-    result.insert(0, "components", grouped["entropy_rank"].count())
-    result.insert(0, "runs", grouped["run"].nunique())
+    groups = each.groupby([*by, "rank"], observed=True, dropna=False, sort=False)
+    result = groups[measures].mean()
+    result.insert(0, "components", groups["entropy_rank"].count())
+    result.insert(0, "runs", groups["run"].nunique())
     return ordered(result.reset_index(), [*by, "rank"])
 
 
@@ -127,15 +129,20 @@ def last_epochs(table: DataFrame) -> DataFrame:
 
 def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
     """Sort by values, scales from global to total, whatever categories the columns had: they differ between tables."""
+    return _plain(frame).sort_values(list(keys), ignore_index=True)
+
+
+def _plain(frame: DataFrame) -> DataFrame:
+    """Words in columns that are no categories, but for the scale, whose order is that of the pyramid."""
     import pandas as pd
 
     scales = pd.CategoricalDtype(list(SCALES), ordered=True)
     kinds = {
         name: scales if name == "scale" else frame[name].cat.categories.dtype
-        for name in keys
+        for name in frame
         if name == "scale" or isinstance(frame[name].dtype, pd.CategoricalDtype)
     }
-    return frame.astype(kinds).sort_values(list(keys), ignore_index=True)
+    return frame.astype(kinds)
 
 
 def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: float) -> DataFrame:

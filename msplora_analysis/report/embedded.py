@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import string
 from functools import partial
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +30,7 @@ DIGITS = 4
 """Significant digits of every number in a picture; tables hold all."""
 _MOST = 60_000
 """Numbers of one kind. Beyond, moments of the training are left out, then choices of task and module."""
+_LETTERS = string.digits + string.ascii_letters
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
 
 
@@ -82,12 +85,12 @@ def as_script(data: dict[str, Any]) -> str:
 
 
 def as_columns(frame: DataFrame) -> dict[str, Any]:
-    """Return a frame by columns: numbers rounded, words as codes into their names, once where all are equal.
+    """Return a frame by columns, numbers rounded; where few values differ, a letter a row and what each stands for.
 
     Example:
         >>> import pandas as pd
-        >>> as_columns(pd.DataFrame({"method": ["lora", "lora"], "kl": [0.123456, float("nan")]}))
-        {'method': {'every': 'lora'}, 'kl': [0.1235, None]}
+        >>> as_columns(pd.DataFrame({"method": ["lora", "msplora", "lora"], "rank": 8, "kl": [0.123456, np.nan, 2]}))
+        {'method': {'values': ['lora', 'msplora'], 'letters': '010'}, 'rank': {'every': 8}, 'kl': [0.1235, None, 2.0]}
     """
     return {str(name): _column(frame[name]) for name in frame.columns}
 
@@ -95,30 +98,31 @@ def as_columns(frame: DataFrame) -> dict[str, Any]:
 def _column(values: Series[Any]) -> Any:
     import pandas as pd
 
-    if isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object or pd.api.types.is_string_dtype(values):
-        codes, names = pd.factorize(values.astype(object))
-        if len(names) == 1 and len(codes) > 1 and not codes.any():
-            return {"every": str(names[0])}
-        return {"names": [str(name) for name in names], "codes": codes.tolist()}
-    return rounded(values.to_numpy(np.float64, na_value=np.nan))
+    numbers = pd.api.types.is_numeric_dtype(values)
+    whole = values.to_numpy(np.float64, na_value=np.nan) if numbers else values.astype(object)
+    codes, found = pd.factorize(whole, use_na_sentinel=False)
+    if numbers and (2 * len(found) > len(codes) + 1 or len(found) > len(_LETTERS)):
+        return rounded(whole)
+    kept = rounded(found) if numbers else [None if pd.isna(one) else str(one) for one in found]
+    if len(kept) == 1 and len(codes) > 1:
+        return {"every": kept[0]}
+    many = len(kept) > len(_LETTERS)
+    return {"values": kept, "letters": codes.tolist() if many else "".join(_LETTERS[code] for code in codes)}
 
 
 def rounded(values: Any) -> Any:
-    """Return numbers as nested lists, to four significant digits; None for what is not finite.
+    """Return numbers as nested lists, to four significant digits where not whole; None for what is not finite.
 
     Example:
-        >>> rounded([[1.23456, float("inf")], [12345.6, 8.0]])
-        [[1.235, None], [12350, 8]]
+        >>> rounded([[1.23456, float("inf")], [12345.0, 8.0]])
+        [[1.235, None], [12345, 8]]
     """
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     if array.ndim > 1:
         return [rounded(row) for row in array]
-    return [_short(value) if np.isfinite(value) else None for value in array.tolist()]
-
-
-def _short(value: float) -> float | int:
-    short = float(f"{value:.{DIGITS}g}")
-    return int(short) if short.is_integer() else short
+    if np.isfinite(array).all() and (array % 1 == 0).all():
+        return [int(value) for value in array.tolist()]
+    return [float(f"{value:.{DIGITS}g}") if isfinite(value) else None for value in array.tolist()]
 
 
 def _without_total(table: DataFrame) -> DataFrame:

@@ -28,6 +28,7 @@ from msplora_core.storage.atomic import write_atomically
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
     from msplora_analysis.statistics.claims import Claim
@@ -36,6 +37,7 @@ _VENDOR = Path(__file__).parent / "vendor"
 _LIBRARIES = ("d3.min.js", "plot.umd.min.js")
 _SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "interference.js", "layers.js", "matrices.js",
             "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
+_PICTURES = "<!--pictures-->"
 _MOST_CARDS = 4
 """Verdicts on one claim that are shown at once."""
 TABLES = {
@@ -72,21 +74,17 @@ def write_report(
         FileError: if it cannot be written.
     """
     path = Path(path)
-    static = dict(pictures(figures, kinds=["svg"]))
-    write_atomically(path, page(analysis, page_data(analysis), static, made or {}).encode())
+    text = page(analysis, dict(csv_tables(analysis)), made or {})
+    write_atomically(path, with_pictures(text, dict(pictures(figures, kinds=["svg"]))).encode())
     return path
 
 
-def page_data(analysis: Analysis) -> str:
-    """Return the numbers of the page, as a script holds them: half of the time that it takes."""
-    return as_script(embedded(analysis))
-
-
 def page(
-    analysis: Analysis, data: str, static: Mapping[str, bytes], made: Mapping[str, str], folder: Path | None = None
+    analysis: Analysis, tables: Mapping[str, DataFrame], made: Mapping[str, str], folder: Path | None = None
 ) -> str:
-    """Return the page as text, with `page_data(analysis)` and SVG by file name (see `write_report`).
+    """Return the page as text, without static pictures (see `write_report`): what can be made while these are drawn.
 
+    `tables` are `csv_tables(analysis)`.
     What `overlap` and `plan` left in `folder`, or else in the analysis of the run or study, is part of it.
     """
     first, more = _ordered(analysis.claims)
@@ -99,17 +97,22 @@ def page(
         runs=analysis.table["run"].nunique(),
         looked_at=_looked_at(analysis),
         findings=by_kind(analysis.findings),
-        tables=list(_tables(analysis)),
-        pictures=[(name.removesuffix(".svg").replace("-", " "), _as_source(data)) for name, data in static.items()],
+        tables=list(_tables(tables)),
         reading=READING,
         averaging=AVERAGING[analysis.average],
         provenance=_provenance(analysis, made),
         kept=kept_section(*filter(None, (folder, home(analysis.path)))),
-        data=data,
+        data=as_script(embedded(analysis)),
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=_policy(scripts),
     )
+
+
+def with_pictures(text: str, static: Mapping[str, bytes]) -> str:
+    """Put static pictures into a page, SVG by file name, for readers without JavaScript."""
+    shown = [(name.removesuffix(".svg").replace("-", " "), _as_source(data)) for name, data in static.items()]
+    return text.replace(_PICTURES, template("pictures.html.j2").render(pictures=shown), 1)
 
 
 def _policy(scripts: Iterable[str]) -> str:
@@ -128,7 +131,7 @@ def _as_source(svg: bytes) -> Markup:
     """An SVG as the source of an image: in there, no script of it could run. Quotation marks and & are encoded."""
     from markupsafe import Markup
 
-    return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]<>'!*@$+?~\n"))
+    return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]{}<>'!*@$+?~"))
 
 
 def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tuple[int, Claim]]]:
@@ -144,8 +147,8 @@ def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tup
 
 def _looked_at(analysis: Analysis) -> list[dict[str, Any]]:
     """By model and method: how many runs, on which tasks, with which seeds, up to which epoch."""
-    found = []
-    for (model, method), rows in analysis.table.groupby(["model", "method"], observed=True, sort=False):
+    found, spectra = [], analysis.table[analysis.table["k"] == 1]
+    for (model, method), rows in spectra.groupby(["model", "method"], observed=True, sort=False):
         last = rows.groupby("run", observed=True)["epoch"].max()
         found.append(
             {
@@ -169,13 +172,10 @@ def _span(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _tables(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    found = dict(csv_tables(analysis))
-    if "scores" in found:
-        found["scores"] = at_last_epoch(found["scores"])
+def _tables(found: Mapping[str, DataFrame]) -> Iterator[dict[str, Any]]:
     for name, words in TABLES.items():
         if name in found and len(found[name]):
-            yield cells(found[name], name, words)
+            yield cells(at_last_epoch(found[name]) if name == "scores" else found[name], name, words)
 
 
 def _provenance(analysis: Analysis, made: Mapping[str, str]) -> list[tuple[str, str]]:

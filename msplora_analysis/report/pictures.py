@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.loading.parallel import in_processes
+from msplora_analysis.report.lean_svg import lean_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,19 +55,30 @@ def saved(figure: Figure, kind: str) -> bytes:
     style: dict[Any, Any] = {"pdf.fonttype": 42}
     if kind == "svg":
         style |= {"svg.fonttype": "none", "svg.hashsalt": "msplora", "font.sans-serif": _FONTS}
-    with matplotlib.rc_context(style), _lean_fonts() if kind == "pdf" else nullcontext():
+    with matplotlib.rc_context(style), _formulas_laid_out_once(), _lean_fonts() if kind == "pdf" else nullcontext():
         figure.savefig(buffer, format=kind, dpi=_DPI_IN_PAGE if kind == "svg" else DPI, metadata=_METADATA.get(kind))
-    return _shortened(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+    return lean_svg(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
 
 
-def _shortened(svg: bytes) -> bytes:
-    """An SVG without comments, metadata and indentation, its paths to a hundredth of a point: half the size."""
-    text = re.sub(
-        r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE[^>]*>", "", svg.decode(), flags=re.DOTALL
-    )
-    text = re.sub(r"\n\s*", "\n", text)
-    text = re.sub(r' style="[^"]*"', lambda style: style[0].replace("; ", ";").replace(": ", ":"), text)
-    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text).encode()
+@contextmanager
+def _formulas_laid_out_once() -> Iterator[None]:
+    """Let PDF and SVG share layouts: by itself each file lays its formulas out again, SVG even at two sizes."""
+    from matplotlib import text, textpath
+    from matplotlib.backends.backend_svg import RendererSVG
+    from matplotlib.cbook import _setattr_cm
+
+    usual: Any = RendererSVG.get_text_width_height_descent
+
+    def size(self: Any, s: Any, prop: Any, ismath: Any) -> Any:
+        return (
+            self._text2path.mathtext_parser.parse(s, 72, prop)[:3] if ismath is True else usual(self, s, prop, ismath)
+        )
+
+    with (
+        _setattr_cm(text, TextToPath=lambda: textpath.text_to_path),
+        _setattr_cm(RendererSVG, get_text_width_height_descent=size),
+    ):
+        yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msplora_analysis.report.csv_tables import csv_tables
 from msplora_analysis.report.homes import home
 from msplora_analysis.report.latex import latex_tables
-from msplora_analysis.report.page import page, page_data
+from msplora_analysis.report.page import page, with_pictures
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.summary import to_json
 from msplora_core.errors import FileError
@@ -118,8 +118,9 @@ def _files(
     """All files; with `made`, report.html among them."""
     saved = pictures(figures, n_jobs, ("png", "pdf") if made is None else ("png", "pdf", "svg"))
     first = list(islice(saved, 1))  # starts the processes that save pictures; the rest is made beside them
-    numbers = "" if made is None else page_data(analysis)
-    for name, table in csv_tables(analysis):
+    tables = dict(csv_tables(analysis))
+    text = "" if made is None else page(analysis, tables, made, folder)
+    for name, table in tables.items():
         yield f"{name}.csv", table.to_csv(index=False).encode()
     if latex:
         for name, text in latex_tables(analysis):
@@ -131,5 +132,5 @@ def _files(
         else:
             yield name, data
     if made is not None:
-        yield "report.html", page(analysis, numbers, static, made, folder).encode()
+        yield "report.html", with_pictures(text, static).encode()
     yield "summary.json", to_json(analysis).encode()

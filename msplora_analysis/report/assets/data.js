@@ -1,12 +1,15 @@
 // What is embedded, as arrays of rows; names and texts from files never become markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 
+const LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
 function asRows(table) {
   const names = Object.keys(table);
   const columns = names.map((name) => {
     const column = table[name];
-    if (Object.hasOwn(column, "every")) return null;
-    return column.codes ? column.codes.map((code) => column.names[code]) : column;
+    if (Array.isArray(column)) return column;
+    const place = (letter) => (typeof letter === "string" ? LETTERS.indexOf(letter) : letter);
+    return column.letters === undefined ? null : Array.from(column.letters, (letter) => column.values[place(letter)]);
   });
   const whole = columns.find((column) => column) ?? [];
   return whole.map((_, row) => Object.fromEntries(names.map((name, place) => [name, columns[place] ? columns[place][row] : table[name].every])));
