@@ -66,6 +66,8 @@ def plot_effective_rank(
     Raises:
         ParameterError: if a column is missing, or `ax` has another length.
     """
+    from matplotlib.ticker import MaxNLocator
+
     missing = [name for name in measures if name not in measured.columns]
     if missing:
         raise ParameterError("measured", expected=f"a column {missing[0]}", found=", ".join(measured.columns))
@@ -90,6 +92,7 @@ def plot_effective_rank(
                 band = nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)]
                 _draw_nulls(one, band, float(ranks[rank][time].max()))
             one.set_ylabel(measure_title(name))
+            one.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             tick_times(one, ranks[rank][time].to_numpy(np.float64))
             if name == measures[0]:
                 _add_key(one, rank, own=ax is None)

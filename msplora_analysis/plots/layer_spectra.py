@@ -127,6 +127,7 @@ def plot_spectra_panels(
     bars = all(rank == 1 for *_, rank in drawn) and bool(np.isfinite(everything).any())
     norm = colour_norm(everything, None, None, mostly_dark(everything) if log is None else log)
     shared = any(" " in name for _, names, *_ in drawn for name in names)
+    pyramid = any(spectra["scale"].isin(["global", "mid"]).any() for _, spectra in panels)
     frame = Frame(left=0.58 if shared else 0.3, gap=0.4 if shared else 0.24, bar="" if bars else "below")
     hidden = leading(top, max(rank for *_, rank in drawn))
     foot = "; ".join(filter(None, [note, hidden, "each panel has its own axis" if bars else "", _foot(everything)]))
@@ -148,7 +149,7 @@ def plot_spectra_panels(
         for ax in nested[-1]:
             ax.set_xlabel("singular value" if bars else "index")
         for row_of_axes in nested:
-            row_of_axes[0].set_ylabel("component" if shared else "layer")
+            row_of_axes[0].set_ylabel("component" if pyramid else "layer")
         if bar is not None and image is not None:
             add_colour_bar(image, axes, bar, _LABEL)
     return axes

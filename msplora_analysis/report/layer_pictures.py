@@ -47,7 +47,7 @@ def divergences(study: PicturedStudy) -> Drawn:
         name = "-".join(
             filter(None, ["kl", *sole_method(rows), study.analysis.scale, str(number + 1) if number else ""])
         )
-        panels = [(_divergence_name(one, shown), one) for one in chosen]
+        panels = [(_divergence_name(one, shown, study.stack_titles), one) for one in chosen]
         note = OWN_COLOURS if len(shown) > MOST_PANELS else ""
         yield name, plot_kl_panels(panels, title=study.above(what, rows), note=note)[0]
 
@@ -120,9 +120,9 @@ def _same(one: Comparison, other: Comparison) -> bool:
     return (one.method, one.baseline) == (other.method, other.baseline)
 
 
-def _divergence_name(one: LayerDivergence, others: Sequence[LayerDivergence]) -> str:
+def _divergence_name(one: LayerDivergence, others: Sequence[LayerDivergence], stack_titles: dict[str, str]) -> str:
     several = sum(other.method == one.method for other in others) > 1
     stacks = sum((other.method, other.stack) == (one.method, one.stack) for other in others)
-    where = "" if not several else one.stack if one.stack and stacks == 1 else listed(one.modules)
+    where = "" if not several else stack_titles[one.stack] if one.stack and stacks == 1 else listed(one.modules)
     method = title(one.method) if len({other.method for other in others}) > 1 else ""
     return ", ".join(filter(None, [method, where])) or title(one.method)

@@ -60,6 +60,20 @@ class PicturedStudy:
     def timed(self) -> DataFrame:
         return courses(self.table)
 
+    @cached_property
+    def stack_titles(self) -> dict[str, str]:
+        """The name of each stack: its modules, where they tell the stacks of one list of layers apart."""
+        members = self.table[["stack", "module"]].astype(str).drop_duplicates()
+        titles = {str(stack): listed(list(rows["module"])) for stack, rows in members.groupby("stack", sort=False)}
+        lists = {stack.rpartition(" ")[0] for stack in titles}
+        if members["module"].is_unique and len(lists) == 1 and len(set(titles.values())) == len(titles):
+            return titles
+        return {stack: stack for stack in titles}
+
+    def named(self, rows: DataFrame, column: str = "stack") -> DataFrame:
+        """Rows with the names of their stacks, in the column `stack` or in another."""
+        return rows.assign(**{column: rows["stack"].astype(str).map(self.stack_titles)})
+
     def recorded(self) -> set[str]:
         """The methods of which more than one moment of training is known."""
         spectra = self.of(self.analysis.spectra)
@@ -103,7 +117,7 @@ class PicturedStudy:
                 yield str(method), "method" if one_stack else "stack", title(str(method)), part
                 continue
             for stack, of_stack in stacks:
-                yield f"{method}-{stack}", "stack", f"{title(str(method))}, {stack}", of_stack
+                yield f"{method}-{stack}", "stack", f"{title(str(method))}, {self.stack_titles[str(stack)]}", of_stack
 
 
 def known_tasks(rows: DataFrame) -> list[str]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_TOGETHER = 6
 """Methods, or stacks, in one Fig. 3."""
+_Panel = tuple[str, str, str, int]
+"""Method, stack, scales where the method has several, rank."""
 
 
 def spectra_over_training(study: PicturedStudy) -> Drawn:
@@ -36,7 +38,7 @@ def spectra_over_training(study: PicturedStudy) -> Drawn:
     spectra = study.of(study.analysis.spectra)
     highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
     for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
-        part = matching(spectra, rows)
+        part = study.named(matching(spectra, rows))
         above, note = beside_null(study, rows, study.above(_about("Singular values over training", what), rows))
         vmax = None if study.log else highest
         yield (
@@ -51,11 +53,13 @@ def spectra_by_layer(study: PicturedStudy) -> Drawn:
     groups = list(study.groups(methods, MOST_PANELS))
     for name, _, what, rows in groups:
         rows = last_epochs(rows)
-        keys = ["method", "stack", "rank"]
-        parts = [((str(method), str(stack), int(str(rank))), part)
-                 for (method, stack, rank), part in rows.groupby(keys, observed=True, sort=False)]  # fmt: skip
-        panels = [(_panel_name(key, [other for other, _ in parts]), average_spectra(part, ["scale", "unit"]))
-                  for key, part in parts]  # fmt: skip
+        own = study.named(rows[rows["scale"] != "total"])
+        pyramids = set(own.loc[own["scale"] != "layer", "method"].astype(str))
+        parts: list[tuple[_Panel, DataFrame]] = []
+        for (method, stack, rank), part in own.groupby(["method", "stack", "rank"], observed=True, sort=False):
+            scales = ", ".join(part["scale"].astype(str).unique()) if str(method) in pyramids else ""
+            parts.append(((str(method), str(stack), scales, int(str(rank))), average_spectra(part, ["scale", "unit"])))
+        panels = [(_panel_name(key, [other for other, _ in parts]), spectra) for key, spectra in parts]
         above, note = beside_null(study, rows, study.above(_about("Singular values by layer", what), rows))
         coloured = len(groups) > 1 and (rows["rank"] > 1).any()
         note = "; ".join(filter(None, [note, OWN_COLOURS if coloured else ""]))
@@ -77,8 +81,8 @@ def measures_by_run(study: PicturedStudy) -> Drawn:
         if part["run"].nunique() < 2 or (null is None and per_method.max() < 2):
             continue
         if by == "stack":
-            part = part.assign(method=part["stack"])
-            null = None if null is None else null.assign(method=null["stack"])
+            part = study.named(part, "method")
+            null = None if null is None else study.named(null, "method")
         measures = [column for column in ("m_eff_1", "entropy_rank") if part[column].notna().any()]
         above = study.above(_about("Concentration by run", what), rows)
         means = _means(part, measures) if per_method.max() > 1 else None
@@ -100,8 +104,8 @@ def measures_over_training(study: PicturedStudy) -> Drawn:
                 continue
             shown, nulls = of_clock, matching(study.nulls, rows) if len(study.nulls) else None
             if by == "stack":
-                shown = shown.assign(method=shown["stack"])
-                nulls = None if nulls is None else nulls.assign(method=nulls["stack"])
+                shown = study.named(shown, "method")
+                nulls = None if nulls is None else study.named(nulls, "method")
             above = study.above(_about("Concentration over training", what), rows)
             clocks = str(clock) if part["clock"].nunique() > 1 else ""
             yield (
@@ -128,13 +132,13 @@ def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
     return pd.DataFrame(found, columns=["method", "scale", "rank", "measure", "mean", "low", "high"])
 
 
-def _panel_name(key: tuple[str, str, int], keys: Sequence[tuple[str, str, int]]) -> str:
-    """What tells a panel from the others: its method, stack, rank."""
-    method, stack, rank = key
-    ranks = {other[2] for other in keys if other[:2] == key[:2]}
+def _panel_name(panel: _Panel, panels: Sequence[_Panel]) -> str:
+    """What tells a panel from the others: its method, stack, scales and rank."""
+    method, stack, scales, rank = panel
+    ranks = {other[3] for other in panels if other[:2] == panel[:2]}
     words = [
-        title(method) if len({other[0] for other in keys}) > 1 else "",
-        stack if len({other[1] for other in keys}) > 1 else "",
-        f"rank {rank}" if len(ranks) > 1 else "",
+        title(method) if len({other[0] for other in panels}) > 1 else "",
+        stack if len({other[1] for other in panels}) > 1 else "",
+        *([scales, f"r={rank}"] if len(ranks) > 1 else []),
     ]
     return ", ".join(filter(None, words))

@@ -48,3 +48,33 @@ def test_random_weights_are_said_to_be_no_more_in_the_title(tmp_path):
     assert "no different from chance" in shown["spectra-lora-r4"]
     assert "entropy rank within 95% of the rotation null (B and A aligned at random)" in shown["spectra-lora-r4"]
     assert "base unknown" in shown["spectra-lora-r4"]
+
+
+def test_stacks_of_one_list_of_layers_are_named_by_their_modules(make_run, tmp_path):
+    for method in ("lora-r2", "lora-r4"):
+        run = make_run(f"study/{method}", method)
+        record = run.read_record()
+        shapes = {"query": "64x64", "value": "32x64"}
+        run.write_record(replace(record, components=[
+            {"key": f"layer/{module}/{layer}", "shape": [64, 64], "stack": f"model.layers {shape}"}
+            for module, shape in shapes.items() for layer in range(record.layers)
+        ]))  # fmt: skip
+    shown = titles_of(analyse(tmp_path / "study", draws=0))
+    assert "query" in shown["fig3-lora-r2"]
+    assert "LoRA r=2, value" in shown["kl-layer"].replace(" LoRA", "LoRA")
+    assert not any("model.layers" in words for words in shown.values())
+
+
+def test_runs_of_unknown_task_are_no_tasks_in_titles(tmp_path):
+    for rank in (2, 4):
+        factors = {
+            f"base_model.model.layers.{layer}.q_proj.lora_{side}.weight": np.eye(*shape) * (layer + 1)
+            for layer in range(4)
+            for side, shape in (("A", (rank, 64)), ("B", (64, rank)))
+        }
+        (tmp_path / f"rank{rank}").mkdir()
+        save_file(factors, tmp_path / f"rank{rank}" / "lora.safetensors")
+    shown = titles_of(analyse(tmp_path, draws=0))
+    assert "Singular values by layer (base unknown, 1 run each; q_proj)" in shown["spectra"]
+    alone = titles_of(analyse(tmp_path / "rank2", draws=0))
+    assert "Singular values by layer: LoRA r=2, lora (base unknown, 1 run; q_proj)" in alone["spectra-lora-r2"]
