@@ -115,8 +115,8 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
         ]
         if not common:
             raise ComparisonError(
-                f"{names[i]} adapts {_listed(adapters[i].modules)}, but {names[j]} {_listed(adapters[j].modules)}: "
-                "no module in common"
+                f"{names[i]} adapts {_listed(list(adapters[i].places.values()))}, but {names[j]} "
+                f"{_listed(list(adapters[j].places.values()))}: no module in common"
             )
         pair = _pair(names[i], names[j], common)
         cosines[i, j] = cosines[j, i] = pair.cosine
@@ -236,10 +236,6 @@ def _common_modules(adapters: Sequence[AdapterUpdates], names: Sequence[str]) ->
                     alike = [path]
                 found.setdefault(alike[0], {})[place] = key
     return found
-
-
-def _is_end(end: str, path: str) -> bool:
-    return f".{path}".endswith(f".{end}")
 
 
 def _alone(modules: Mapping[str, Mapping[int, ComponentKey]], names: Sequence[str]) -> Sequence[str]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msplora_analysis.kernels.intruders import leading_directions
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, last_updates
 from msplora_analysis.loading.base_weights import BaseWeights
 from msplora_analysis.loading.basis_cache import cache_folder, kept_basis
 from msplora_analysis.loading.sources import find_sources
-from msplora_core.errors import MSPLoraError, ParameterError
+from msplora_core.errors import MSPLoraError, ParameterError, UnsupportedAdapterError
+from msplora_core.formats import read_adapter
+from msplora_core.formats.notes import DORA, listed
 from msplora_core.linalg.pyramid_fit import rotated
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 NULL_DRAWS = 3
 _SEED = 0
+_DORA = "DoRA: intruders of the whole weight, whose rows are rescaled to the magnitudes."
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +79,8 @@ def find_intruders(
 
     Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228), beside the number for updates with the same singular
     values and random directions. The left singular vectors of W₀ are kept in the user's cache. Weights are (out, in);
-    that of an embedding is transposed to (dimensions, tokens), as its update is.
+    that of an embedding is transposed to (dimensions, tokens), as its update is. Of DoRA, W₀ + ΔW is the weight whose
+    rows are rescaled to its magnitudes.
 
     Args:
         path: an adapter, a run, a folder of checkpoints, of which the last is read; or a folder of several of these on
@@ -91,7 +97,7 @@ def find_intruders(
     Raises:
         AdapterFileError: if the base is not that of the adapter: a weight is missing or of another shape.
         RunDirectoryError: if there is no adapter.
-        UnsupportedAdapterError: if no update has low-rank factors.
+        UnsupportedAdapterError: if no update has low-rank factors, or DoRA's magnitudes are not saved as PEFT does.
         ParameterError: for a k below 1, an epsilon outside (0, 1], or a base on the hub.
     """
     import pandas as pd
@@ -113,7 +119,7 @@ def find_intruders(
             directions += found.directions
             modules += found.modules
             kept += found.kept
-            notes += adapter.notes
+            notes += [_DORA if note == DORA else note for note in adapter.notes]
             if found.zero:
                 where = f" of {name}" if len(sources) > 1 else ""
                 shown = ", ".join(found.zero[:3])
@@ -157,6 +163,7 @@ def _held_against(
     keys = [key for name in adapter.modules for key in adapter.keys(name)]
     shapes = {adapter.places[key]: adapter.updates[key].shape for key in keys}
     weights = BaseWeights(base, shapes, adapter.path, adapter.model)
+    magnitudes = _magnitudes(adapter, shapes) if "dora" in adapter.method else {}
     rows, modules = list[list[Any]](), list[list[Any]]()
     kept, zero = 0, list[str]()
     for done, key in enumerate(keys, start=1):
@@ -164,10 +171,11 @@ def _held_against(
         W = weights.read(place)
         basis, cached = kept_basis(W)
         kept += cached
-        found = leading_directions(W, basis, update, k)
+        directions = partial(leading_directions, W, basis, k=k, magnitudes=magnitudes.get(place))
+        found = directions(update)
         foreign = found.cosine < epsilon
         nulls = [
-            np.count_nonzero(leading_directions(W, basis, rotated([update], _SEED + draw)[0], k).cosine < epsilon)
+            np.count_nonzero(directions(rotated([update], _SEED + draw)[0]).cosine < epsilon)
             for draw in range(NULL_DRAWS)
         ]
         about = [adapter.name, key.module, key.unit, place]
@@ -175,7 +183,18 @@ def _held_against(
         rows += [[*about, place_of, *one] for place_of, one in enumerate(numbers, start=1)]
         first = float(found.sigma[foreign][0]) if foreign.any() else np.nan
         modules.append([*about, int(foreign.sum()), float(np.mean(nulls)), first, float(found.cosine.min())])
-        zero += [] if update.singular_values().any() else [place]
+        zero += [] if update.singular_values().any() or place in magnitudes else [place]
         if progress is not None:
             progress(done, len(keys))
     return _Held(rows, modules, kept, zero)
+
+
+def _magnitudes(adapter: AdapterUpdates, places: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The magnitudes of DoRA by the path of the module: (out,), whatever the layer."""
+    stored = read_adapter(adapter.path).magnitudes
+    missing = [place for place in places if place not in stored]
+    if missing:
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: expected DoRA's magnitudes under PEFT's names, found none of {listed(missing)}"
+        )
+    return {place: stored[place].read().ravel() for place in places}

@@ -20,7 +20,7 @@ from msplora_analysis.directions.direction_tables import (
 from msplora_analysis.directions.layer_directions import Groups
 from msplora_analysis.directions.redundancy import Redundancy, excess_by_method, redundancy
 from msplora_analysis.directions.run_directions import RunDirections, run_directions
-from msplora_analysis.loading.adapter_updates import load_all_updates
+from msplora_analysis.loading.adapter_updates import AdapterUpdates, load_all_updates
 from msplora_analysis.loading.sources import find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.errors import MSPLoraError, RunDirectoryError
@@ -104,10 +104,11 @@ def overlap(
         ParameterError: for a parameter with a wrong value.
     """
     others = [with_] if isinstance(with_, (str, os.PathLike)) else list(with_)
-    adapters = None
+    adapters, compared = None, list[AdapterUpdates]()
     if others:
         read = partial(load_all_updates, alpha=alpha, module=module, model=model, task=task, seed=seed)
-        adapters = compare_adapters([one for place in (path, *others) for one in read(place)])
+        compared = [one for place in (path, *others) for one in read(place)]
+        adapters = compare_adapters(compared)
     found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
     runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
     for done, (name, opened) in enumerate(found, 1):
@@ -136,6 +137,7 @@ def overlap(
         facts[run]["method"] = method
     sharing = final_sharing(runs, facts)
     notes = [note for run in runs for note in run.notes]
+    notes += [note for adapter in compared for note in adapter.notes]
     notes += list(adapters.alone) if adapters else []
     notes += [*_zero_layers(runs), *of_bases, *of_tasks, *of_variants]
     return Overlap(

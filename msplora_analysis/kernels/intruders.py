@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,13 @@ def left_basis(W: NDArray[np.floating]) -> LeftBasis:
     return LeftBasis(U, np.maximum(squares, 0.0))
 
 
-def leading_directions(W: NDArray[np.floating], basis: LeftBasis, update: LowRankUpdate, k: int = 10) -> Intruders:
+def leading_directions(
+    W: NDArray[np.floating],
+    basis: LeftBasis,
+    update: LowRankUpdate,
+    k: int = 10,
+    magnitudes: NDArray[np.floating] | None = None,
+) -> Intruders:
     """Return the k leading left singular vectors of W + ΔW, held against all those of W.
 
     Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228): a direction whose cosine is below ε is an intruder
@@ -79,13 +86,15 @@ def leading_directions(W: NDArray[np.floating], basis: LeftBasis, update: LowRan
         (W + ΔW)·(W + ΔW)ᵀ = diag(σ²) + P·Cᵀ + C·Pᵀ + P·(A·Aᵀ)·Pᵀ    with P = Uᵀ·B and C = Uᵀ·W·Aᵀ,
 
     a diagonal with an update of low rank, whose leading eigenvectors Lanczos iterations find at O(out·r) a step.
-    Their entries are the cosines.
+    Their entries are the cosines. DoRA's weight has the same directions only before its rows are rescaled; there,
+    Lanczos iterations work on the dense weight, at O(out·in) a step.
 
     Args:
         W: (out, in) base weight, any float dtype.
         basis: `left_basis(W)`.
         update: ΔW.
         k: how many directions; fewer where the matrix has fewer.
+        magnitudes: (out,) of DoRA (arXiv 2402.09353): the norms that the rows of W + ΔW are rescaled to.
 
     Returns:
         Singular values and cosines, within 1e-6 of those of a full SVD.
@@ -104,6 +113,8 @@ def leading_directions(W: NDArray[np.floating], basis: LeftBasis, update: LowRan
         raise ParameterError("update", expected=f"shape {W.shape}, that of the weight", found=update.shape)
     if k < 1:
         raise ParameterError("k", expected="at least 1", found=k)
+    if magnitudes is not None:
+        return _of_rescaled(W, basis, update, min(k, *W.shape), magnitudes)
     B, A = update.scaling * update.B.astype(np.float64), update.A.astype(np.float64)
     W = W.astype(np.result_type(W.dtype, np.float32), copy=False)
     P = (basis.U.T @ B.astype(basis.U.dtype)).astype(np.float64)
@@ -114,27 +125,50 @@ def leading_directions(W: NDArray[np.floating], basis: LeftBasis, update: LowRan
     squares = np.pad(basis.squares, (0, len(P) - len(basis.squares)))
     values, vectors = _leading(squares, P, C, A @ A.T, min(k, *W.shape))
     cosine = abs(vectors[: len(basis.squares)]).max(axis=0)
+    return _intruders(values, cosine, basis)
+
+
+def _of_rescaled(
+    W: NDArray[np.floating], basis: LeftBasis, update: LowRankUpdate, k: int, magnitudes: NDArray[np.floating]
+) -> Intruders:
+    """The same for the rows of W + ΔW rescaled to the norms of DoRA."""
+    if magnitudes.shape != (len(W),):
+        raise ParameterError("magnitudes", expected=f"shape {(len(W),)}, one a row", found=magnitudes.shape)
+    whole = W + (update.scaling * update.B.astype(np.float64)) @ update.A.astype(np.float64)
+    norms = np.linalg.norm(whole, axis=1)
+    whole *= (magnitudes / np.where(norms > 0, norms, 1.0))[:, None]
+    values, vectors = _leading_eigenpairs(len(W), lambda x: whole @ (x @ whole), lambda: whole @ whole.T, k)
+    return _intruders(values, abs(basis.U.T @ vectors).max(axis=0), basis)
+
+
+def _intruders(values: NDArray[np.float64], cosine: NDArray[np.floating], basis: LeftBasis) -> Intruders:
     base = np.sqrt(np.sort(basis.squares)[::-1][: len(values)])
-    return Intruders(np.sqrt(np.maximum(values, 0.0)), np.minimum(cosine, 1.0), base)
+    return Intruders(np.sqrt(np.maximum(values, 0.0)), np.minimum(cosine, 1.0).astype(np.float64), base)
 
 
 def _leading(
     squares: NDArray[np.float64], P: NDArray[np.float64], C: NDArray[np.float64], G: NDArray[np.float64], k: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The k largest eigenvalues of diag(squares) + P·Cᵀ + C·Pᵀ + P·G·Pᵀ, descending, with their eigenvectors."""
+    left, right = np.concatenate([P, C], axis=1), np.concatenate([C + P @ G, P], axis=1)
+    return _leading_eigenpairs(
+        len(squares), lambda x: squares * x + left @ (right.T @ x), lambda: np.diag(squares) + left @ right.T, k
+    )
+
+
+def _leading_eigenpairs(
+    size: int, times: Callable[[NDArray[Any]], NDArray[Any]], formed: Callable[[], NDArray[Any]], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The k largest eigenvalues of a symmetric matrix, given as its product with a vector and as a whole."""
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-    size = len(squares)
-    left, right = np.concatenate([P, C], axis=1), np.concatenate([C + P @ G, P], axis=1)
     if size > max(_DENSE, 4 * k):
-        operator = LinearOperator(
-            (size, size), matvec=lambda x: squares * x.ravel() + left @ (right.T @ x.ravel()), dtype=np.float64
-        )
+        operator = LinearOperator((size, size), matvec=lambda x: times(x.ravel()), dtype=np.float64)
         start = np.random.default_rng(0).standard_normal(size)
         try:
             values, vectors = eigsh(operator, k, which="LA", v0=start)
             return values[::-1], vectors[:, ::-1]
         except ArpackError:  # values that lie too close
             pass
-    values, vectors = np.linalg.eigh(np.diag(squares) + left @ right.T)
+    values, vectors = np.linalg.eigh(formed())
     return values[: -k - 1 : -1], vectors[:, : -k - 1 : -1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from msplora_core.components import Component, ComponentKey
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.placement import joint_stack, stack_name
+from msplora_core.storage.tensors import Tensor
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Adapter:
         task: what it was trained on; empty if unknown.
         seed: of the training; None if unknown.
         files: of its weights.
+        magnitudes: of DoRA as PEFT saves it, by the path of the module: the norm of each row of its weight.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Adapter:
     task: str = ""
     seed: int | None = None
     files: tuple[Path, ...] = ()
+    magnitudes: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def components(self) -> Iterator[Component]:
         """Yield every component, one in memory at a time.

@@ -50,6 +50,7 @@ class Found:
         updates: at least one.
         model: the base model's id or folder; empty if unknown.
         notes: sentences that a reader of the numbers should know.
+        magnitudes: of DoRA, by the path of the module: the norm of each row of its adapted weight (out, in).
     """
 
     format: str
@@ -57,3 +58,4 @@ class Found:
     updates: Sequence[StoredUpdate]
     model: str = ""
     notes: Sequence[str] = ()
+    magnitudes: Mapping[str, Tensor] = field(default_factory=dict)

@@ -9,7 +9,10 @@ from msplora_core.formats.stored import StoredUpdate
 _HEADS = {"classifier", "score", "bias", "modules_to_save", "token_adapter"}
 
 
-DORA = "DoRA: spectra of the low-rank part only; the magnitudes rescale the whole weight and have no spectrum."
+DORA = (
+    "DoRA: spectra of the low-rank part only, and so are cosines and subspaces; the magnitudes rescale the rows of the "
+    "whole weight and have no spectrum."
+)
 
 
 def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[str]:

@@ -111,6 +111,7 @@ def read_adapter(
         task=task or "",
         seed=seed,
         files=tuple(sorted({tensor.path for tensor in contents.tensors.values()})),
+        magnitudes=found.magnitudes,
     )
 
 

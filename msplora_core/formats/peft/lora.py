@@ -42,7 +42,12 @@ def read(contents: Contents) -> Found:
         updates.extend(_module_updates(config, path, targets, parts, rank, scaling))
     variant = _variant(config)
     notes = [*_variant_notes(config, variant), *_parameter_notes(unnamed), *beside_notes(aside, config.modules_to_save)]
-    return Found("PEFT", method_name(variant, [config.rank()]), updates, config.model, notes)
+    magnitudes = {
+        module_path(name): parts["lora_magnitude_vector"]
+        for name, parts in groups.items()
+        if "lora_magnitude_vector" in parts
+    }
+    return Found("PEFT", method_name(variant, [config.rank()]), updates, config.model, notes, magnitudes)
 
 
 def _module_updates(

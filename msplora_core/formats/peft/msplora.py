@@ -20,6 +20,7 @@ from msplora_core.placement import expert_name
 from msplora_core.pyramid import SCALES, unit_of
 from msplora_core.storage.tensors import Tensor
 
+_MAGNITUDE = "magnitude.weight"
 _NAMES = re.compile(r"(?P<path>.+)\.msplora_(?P<part>(?:global|mid|layer)\.[AB]|magnitude\.weight)")
 
 
@@ -48,7 +49,8 @@ def read(contents: Contents) -> Found:
     dora = config.flag("use_dora")
     notes = [*([DORA] if dora else []), *beside_notes(aside, config.modules_to_save)]
     method = pyramid_name(_ranks(config), "mspdora" if dora else "msplora")
-    return Found("PEFT", method, [*updates, *totals], config.model, notes)
+    magnitudes = {module_path(name): parts[_MAGNITUDE] for name, parts in groups.items() if _MAGNITUDE in parts}
+    return Found("PEFT", method, [*updates, *totals], config.model, notes, magnitudes)
 
 
 def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Adapters against each other: dense references, formats that name modules differently, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -109,7 +111,8 @@ def test_adapters_of_other_models_are_refused(other, message):
 def test_no_module_in_common():
     other = adapter(made(), name="b")
     other = type(other)(**{**vars(other), "places": {key: f"{path}.dense" for key, path in other.places.items()}})
-    with pytest.raises(ComparisonError, match="a adapts query, but b query: no module in common"):
+    message = r"a adapts encoder.layer.0.self.query, .*, but b encoder.*query.dense, .*: no module in common"
+    with pytest.raises(ComparisonError, match=message):
         compare_adapters([adapter(made()), other])
 
 
@@ -119,3 +122,10 @@ def test_overlap_takes_one_other_or_several(tmp_path):
     found = overlap(paths[0], with_=paths[1:]).adapters
     assert found.names == ["0", "1", "2"]
     np.testing.assert_allclose(found.cosines, found.cosines.T)
+
+
+def test_notes_on_the_other_adapter_are_shown(tmp_path):
+    one, other = (write_adapter(tmp_path / name, planted(0.3)) for name in ("one", "other"))
+    config = json.loads((other / "adapter_config.json").read_text())
+    (other / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    assert [note for note in overlap(one, with_=other).notes if note.startswith("DoRA")]

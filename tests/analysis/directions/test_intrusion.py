@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from msplora_analysis.directions.intrusion import find_intruders
 from msplora_analysis.loading import basis_cache
 from msplora_cli import app
-from msplora_core.errors import AdapterFileError, ParameterError
+from msplora_core.errors import AdapterFileError, ParameterError, UnsupportedAdapterError
 
 LAYERS = 3
+WEIGHTS = "adapter_model.safetensors"
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,30 @@ def test_shards_torch_files_and_transposed_weights(adapter: Path, tmp_path: Path
     (tmp_path / "old").mkdir()
     torch.save({name: torch.tensor(one) for name, one in weights().items()}, tmp_path / "old" / "pytorch_model.bin")
     pd.testing.assert_frame_equal(find_intruders(adapter, tmp_path / "old").directions, expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_dora_is_the_weight_that_peft_merges(tmp_path: Path) -> None:
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(40, 50), torch.nn.Linear(50, 40))
+    folder = base(tmp_path / "base", {name: one.numpy().copy() for name, one in model.state_dict().items()})
+    config = peft.LoraConfig(r=2, target_modules=["0", "1"], use_dora=True, init_lora_weights=False)
+    adapted = peft.get_peft_model(model, config)
+    for name, values in adapted.named_parameters():
+        if "magnitude" in name:
+            values.data *= torch.linspace(0.2, 3.0, len(values))
+    adapted.save_pretrained(tmp_path / "dora")
+    merged = adapted.merge_and_unload().state_dict()
+    found = find_intruders(tmp_path / "dora", folder, k=4)
+    assert found.notes == ["DoRA: intruders of the whole weight, whose rows are rescaled to the magnitudes."]
+    for place, rows in found.directions.groupby("place"):
+        sigma = np.linalg.svd(merged[f"{place}.weight"].numpy(), compute_uv=False)
+        np.testing.assert_allclose(rows["sigma"], sigma[:4], rtol=1e-5)
+    tensors = {name: one for name, one in load_file(tmp_path / "dora" / WEIGHTS).items() if "magnitude" not in name}
+    save_file(tensors, tmp_path / "dora" / WEIGHTS)
+    with pytest.raises(UnsupportedAdapterError, match="expected DoRA's magnitudes under PEFT's names, found none of 0"):
+        find_intruders(tmp_path / "dora", folder)
 
 
 def test_what_is_not_the_base_is_named(adapter: Path, tmp_path: Path) -> None:

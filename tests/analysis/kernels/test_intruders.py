@@ -43,6 +43,21 @@ def test_full_decompositions_say_the_same(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found.base_sigma, np.linalg.svd(W, compute_uv=False)[:10], rtol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(240, 250), (320, 210), (40, 30)])
+def test_rows_rescaled_as_by_dora(shape: tuple[int, int]) -> None:
+    W, change = weight(shape), update(shape)
+    whole = W + change.scaling * change.B @ change.A
+    magnitudes = np.random.default_rng(2).uniform(0.1, 3.0, shape[0])
+    rescaled = whole * (magnitudes / np.linalg.norm(whole, axis=1))[:, None]
+    sigma, cosine = dense(W, LowRankUpdate(rescaled - W, np.eye(shape[1])), 10)
+    found = leading_directions(W, left_basis(W), change, 10, magnitudes)
+    np.testing.assert_allclose(found.sigma, sigma, rtol=1e-9)
+    np.testing.assert_allclose(found.cosine, cosine, atol=1e-6)
+    assert abs(found.cosine - leading_directions(W, left_basis(W), change, 10).cosine).max() > 0.05
+    with pytest.raises(ParameterError, match="magnitudes: expected shape"):
+        leading_directions(W, left_basis(W), change, 10, magnitudes[1:])
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_narrow_weights_and_bases(dtype: type) -> None:
     W, change = weight((240, 260)).astype(dtype), update((240, 260))
