@@ -58,6 +58,28 @@ def planned_name(kind: str, plan: str | PathLike[str]) -> str:
     return f"{kind}-{named[-1] if named else 'plan'}"
 
 
+def of_layers(name: str, layers: int | Sequence[int] | None) -> str:
+    """Return a method's name with the layers that it adapts, where it does not adapt all.
+
+    Args:
+        name: the method with its ranks.
+        layers: their indexes (`layers_to_transform`); None for all.
+
+    Example:
+        >>> of_layers("adapterdrop-r8", [5, 6, 7, 11]), of_layers("lora-r8", 3), of_layers("lora-r8", None)
+        ('adapterdrop-r8-layers-5to7-11', 'lora-r8-layers-3', 'lora-r8')
+    """
+    if layers is None:
+        return name
+    runs: list[list[int]] = []
+    for layer in sorted({layers} if isinstance(layers, int) else set(layers)):
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return "-".join([name, "layers", *(f"{run[0]}to{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)])
+
+
 def configured_name(config: Mapping[str, Any]) -> str:
     """Return the name of the method that a PEFT configuration describes.
 
@@ -71,13 +93,17 @@ def configured_name(config: Mapping[str, Any]) -> str:
         'msplora-8-4-2'
         >>> configured_name({"peft_type": "MSPLORA", "ranks": (8, 4, 2), "use_dora": True})
         'mspdora-8-4-2'
+        >>> configured_name({"peft_type": "LORA", "r": 4, "layers_to_transform": [0, 1]})
+        'lora-r4-layers-0to1'
     """
     kind = str(getattr(config["peft_type"], "value", config["peft_type"])).lower()
     if config.get("use_dora"):
         kind = kind.replace("lora", "dora")
     if config.get("ranks"):
-        return pyramid_name(config["ranks"], kind)
-    return method_name(kind, [config["r"]] if config.get("r") else [])
+        name = pyramid_name(config["ranks"], kind)
+    else:
+        name = method_name(kind, [config["r"]] if config.get("r") else [])
+    return of_layers(name, config.get("layers_to_transform"))
 
 
 def is_lora(method: str) -> bool:
@@ -105,10 +131,14 @@ def title(method: str) -> str:
     Example:
         >>> title("msplora-8-4-2"), title("lora-r8"), title("dora-r4-16"), title("lora-r8-random-labels (a)")
         ('MSPLoRA 8/4/2', 'LoRA r=8', 'DoRA r=4 to 16', 'LoRA r=8, random labels (a)')
+        >>> title("adapterdrop-r8-layers-5to7-11")
+        'AdapterDrop r=8, layers 5 to 7, 11'
     """
     name, bracket, variant = method.partition(" (")
-    stem = name.removesuffix(f"-{RANDOM_LABELS}")
-    labels = ", random labels" if stem != name else ""
+    labelled = name.removesuffix(f"-{RANDOM_LABELS}")
+    stem, _, layers = labelled.partition("-layers-")
+    added = f", layers {layers.replace('-', ', ').replace('to', ' to ')}" if layers else ""
+    added += ", random labels" if labelled != name else ""
     kind, *ranks = stem.split("-")
     numbers = [rank.removeprefix("r") for rank in ranks]
     if kind not in _TITLES or not all(number.isdecimal() for number in numbers):
@@ -116,4 +146,4 @@ def title(method: str) -> str:
     shown = ""
     if numbers:
         shown = f" r={' to '.join(numbers)}" if ranks[0].startswith("r") else f" {'/'.join(numbers)}"
-    return f"{_TITLES[kind]}{shown}{labels}{bracket}{variant}"
+    return f"{_TITLES[kind]}{shown}{added}{bracket}{variant}"

@@ -11,7 +11,7 @@ from msplora_core.errors import FileError, ParameterError
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.peft.plan_file import is_pyramid, plan_fields, read_rank_plan
 from msplora_core.method_list import METHOD_SETTINGS, Method, method_named
-from msplora_core.methods import RANDOM_LABELS, configured_name, method_name, planned_name, pyramid_name
+from msplora_core.methods import RANDOM_LABELS, configured_name, method_name, of_layers, planned_name, pyramid_name
 from msplora_core.pyramid import SCALES, check_ranks
 from msplora_core.training.method_options import checked_options, peft_fields
 from msplora_core.training.tasks import task_named
@@ -225,12 +225,15 @@ class RunConfig:
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
     def _plain_name(self) -> str:
-        kind = self.method.replace("lora", "dora") if (self.options or {}).get("use_dora") else self.method
-        if self.method == "msplora":
-            return pyramid_name(self.ranks, kind)
         if self.method == "peft":
             return configured_name(self.peft_fields())
-        return method_name(kind, [self.rank] if self.rank and "rank" in self.method_entry.settings else [])
+        options = self.options or {}
+        kind = self.method.replace("lora", "dora") if options.get("use_dora") else self.method
+        if self.method == "msplora":
+            name = pyramid_name(self.ranks, kind)
+        else:
+            name = method_name(kind, [self.rank] if self.rank and "rank" in self.method_entry.settings else [])
+        return of_layers(name, options.get("layers_to_transform"))
 
     @property
     def name(self) -> str:
