@@ -42,7 +42,7 @@ def run(
     """Train what is not finished yet; what was cut off resumes from its last finished epoch.
 
     Every run is checked before the first trains. A run that fails is reported and does not stop the others; then the
-    exit code is 1.
+    exit code is 1. Several launchers may share a study: what another process trains is left to it.
 
     Example: msplora-analyze study run study.toml --jobs 2
 
@@ -110,7 +110,7 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
 
 
 def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda event: None) -> None:
-    """Train a study with its progress shown; exit with 1 if a run is not done.
+    """Train a study with its progress shown; exit with 1 if a run is not done and no other process is at it.
 
     Args:
         study: what to train.
@@ -138,10 +138,16 @@ def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda ev
         for method, rate in chosen_rates(study).items():
             text = f"learning rate of {method}: {rate:g}, all scores in {study.record_path}"
             messages().print(text, markup=False, soft_wrap=True)
+    others = any(entry.state == "running" for entry in left)
     for entry in left:
-        text = f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}"
+        if entry.state == "running":
+            text = f"trained by another process: {entry.config.path}"
+        elif entry.state == "to do" and others:
+            text = f"to do: {entry.config.path}: not trained; run the study again when the other process is done"
+        else:
+            text = f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}"
         messages().print(text, markup=False, soft_wrap=True)
-    if left:
+    if any(entry.state == "failed" or not others for entry in left):
         raise typer.Exit(1)
 
 

@@ -77,11 +77,16 @@ class StudyProgress:
     def _end(self, event: Event) -> None:
         path = event.config.path
         self.done += 1
-        self.bars.remove_task(self.runs.pop(path))
+        if path in self.runs:  # not where another process had it before
+            self.bars.remove_task(self.runs.pop(path))
         if self.all is not None:
             self.bars.update(self.all, completed=self.done)
-        took = duration(time.monotonic() - self.began[path])
-        said = f"failed: {event.error}" if event.kind == "failed" else f"{self.scores[path]}  {took}"
+        if event.kind == "taken":
+            said = "trained by another process"
+        elif event.kind == "failed":
+            said = f"failed: {event.error}"
+        else:
+            said = f"{self.scores[path]}  {duration(time.monotonic() - self.began[path])}"
         self._line(f"[{self.done}/{self.count}] {path}  {said}")
 
     def _line(self, text: str) -> None:

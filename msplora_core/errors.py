@@ -5,6 +5,7 @@
     ├── FileError               a file or folder is missing, damaged, foreign or of a newer format
     │   ├── DataFileError       task data
     │   ├── RunDirectoryError   a run directory or a snapshot in it
+    │   │   └── LockedRunError  another process trains the run
     │   ├── StudyFileError      a study file, or a study's record
     │   └── AdapterFileError    an adapter that already exists
     ├── UnsupportedAdapterError an adapter whose update has no spectrum of its own, named and refused
@@ -95,6 +96,10 @@ class DataFileError(FileError):
 
 class RunDirectoryError(FileError):
     """A run directory, or a snapshot in it, cannot be read or written."""
+
+
+class LockedRunError(RunDirectoryError):
+    """Another process trains the run."""
 
 
 class StudyFileError(FileError):

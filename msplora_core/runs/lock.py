@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import LockedRunError, RunDirectoryError
 
 NAME = "LOCK"
 
@@ -33,7 +33,8 @@ def run_lock(path: Path) -> Iterator[None]:
         path: the run directory; made where missing, and then removed again if it stays empty.
 
     Raises:
-        RunDirectoryError: if another process holds the lock.
+        LockedRunError: if another process holds the lock.
+        RunDirectoryError: if the folder cannot be made, or its file not locked.
     """
     made = not path.exists()
     try:
@@ -80,7 +81,7 @@ def _acquire(path: Path) -> int:
                 continue
             holder = _holder(os.read(file, 1000))
             os.close(file)
-            raise RunDirectoryError(
+            raise LockedRunError(
                 path,
                 expected="a run that no other process trains",
                 found=f"one that is trained by {holder}",

@@ -15,7 +15,8 @@ class Event:
 
     Args:
         config: the run.
-        kind: `started`, `step`, `epoch`, `finished` or `failed`.
+        kind: `started`, `step`, `epoch`, `finished`, `failed`, or `taken`: another process trains it, or has done so
+            meanwhile.
         step: optimiser steps so far.
         steps: of the whole run.
         epoch: that was evaluated.
@@ -25,7 +26,7 @@ class Event:
     """
 
     config: RunConfig
-    kind: Literal["started", "step", "epoch", "finished", "failed"]
+    kind: Literal["started", "step", "epoch", "finished", "failed", "taken"]
     step: int = 0
     steps: int = 0
     epoch: int = 0

@@ -80,7 +80,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> None:
     jobs = min(jobs, len(configs))
-    queue = _open(configs)
+    queue = _open(configs, watch)
     me = asyncio.current_task()
     assert me is not None
     if threading.current_thread() is threading.main_thread():  # no other may have signal handlers
@@ -102,9 +102,13 @@ async def _work(queue: Iterator[RunConfig], threads: int, watch: Watch) -> None:
                 alive = await _follow(worker, following, watch)
 
 
-def _open(configs: Sequence[RunConfig]) -> Iterator[RunConfig]:
-    """The runs that are not done when their turn comes, nor trained by another launcher."""
-    return (config for config in configs if look(config).state not in ("done", "running"))
+def _open(configs: Sequence[RunConfig], watch: Watch) -> Iterator[RunConfig]:
+    """The runs that no other process has taken when their turn comes."""
+    for config in configs:
+        if look(config).state in ("done", "running"):
+            watch(Event(config, "taken"))
+        else:
+            yield config
 
 
 @asynccontextmanager
@@ -140,7 +144,7 @@ async def _follow(worker: Process, config: RunConfig, watch: Watch) -> bool:
     async for line in worker.stdout:
         event = Event(config, **json.loads(line))
         watch(event)
-        if event.kind in ("finished", "failed"):
+        if event.kind in ("finished", "failed", "taken"):
             return True
     code = await worker.wait()
     error = f"its process {_ended(code)}; {log_path(config)} and workers.log beside it may say more"

@@ -60,7 +60,12 @@ class SlurmLauncher:
         """
         queued = _queue() or {}
         ids = {name: job for name, job in self._submitted().items() if job in queued}
-        new = [config for config in configs if str(config.path) not in ids and look(config).state != "running"]
+        new = []
+        for config in configs:
+            if look(config).state == "running" and str(config.path) not in ids:
+                watch(Event(config, "taken"))
+            elif str(config.path) not in ids:
+                new.append(config)
         if new:
             ids |= self._submit(new)
             write_atomically(self._ids_path, json.dumps(ids, indent=2).encode())
@@ -99,7 +104,7 @@ class SlurmLauncher:
 class _Train:
     """What a job does; with `checkpoint`, submitit queues it again after preemption and at the time limit."""
 
-    def __call__(self, line: str) -> str:
+    def __call__(self, line: str) -> dict[str, str]:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
         return train_one(from_line(line))
 
@@ -138,7 +143,11 @@ class _Watched:
 
     def _end(self, job: str, config: RunConfig) -> None:
         del self.jobs[job]
-        if look(config).state == "done":
+        state = look(config).state
+        if state == "running":
+            self.watch(Event(config, "taken"))
+            return
+        if state == "done":
             metric = task_named(config.task).metric
             self.watch(Event(config, "epoch", epoch=config.epochs, metric=metric, score=last_score(config)))
             self.watch(Event(config, "finished"))

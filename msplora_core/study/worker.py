@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from msplora_core.errors import DivergenceError, FileError, MSPLoraError
+from msplora_core.errors import DivergenceError, FileError, LockedRunError, MSPLoraError
 from msplora_core.study.entries import Failure, clear_failure, log_path, note_failure
 from msplora_core.training.run_config import TYPES, RunConfig
 from msplora_core.training.tasks import task_named
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Tell = Callable[[dict[str, Any]], object]
 
 
-def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
+def train_one(config: RunConfig, tell: Tell = lambda message: None) -> dict[str, str]:
     """Train or resume a run of a study, and log to its file in `logs/`.
 
     Args:
@@ -38,7 +38,8 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
         tell: receives messages: `{"kind": "step", "step", "steps"}`, `{"kind": "epoch", "epoch", "metric", "score"}`.
 
     Returns:
-        Why it failed, in one line; empty if it did not.
+        How it ended: `{"kind": "finished"}`, `{"kind": "taken"}` where another process trains it, or
+        `{"kind": "failed", "error"}`, in one line.
     """
     path = log_path(config)
     try:
@@ -47,6 +48,8 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
         with path.open("a", encoding="utf-8", buffering=1) as log, redirect_stderr(log), redirect_stdout(log):
             try:
                 _train(config, tell)
+            except LockedRunError:
+                return {"kind": "taken"}
             except Exception:
                 traceback.print_exc()
                 raise
@@ -55,8 +58,8 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> str:
         reason = " ".join(reason.split())
         with suppress(FileError):  # of a disk that is full: the message still goes out
             note_failure(config, Failure(reason, isinstance(error, DivergenceError)))
-        return reason
-    return ""
+        return {"kind": "failed", "error": reason}
+    return {"kind": "finished"}
 
 
 def _train(config: RunConfig, tell: Tell) -> None:
@@ -120,8 +123,7 @@ def main() -> None:
         print(json.dumps(message), file=messages)
 
     while True:
-        error = train_one(from_line(runs.get()), tell)
-        tell({"kind": "failed", "error": error} if error else {"kind": "finished"})
+        tell(train_one(from_line(runs.get()), tell))
 
 
 def _listen(runs: SimpleQueue[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from msplora_cli.app import main
 from msplora_cli.scale_ranks import entropy_ranks
 from msplora_cli.train_command import train_command
 from msplora_core.runs import RunDirectory
+from msplora_core.runs.lock import run_lock
 from msplora_core.training import RunConfig
 from msplora_core.training.models import packaged_model
 
@@ -120,6 +122,31 @@ def test_what_does_not_fit_is_told_before_anything_is_trained(
     code, out, err = command("study", "run", path)
     assert (code, out, err) == (1, "", f"error: {message.format(path=path)}\n")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("tuning", [False, True])
+def test_two_launchers_of_one_study(command, tiny_model: Path, tmp_path: Path, tuning: bool) -> None:
+    path = write_study(tmp_path, tiny_model)
+    if not tuning:
+        path.write_text(path.read_text().partition("[tune]")[0])
+    runs = tmp_path / "runs"
+    names = ["acceptability-lora-r2-seed0", "acceptability-msplora-2-2-1-seed0"]
+    tuned = [f"tuning/lr-{rate}/{name[:-1]}100" for name in names for rate in ("0.001", "1e+30")]
+    with ExitStack() as others:
+        for name in tuned if tuning else names:
+            others.enter_context(run_lock(runs / name))
+        code, out, err = command("study", "run", path)
+    assert (code, out) == (0, ""), err
+    said = err.splitlines()
+    if tuning:
+        assert {line for line in said if line.startswith("to do")} == {
+            f"to do: {runs / name}: not trained; run the study again when the other process is done" for name in names
+        }
+    else:
+        assert said == [f"[{n}/2] {runs / name}  trained by another process" for n, name in enumerate(names, 1)] + [
+            f"trained by another process: {runs / name}" for name in names
+        ]
+    assert "failed" not in err
 
 
 def test_a_task_without_data(command, tiny_model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import msplora_core.study.local as local
+from msplora_core.runs.lock import run_lock
 from msplora_core.study.entries import Failure, failure_of, log_path
 from msplora_core.study.launcher import Event
 from msplora_core.study.worker import train_one
@@ -137,7 +138,19 @@ def test_workers_end_with_their_launcher(pretend, tmp_path: Path, number: int, w
 
 def test_a_failure_is_one_line_and_the_log_has_the_traceback(tmp_path: Path) -> None:
     config = RunConfig(task="mrpc", data_dir=tmp_path / "nowhere", out=tmp_path)
-    error = train_one(config)
+    end = train_one(config)
+    error = end["error"]
+    assert end["kind"] == "failed"
     assert error.startswith(f"{tmp_path}/nowhere/MRPC/train.tsv: expected a data file of MRPC, found no such file")
     assert failure_of(config) == Failure(error)
     assert "Traceback" in log_path(config).read_text()
+
+
+def test_what_another_process_trains_is_left_to_it(pretend, tmp_path: Path) -> None:
+    config = RunConfig(task="acceptability", seed=1, out=tmp_path)
+    with run_lock(config.path):
+        assert train_one(config) == {"kind": "taken"}  # taken between the launcher's look and the worker's start
+    assert failure_of(config) is None
+    assert log_path(config).read_text() == ""
+    with run_lock(RunConfig(task="mrpc", seed=1, out=tmp_path).path):
+        assert pretend([0, 1, 2], 1) == {0: WHOLE, 1: ["taken"], 2: WHOLE}
