@@ -72,7 +72,8 @@ def train(
             "--resume",
             help="Go on from the last finished epoch. Finished runs are left as they are, unless --epochs is now "
             "higher: then they continue to these, with the learning rate that a run of so many epochs has there, "
-            "which is higher than the one they ended with.",
+            "which is higher than the one they ended with. For that a finished run keeps its last checkpoint, with the "
+            "optimiser: a few times the size of what it trains. To save the space, delete its folder checkpoints.",
             rich_help_panel=_WHAT,
         ),
     ] = False,

@@ -61,7 +61,7 @@ def null_notes(final: DataFrame, measured: DataFrame, nulls: DataFrame) -> list[
         elif (own["null"] == "gaussian").any():
             random.append(str(names[1]))
     reasons = {
-        "no null model: neither factors nor a shape larger than the rank are known": without,
+        "no null model: their updates are dense, or neither factors nor shapes are known": without,
         "null of random factors of the same shape, since the singular values of the factors are not recorded": random,
         "null of factors that are aligned as an SVD leaves them (extracted, converted or cut down): it says what that "
         "split gives, and nothing of training": [method for _, method in _split_by_svd(final)],

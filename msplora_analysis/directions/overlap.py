@@ -23,7 +23,7 @@ from msplora_analysis.directions.run_directions import RunDirections, run_direct
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, load_all_updates
 from msplora_analysis.loading.sources import find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
-from msplora_core.errors import MSPLoraError, RunDirectoryError
+from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -112,15 +112,16 @@ def overlap(
     found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
     runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
     for done, (name, opened) in enumerate(found, 1):
+        before = len(errors)
         try:
             run = run_directions(name, opened(), errors, groups, draws, _SEED, n_jobs)
         except MSPLoraError as error:
             errors.append(error)
             run = None
-        if run is None:
-            failed.append(name)
-        else:
+        if run is not None:
             runs.append(run)
+        elif not all(isinstance(error, UnsupportedAdapterError) for error in errors[before:]):
+            failed.append(name)
         if progress is not None:
             progress(done, len(found))
     if adapters is None:
@@ -178,7 +179,7 @@ def _check_something(
         raise errors[-1]
     raise RunDirectoryError(
         path,
-        expected="two layers or more of a module type, from an adapter or from snapshots that hold inner products",
-        found="one layer of each module type" if runs else "snapshots of singular values alone (version 0.1)",
-        hint="compare it with another adapter (--with)" if runs else "train again, or give the saved adapter",
+        expected="two layers or more of a module type",
+        found="one layer of each module type",
+        hint="compare it with another adapter (--with)",
     )

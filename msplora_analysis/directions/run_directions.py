@@ -20,9 +20,10 @@ from msplora_analysis.kernels.overlaps import direction_overlaps
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, read_updates
 from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.loading.source import Moment, Saved, Source
-from msplora_core.errors import MSPLoraError
+from msplora_core.errors import MSPLoraError, UnsupportedAdapterError
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.methods import title
 from msplora_core.placement import stack_shape
 
 _MANY_DIRECTIONS = 512
@@ -104,7 +105,13 @@ def run_directions(
 
     Returns:
         None if nothing of it can be read.
+
+    Raises:
+        UnsupportedAdapterError: if its updates have no directions that are known.
     """
+    if source.no_spectra:
+        raise UnsupportedAdapterError(f"{name}: {title(source.method)} has no spectra: {source.no_spectra}")
+    unread = len(errors)
     moments = list(source.moments(errors)) if source.recorded else []
     saved = list(source.saved(errors))
     updates = _last(name, source, saved, errors)
@@ -116,8 +123,12 @@ def run_directions(
         notes = [*source.notes, f"{name}: no adapter was saved, so only inner products are known, and no subspaces."]
         keys = list(moments[-1].spectra)
         final = list(_from_record(source, moments[-1], groups, seed))
-    else:
+    elif len(errors) > unread:
         return None
+    else:
+        raise UnsupportedAdapterError(
+            f"{name}: expected an adapter of low rank, or snapshots with inner products, found singular values alone"
+        )
     if moments:
         epoch, step = moments[-1].epoch, moments[-1].step
         course = [point for moment in moments for point in _recorded_course(source, moment, groups)]

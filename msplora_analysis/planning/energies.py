@@ -26,7 +26,7 @@ class Energies:
 
     Args:
         modules: a row for each rank that a plan chooses: scale, stack, module, unit (missing where the units of a scale
-            have one rank together), rank (today's), cost (parameters of one rank; NaN if unknown).
+            have one rank together), rank (that at the end), cost (parameters of one rank; NaN if unknown).
         moments: a row for each run and epoch: run, task, seed, epoch, step.
         shares: (moments, modules, K) energy of each rank as a share of all in its moment, padded with zeros.
     """
@@ -72,7 +72,9 @@ def module_energies(table: DataFrame) -> Energies:
     shares = np.zeros((moments.ngroups, grouped.ngroups, int(rows["k"].max())))
     np.add.at(shares, place, energy.to_numpy())
     _check_same_modules(rows, place[0], place[1])
-    modules = grouped.agg(rank=("rank", "max"), units=("unit", "nunique")).reset_index()
+    final = moments.ngroup() == moments.ngroup().groupby(rows["run"]).transform("max")
+    today = rows["rank"].where(final, 0).groupby([rows[key] for key in keys], observed=True, sort=False)
+    modules = grouped.agg(units=("unit", "nunique")).assign(rank=today.max()).reset_index()
     modules["cost"] = modules["stack"].astype(str).map(_rank_parameters).to_numpy() * modules.pop("units").to_numpy()
     if shared:
         modules.insert(3, "unit", None)

@@ -21,6 +21,7 @@ from msplora_core.formats.peft import adalora, lora, lycoris, msplora, vera
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights
+from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import TensorFile
@@ -143,9 +144,11 @@ def _check_supported(path: Path, config: PeftConfig) -> None:
     if config.peft_type in READABLE:
         return
     reasons = (reason for reason, methods in _REFUSED.items() if config.peft_type in methods)
-    reason = next(reasons, "is not known here")
+    reason = next(reasons, "cannot be read here")
+    of_run = "; svd shows what its run recorded" if RunDirectory.is_run(path.parent) else ""
     raise UnsupportedAdapterError(
-        f"{path}: the method {config.peft_type} {reason}, so it has no spectra; expected one of {', '.join(READABLE)}"
+        f"{path}: the method {config.peft_type} {reason}, so these files give no spectra; "
+        f"expected one of {', '.join(READABLE)}{of_run}"
     )
 
 

@@ -53,6 +53,13 @@ def last_checkpoint(run: RunDirectory) -> Path | None:
     return max(complete, key=_step, default=None)
 
 
+def keep_checkpoint(run: RunDirectory, kept: Path | None) -> None:
+    """Delete all checkpoints of a run but one, or all where None."""
+    for other in run.checkpoints_path.glob("checkpoint-*"):
+        if other != kept:
+            shutil.rmtree(other)
+
+
 def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
     """Delete what a run wrote after a checkpoint: training from there writes it again.
 

@@ -39,7 +39,7 @@ from msplora_core.training.processes import (
     started_processes,
     wait_for_all,
 )
-from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, last_checkpoint, rewind
+from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, keep_checkpoint, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import constant_score, task_named
@@ -64,6 +64,9 @@ def train_run(
     callbacks: Sequence[TrainerCallback] = (),
 ) -> RunDirectory:
     """Train one adapter and record its spectra.
+
+    A run that is finished keeps its last checkpoint, from which `resume` goes on to more epochs; none where its course
+    depends on their number.
 
     Everything is checked before the run directory is made, and no other process can train the same run meanwhile.
     Under `torchrun` or `accelerate launch` the processes share each batch, and the main one writes.
@@ -162,6 +165,9 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             if arguments.world_size > 1 and is_lost_connection(error):
                 raise ended_early(run.path) from error
             raise
+        wait_for_all()
+        if is_main_process():
+            keep_checkpoint(run, last_checkpoint(run) if _is_extendable(config) else None)
 
 
 def _encoded(examples: Examples | Instructions, tokenizer: Any, config: RunConfig) -> TokenisedItems:
@@ -240,9 +246,13 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
 
 
 def _is_extended(config: RunConfig, epochs: object) -> bool:
-    """Whether more epochs are wanted; not of a run whose course depends on their number, since it would change."""
-    extendable = config.schedule is None and attachment_of(config).extendable
-    return isinstance(epochs, int) and config.epochs > epochs and extendable
+    """Whether more epochs are wanted than a run has."""
+    return isinstance(epochs, int) and config.epochs > epochs and _is_extendable(config)
+
+
+def _is_extendable(config: RunConfig) -> bool:
+    """Whether a finished run can go on: not where its course depends on the number of epochs and would change."""
+    return config.schedule is None and attachment_of(config).extendable
 
 
 def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: Path | None) -> None:

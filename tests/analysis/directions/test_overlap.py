@@ -13,7 +13,7 @@ from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions import run_directions
 from msplora_analysis.directions.findings import findings
 from msplora_core.components import Component, ComponentKey, layer_inner_products
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import RunDirectoryError, UnsupportedAdapterError
 from msplora_core.linalg import LowRankUpdate
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 
@@ -127,6 +127,25 @@ def test_a_zero_layer_is_left_out_and_said(tmp_path):
 def test_one_layer_alone_cannot_be_compared(tmp_path):
     with pytest.raises(RunDirectoryError, match="two layers or more of a module type"):
         overlap(write_adapter(tmp_path / "lora", planted(0.3)[:1]))
+
+
+def test_methods_without_directions_are_said_and_fail_nothing(tmp_path):
+    for method, why in (("bitfit", "it changes no weight matrix"), ("full", "")):
+        run = RunDirectory(tmp_path / "runs" / method)
+        run.write_record(RunRecord(method=method, model="minilm", task="mrpc", seed=0, no_spectra=why))
+        run.write_snapshot(Snapshot(1, 10, {} if why else {"layer/query/0": np.ones(3), "layer/query/1": np.ones(3)}))
+    messages = {
+        "bitfit": "BitFit has no spectra: it changes no weight matrix",
+        "full": "expected an adapter of low rank, or snapshots with inner products, found singular values alone",
+    }
+    for method, message in messages.items():
+        with pytest.raises(UnsupportedAdapterError, match=message):
+            overlap(tmp_path / "runs" / method)
+    write_run(tmp_path / "runs" / "lora", planted(0.3))
+    found = overlap(tmp_path / "runs")
+    assert [run.name for run in found.runs] == ["lora"]
+    assert found.skipped == [f"{method}: {message}" for method, message in messages.items()]
+    assert found.failed == []
 
 
 def test_groups_change_what_groups_share(tmp_path):

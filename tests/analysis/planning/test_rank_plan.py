@@ -28,6 +28,13 @@ def table_of(spectra: dict[tuple[str, int], list[float]], *, run: str = "a", sta
 TWO = {("query", 0): [3.0, 2.0, 0.1], ("value", 0): [1.0, 0.5, 0.4]}
 
 
+def test_a_probe_has_the_ranks_that_it_ends_with() -> None:
+    """AdaLoRA prunes while it trains."""
+    first, last = table_of(TWO), table_of({key: sigma[:2] for key, sigma in TWO.items()}, epoch=2.0, step=18)
+    plan = plan_ranks(pd.concat([first, last]), mean_rank=1)
+    assert plan.modules["rank_before"].tolist() == [2, 2]
+
+
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
     return load_spectra(MNLI, alpha=16)

@@ -19,7 +19,7 @@ from msplora_core.training import RunConfig, train_run
 from msplora_core.training.attaching import lora_attachments
 from msplora_core.training.checking import check_inputs
 from msplora_core.training.data.examples import TaskData
-from tests.core.training.test_methods import cut_off
+from tests.core.training.test_methods import train_until
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_qlora_trains_on_four_bits_also_after_an_evaluation_and_resumes(config: 
     for key in end:
         assert before[key][0] == 0 < middle[key][0]
         assert abs(end[key][0] / middle[key][0] - 1) > 1e-3
-    cut_off(run, "checkpoint-4")
-    train_run(four_bits, data=few, resume=True)
-    np.testing.assert_equal(list(run.snapshots())[-1].spectra, end)
+    killed = replace(four_bits, out=Path(config.out) / "killed")
+    train_until(6, killed, few)
+    np.testing.assert_equal(list(train_run(killed, data=few, resume=True).snapshots())[-1].spectra, end)
 
 
 def test_a_missing_bitsandbytes_is_named_before_anything_is_trained(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, RobertaConfig
+from transformers import AutoModelForSequenceClassification, RobertaConfig, TrainerCallback
 
 from msplora_core.checkup import findings
 from msplora_core.errors import ParameterError
@@ -48,14 +47,16 @@ def of_method(config: RunConfig, method: str, /, **changes: Any) -> RunConfig:
     return RunConfig(**{**vars(config), **own, **changes})
 
 
-def cut_off(run: RunDirectory, checkpoint: str) -> None:
-    """Make a finished run one that was killed after a checkpoint."""
-    for folder in run.checkpoints_path.iterdir():
-        if folder.name > checkpoint:
-            shutil.rmtree(folder)
-    record = run.read_record()
-    record.finished = None
-    run.write_record(record)
+def train_until(step: int, config: RunConfig, data: TaskData) -> None:
+    """Train a run that is killed after so many steps."""
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, data=data, callbacks=[Kill()])
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("peft", "qlora")])
@@ -69,10 +70,11 @@ def test_a_method(config: RunConfig, few: TaskData, method: str) -> None:
     if method == "adalora":
         assert findings(run.adapter_path) is not None  # whose masks of triplets are no ranks
 
-    cut_off(run, "checkpoint-8")
-    train_run(of_method(config, method), data=few, resume=True)
-    assert losses(run) == course
-    for again, before in zip(run.snapshots(), snapshots, strict=True):
+    killed = of_method(config, method, out=Path(config.out) / "killed")
+    train_until(10, killed, few)  # in the third epoch of four steps
+    resumed = train_run(killed, data=few, resume=True)
+    assert losses(resumed) == course
+    for again, before in zip(resumed.snapshots(), snapshots, strict=True):
         assert again.epoch == before.epoch
         assert again.spectra.keys() == before.spectra.keys()
         assert all(np.array_equal(again.spectra[key], before.spectra[key]) for key in before.spectra)

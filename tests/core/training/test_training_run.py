@@ -166,6 +166,7 @@ def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
 
 def test_more_epochs_extend_a_finished_run(config: RunConfig, few: TaskData) -> None:
     run = train_run(config, data=few)
+    assert [path.name for path in run.checkpoints_path.iterdir()] == ["checkpoint-8"]
     first, spectra = run.read_metrics(), [snapshot.spectra for snapshot in run.snapshots()]
     train_run(replace(config, epochs=4), data=few, resume=True)
     record = run.read_record()
@@ -196,7 +197,8 @@ def test_a_finished_run_without_checkpoints_is_not_extended(config: RunConfig, f
 
 def test_a_schedule_is_not_extended(config: RunConfig, few: TaskData) -> None:
     config = replace(config, schedule=(("global",), ("layer",)))
-    train_run(config, data=few)
+    run = train_run(config, data=few)
+    assert not list(run.checkpoints_path.iterdir())
     with pytest.raises(ParameterError, match="epochs: expected 2, as in the run to resume"):
         train_run(replace(config, epochs=3), data=few, resume=True)
 

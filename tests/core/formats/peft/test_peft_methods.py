@@ -315,7 +315,7 @@ def test_several_adapters_in_one_file_are_refused(tmp_path):
         ("PREFIX_TUNING", "the method PREFIX_TUNING is no weight update"),
         ("PROMPT_TUNING", "the method PROMPT_TUNING is no weight update"),
         ("IA3", "the method IA3 multiplies the base model's weights"),
-        ("SOMETHING", "the method SOMETHING is not known here, .* expected one of LORA"),
+        ("SOMETHING", "the method SOMETHING cannot be read here, .* expected one of LORA"),
     ],
 )
 def test_methods_without_a_spectrum_are_named_and_refused(tmp_path, kind, reason):
