@@ -25,7 +25,8 @@ def inspect(
     """Describe an adapter and check it: what it is, which modules it adapts, and what is wrong with it.
 
     Findings come worst first: broken (not to be used as it is), doubtful (to be looked at), note (good to know). Of a
-    folder with several adapters, a row for each. Of a full fine-tune (--base) the sizes of the updates are checked.
+    folder with several adapters, a row for each, without those whose method has no spectra to check. Of a full
+    fine-tune (--base) the sizes of the updates are checked.
 
     Example: msplora-analyze inspect adapter_model.safetensors
 
@@ -33,16 +34,18 @@ def inspect(
     """
     from msplora_cli.console import messages, print_json
     from msplora_core.checkup.diagnosis import diagnose
-    from msplora_core.errors import MSPLoraError
+    from msplora_core.errors import MSPLoraError, UnsupportedAdapterError
 
     found, failed = [], False
-    for opened in _opened(path, alpha, base):
+    adapters = _opened(path, alpha, base)
+    for opened in adapters:
         try:
             adapter, run = opened()
             found.append((adapter, run, diagnose(adapter)))
         except MSPLoraError as error:
-            messages().print(f"error: {error}", markup=False, soft_wrap=True)
-            failed = True
+            aside = isinstance(error, UnsupportedAdapterError) and len(adapters) > 1
+            messages().print(f"{'left out' if aside else 'error'}: {error}", markup=False, soft_wrap=True)
+            failed = failed or not aside
     if as_json:
         print_json([_as_json(*one) for one in found])
     elif len(found) > 1:
@@ -50,7 +53,7 @@ def inspect(
     else:
         for one in found:
             _print(*one)
-    if failed:
+    if failed or not found:
         raise typer.Exit(1)
     if strict and any(one.severity == "broken" for _, _, diagnosis in found for one in diagnosis.findings):
         raise typer.Exit(3)

@@ -123,3 +123,5 @@ def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) 
     messages().print(f"{what} {one_line(str(folder))}", markup=False, soft_wrap=True)
     if failed and out is not None:
         raise failed
+    if failed:
+        messages().print(f"No files for trainers: {failed}", markup=False, soft_wrap=True)

@@ -100,7 +100,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Local folder or hub id, or smollm2: SmolLM2-135M-Instruct, packaged.",
+            help="Local folder or hub id, or smollm2: SmolLM2-135M-Instruct, packaged. Instructions need a causal "
+            "language model. A GLUE task takes an encoder or a causal language model, which gets a new head.",
             show_default="all-MiniLM-L6-v2, packaged",
             rich_help_panel=_DATA,
         ),

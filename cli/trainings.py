@@ -27,9 +27,9 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
     from msplora_cli.console import messages, shown_warnings
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
-    from msplora_core.training.data.examples import DataWarning
     from msplora_core.training.processes import is_main_process, told_when_terminated
     from msplora_core.training.run import check_place, train_run
+    from msplora_core.training.run_warning import RunWarning
     from msplora_core.training.tasks import task_named
 
     places = [check_place(config, resume=resume) for config in configs]
@@ -40,7 +40,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
         if is_main_process():
             messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
         progress = TrainingProgress(RunDirectory(config.path), task_named(config.task).metric, messages())
-        with told_when_terminated(config.path), closing(progress), shown_warnings(DataWarning):
+        with told_when_terminated(config.path), closing(progress), shown_warnings(RunWarning):
             train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
         if is_main_process():
             print(config.path, flush=True)

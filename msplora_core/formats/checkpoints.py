@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from msplora_core.errors import AdapterFileError, FileError
+from msplora_core.errors import AdapterFileError, FileError, UnsupportedAdapterError
 from msplora_core.formats.other.model_folder import is_model_folder
 from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS, may_hold_adapter
 from msplora_core.runs import RunDirectory
@@ -97,10 +97,10 @@ def _adapters_of_run(path: Path) -> Callable[[], AdapterRun] | None:
 def _without_adapter(path: Path) -> AdapterRun:
     run = RunDirectory(path)
     if run.adapter_path.is_dir():
-        raise AdapterFileError(
-            path, expected="a run that saved an adapter", found=f"the model that {run.read_record().method} trained",
-            hint="svd shows the spectra that it recorded, and its scores",
-        )  # fmt: skip
+        raise UnsupportedAdapterError(
+            f"{path}: expected a run that saved an adapter, found the model that {run.read_record().method} trained; "
+            "svd shows what the run recorded"
+        )
     raise AdapterFileError(path, expected="a run with adapter/ or checkpoints/", found="neither")
 
 

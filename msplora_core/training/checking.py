@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from msplora_core.errors import ParameterError
 from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.data.task_data import read_task
-from msplora_core.training.models import empty_base, quiet_transformers
+from msplora_core.training.models import empty_base, model_source, quiet_transformers
 from msplora_core.training.tasks import task_named
+from msplora_core.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from msplora_core.training.data.examples import TaskData
@@ -65,8 +66,8 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
         The examples by task.
 
     Raises:
-        ParameterError: if a model cannot be loaded, or targets, ranks or groups do not fit it; or if two different runs
-            have one name.
+        ParameterError: if a model cannot be loaded or has no tokenizer, or targets, ranks or groups do not fit it; or
+            if two different runs have one name.
         DataFileError: if a file is missing or malformed.
     """
     configs = list(configs)
@@ -77,6 +78,7 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
         }.values():
             with suppress(NotImplementedError):
                 check_fit(config)
+            load_tokenizer(model_source(config.model))
     return {name: read_task(task_named(name), config.data_dir) for name, config in {c.task: c for c in configs}.items()}
 
 

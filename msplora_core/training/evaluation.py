@@ -69,6 +69,9 @@ def evaluate_run(
         MissingDependencyError: if the package lm-eval is not installed.
     """
     run = RunDirectory(path)
+    if not RunDirectory.is_run(run.path):
+        hint = "of a study, name its runs: runs/*"
+        raise RunDirectoryError(run.path, expected="a run directory", found="no run.json", hint=hint)
     record = run.read_record()
     if record.configuration.get("task_type") != "CAUSAL_LM":
         raise RunDirectoryError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msplora_core.errors import MissingDependencyError, ParameterError
 from msplora_core.training.smollm2 import SMOLLM2, smollm2_folder
 from msplora_core.training.tasks import Task, task_named
+from msplora_core.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from msplora_core.training.run_config import RunConfig
@@ -75,14 +76,15 @@ def load_base(config: RunConfig, **loading: Any) -> tuple[Any, Any]:
         **loading: more arguments of `from_pretrained` for the model.
 
     Raises:
-        ParameterError: if it cannot be loaded, or is no causal model for a task of instructions.
+        ParameterError: if it cannot be loaded, or is of the wrong kind for the task (see `empty_base`).
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     task = task_named(config.task)
     kind = "regression" if task.outputs == 1 else "single_label_classification"
     with _refused_as_model(model_source(config.model), task) as source:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        _check_kind(AutoConfig.from_pretrained(source), source, task)
+        tokenizer = load_tokenizer(source)
         if task.instructions:
             dtype = "bfloat16" if config.bf16 else "auto"
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **loading)
@@ -90,8 +92,6 @@ def load_base(config: RunConfig, **loading: Any) -> tuple[Any, Any]:
             model = AutoModelForSequenceClassification.from_pretrained(
                 source, num_labels=task.outputs, problem_type=kind, **loading
             )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
@@ -112,6 +112,9 @@ def start_at_mean(model: Any, labels: Sequence[float]) -> None:
 def empty_base(config: RunConfig) -> Any:
     """Return the model of a run without its weights, to find errors and to count before they are loaded.
 
+    A task of instructions needs a causal model. A task of classes or scores takes a causal model, too: it gets a new
+    head on the last token, as an encoder gets one on its first.
+
     Raises:
         ParameterError: if it cannot be loaded or is of the wrong kind for the task.
     """
@@ -121,9 +124,8 @@ def empty_base(config: RunConfig) -> Any:
     task = task_named(config.task)
     with _refused_as_model(model_source(config.model), task) as source, torch.device("meta"):
         description = AutoConfig.from_pretrained(source, num_labels=task.outputs)
+        _check_kind(description, source, task)
         kind = AutoModelForCausalLM if task.instructions else AutoModelForSequenceClassification
-        if task.instructions and not _is_causal(description):
-            raise ValueError(f"a {description.model_type} reads text and writes none; smollm2 is a model that does")
         return kind.from_config(description)
 
 
@@ -141,7 +143,22 @@ def model_source(name: str | None) -> str:
     return str(name or packaged_model())
 
 
-def _is_causal(description: Any) -> bool:
+def _check_kind(description: Any, source: str, task: Task) -> None:
+    """Refuse a model that cannot learn the task, by its configuration."""
+    from transformers import AutoModelForSequenceClassification
+
+    if task.instructions:
+        fits, expected, hint = is_causal(description), f"a causal language model, for {task.folder}", "smollm2 is one"
+    else:
+        fits = type(description) in AutoModelForSequenceClassification._model_mapping
+        expected, hint = "a model of text, for classes or scores", "an encoder, or a causal language model"
+    whole = getattr(description, "is_encoder_decoder", False)
+    if whole or not fits:
+        kind = f"{'an encoder-decoder' if whole else 'a model'} of type {description.model_type}"
+        raise ParameterError("model", expected=expected, found=f"{source}, {kind}", hint=hint)
+
+
+def is_causal(description: Any) -> bool:
     """Whether a model predicts each token from those before it: models of masked tokens have the class for it, too."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -157,6 +174,8 @@ def _is_causal(description: Any) -> bool:
 def _refused_as_model(source: str, task: Task) -> Iterator[str]:
     try:
         yield source
+    except ParameterError:
+        raise
     except Exception as error:  # hub client, tokenizer and weights reader raise different ones
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParameterError(

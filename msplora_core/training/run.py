@@ -20,12 +20,13 @@ from msplora_core.runs.lock import run_lock
 from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.callback import SpectralSnapshotCallback
 from msplora_core.training.data.batches import EncodedExamples, LengthBatches, Padding, TokenisedItems
-from msplora_core.training.data.examples import DataWarning, Examples
+from msplora_core.training.data.examples import Examples
 from msplora_core.training.data.instructions import Instructions
 from msplora_core.training.data.prompts import EncodedInstructions
 from msplora_core.training.data.task_data import data_digest, read_task
 from msplora_core.training.describing import describe_run
 from msplora_core.training.models import (
+    is_causal,
     load_base,
     model_label,
     packaged_model,
@@ -41,6 +42,7 @@ from msplora_core.training.processes import (
 )
 from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, keep_checkpoint, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.run_warning import RunWarning
 from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import constant_score, task_named
 from msplora_core.training.trainer import AdapterTrainer, task_metrics, token_metrics, token_totals
@@ -109,6 +111,9 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             start_at_mean(base, train.labels)
         encoded, encoded_dev = (_encoded(examples, tokenizer, config) for examples in (train, dev))
         if is_main_process():
+            if not task.instructions and is_causal(base.config):
+                head = f"{model_label(config.model)} is a causal language model: it gets a new head, on the last token"
+                warnings.warn(f"{config.task}: {head}", RunWarning, stacklevel=2)
             _tell_what_is_left_out(config, train, encoded, encoded_dev)
         steps = config.epochs * -(-len(encoded) // config.batch_size)
         model = attachment.attach(base, steps)
@@ -187,7 +192,7 @@ def _tell_what_is_left_out(config: RunConfig, train: Examples | Instructions, *e
         (sum(one.cut for one in both), f"of {rows:,} rows are cut at {limit}"),
     ):
         if count:
-            warnings.warn(f"{config.task}: {count:,} {what}", DataWarning, stacklevel=2)
+            warnings.warn(f"{config.task}: {count:,} {what}", RunWarning, stacklevel=2)
 
 
 def _check_shares(batches: LengthBatches, batch_size: int) -> None:

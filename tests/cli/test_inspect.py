@@ -1,6 +1,7 @@
 """`msplora-analyze inspect`."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -108,10 +109,12 @@ def test_a_bad_adapter_among_good_ones_is_reported_and_the_rest_shown(tmp_path):
     result = inspect(tmp_path)
     assert result.exit_code == 1
     assert [line.split()[:2] for line in result.stdout.splitlines()[2:4]] == [["a", "lora-r2"], ["d", "lora-r2"]]
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2
-    assert "b/adapter_config.json: expected JSON in UTF-8" in errors[0]
-    assert "the method IA3 multiplies the base model's weights" in errors[1]
+    broken, aside = result.stderr.splitlines()
+    assert broken.startswith(f"error: {tmp_path}/b/adapter_config.json: expected JSON in UTF-8")
+    assert aside.startswith(f"left out: {tmp_path}/c: the method IA3 multiplies the base model's weights")
+    shutil.rmtree(tmp_path / "b")
+    assert inspect(tmp_path).exit_code == 0
+    assert inspect(tmp_path / "c").exit_code == 1
 
 
 def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):

@@ -94,6 +94,9 @@ def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainer
     assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == [
         f"plan.{end}" for end in ("csv", "json", "pdf", "png")
     ]
+    assert call(monkeypatch, tmp_path / "run", "--mean-rank", 4) == 0
+    expected = f"No files for trainers: {tmp_path}/run: expected a run with adapter/ or checkpoints/, found neither"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,9 @@ def target_modules(config: RunConfig, model: Any) -> list[str]:
     """
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D  # linear, with its weight transposed: of GPT-2
 
-    names = [name for name, module in model.named_modules() if isinstance(module, Linear)]
+    names = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
     kind = model.config.model_type
     defaults = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(kind, _QUERY_AND_VALUE.get(kind, ()))
     targets = config.target_modules or defaults

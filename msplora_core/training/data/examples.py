@@ -15,10 +15,6 @@ _SUBSET_SEED = 0  # fixed, so that runs with different seeds train on the same e
 _LABEL_SEED = 1
 
 
-class DataWarning(UserWarning):
-    """Rows of a file that a run does not train on, or not whole."""
-
-
 @dataclass(frozen=True)
 class Examples:
     """Labelled sentences or pairs.

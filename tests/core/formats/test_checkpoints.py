@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_core.errors import FileError
+from msplora_core.errors import FileError, UnsupportedAdapterError
 from msplora_core.formats import find_runs, read_adapter, recognise_run
 from msplora_core.runs import RunDirectory, RunRecord
 
@@ -100,7 +100,7 @@ def test_a_run_that_saved_a_whole_model_is_named(tmp_path):
     run.write_record(RunRecord("bitfit", "minilm"))
     run.adapter_path.mkdir()
     [opened] = find_runs(tmp_path)
-    with pytest.raises(FileError, match="saved an adapter, found the model that bitfit trained; svd"):
+    with pytest.raises(UnsupportedAdapterError, match="saved an adapter, found the model that bitfit trained; svd"):
         opened()
 
 

@@ -107,6 +107,10 @@ def test_prompts_are_in_the_chat_format_where_training_used_one(
 
 
 def test_runs_that_cannot_be_evaluated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        RunDirectoryError, match=r"expected a run directory, found no run\.json; of a study, name its runs"
+    ):
+        evaluate_run(run.parent, ["mmlu"])
     directory = RunDirectory(run)
     record = directory.read_record()
     record.finished = None

@@ -16,8 +16,8 @@ from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, train_run
 from msplora_core.training.checking import check_inputs
 from msplora_core.training.data.batches import LengthBatches
-from msplora_core.training.data.examples import DataWarning
 from msplora_core.training.presets import preset_settings
+from msplora_core.training.run_warning import RunWarning
 from msplora_core.training.trainer import mean_loss, token_metrics, token_totals
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
@@ -46,7 +46,7 @@ def config(tiny_decoder: Path, instructions: Path, tmp_path: Path) -> RunConfig:
 
 
 def test_a_run_learns_and_records(config: RunConfig) -> None:
-    with pytest.warns(DataWarning, match=r"following.json: 1 rows of the file are left out: their answers are empty"):
+    with pytest.warns(RunWarning, match=r"following.json: 1 rows of the file are left out: their answers are empty"):
         run = train_run(config)
     record, events = run.read_record(), run.read_metrics()
     assert (run.path.name, record.task) == ("following-msplora-8-4-2-seed0", "following")
@@ -115,7 +115,7 @@ def test_loss_and_totals_are_those_of_the_answers(tiny_decoder: Path) -> None:
 def test_the_wrong_kind_of_model(config: RunConfig, tiny_model: Path) -> None:
     for model in (str(tiny_model), None):
         with pytest.raises(
-            ParameterError, match=r"as a causal language model, for .*a bert reads text and writes none"
+            ParameterError, match=r"a causal language model, for .*found .*, a model of type bert; smoll"
         ):
             check_inputs([replace(config, model=model)])
 

@@ -1,0 +1,44 @@
+"""The tokenizer of a base model."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from msplora_core.errors import ParameterError
+
+
+@lru_cache
+def load_tokenizer(source: str) -> Any:
+    """Return the tokenizer of a model, with a padding token: the one that ends texts where it has none.
+
+    Args:
+        source: folder or hub id that transformers loads it from.
+
+    Raises:
+        ParameterError: if there is none, or it has no token to pad with.
+
+    Example:
+        >>> from msplora_core.training.models import packaged_model
+        >>> load_tokenizer(str(packaged_model())).pad_token
+        '[PAD]'
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # hub client and tokenizers raise different ones
+        raise _without(
+            source, "a tokenizer", "its files stand beside the weights: tokenizer.json and others"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
+        raise _without(source, "a tokenizer", "its files stand beside the weights: tokenizer.json and others")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise _without(source, "a padding token or one that ends texts", "set pad_token of its tokenizer")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _without(source: str, what: str, hint: str) -> ParameterError:
+    return ParameterError("model", expected=f"a model with {what}", found=f"{source}, which has none", hint=hint)
