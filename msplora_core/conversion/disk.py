@@ -18,6 +18,7 @@ from msplora_core.conversion.endpoints import (
     whole_updates,
     write_adapters,
 )
+from msplora_core.conversion.experts import stacked
 from msplora_core.conversion.limits import Limits, joint_error
 from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
@@ -83,7 +84,7 @@ def convert_adapter(
     Raises:
         AdapterFileError: if the adapter cannot be read.
         UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names; for a
-            rank or an energy beside a convolution with groups.
+            rank or an energy beside a convolution with groups, and another limit than a rank beside adapted parameters.
         FileError: if there are several adapters, or the folder cannot be written or is not empty.
         ParameterError: for an invalid limit, more than one of them, or a budget that cannot be met.
     """
@@ -94,8 +95,13 @@ def convert_adapter(
     origin = origin_of(adapter)
     updates = whole_updates(adapter)
     ranks = limits.ranks(adapter, updates)
-    modules = [_module(adapter, stored, ranks.get(stored.path), energy) for stored in updates]
-    by_path = {module.path: module for module in modules}
+    by_layer: dict[str, list[PlainModule]] = {}
+    for stored in updates:
+        module = _module(adapter, stored, ranks.get(stored.path), energy)
+        by_layer.setdefault(stored.layout.wrapper or stored.path, []).append(module)
+    wrappers = {stored.layout.wrapper for stored in updates}
+    by_path = {path: stacked(path, found) if path in wrappers else found[0] for path, found in by_layer.items()}
+    modules = list(by_path.values())
     adapters = {
         model: _files(origin, [replace(by_path[path], path=short) for path, short in paths.items()])
         for model, paths in by_model(origin, by_path).items()

@@ -11,7 +11,7 @@ import numpy as np
 from msplora_core.components import Component, ComponentKey, component_spectra
 from msplora_core.conversion.endpoints import low_rank_factors
 from msplora_core.conversion.plain import PlainModule
-from msplora_core.errors import FileError, ParameterError
+from msplora_core.errors import FileError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats import Adapter
 from msplora_core.formats.peft.plan_file import is_pyramid, read_rank_plan
 from msplora_core.formats.stored import StoredUpdate
@@ -46,8 +46,15 @@ class Limits:
 
         Raises:
             ParameterError: for a budget that cannot be met, or a plan that cannot be read.
-            UnsupportedAdapterError: if an update is no product of two factors.
+            UnsupportedAdapterError: if an update is no product of two factors; for another limit than a rank where
+                parameters are adapted.
         """
+        wrapper = next((stored.layout.wrapper for stored in updates if stored.layout.wrapper), "")
+        if wrapper and any(getattr(self, field.name) is not None for field in fields(self) if field.name != "rank"):
+            raise UnsupportedAdapterError(
+                f"{adapter.path}: expected one rank for all modules, since the experts of a parameter have one, found "
+                f"another limit for {wrapper} (target_parameters)"
+            )
         if self.rank is not None:
             return dict.fromkeys((stored.path for stored in updates), self.rank)
         if self.plan is not None:

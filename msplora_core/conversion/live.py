@@ -16,6 +16,7 @@ from msplora_core.adapter.kinds import Convolution
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
+from msplora_core.conversion.experts import stacked
 from msplora_core.conversion.origin import LORA_MAGNITUDE
 from msplora_core.conversion.plain import plain_configuration, plain_module
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
@@ -44,7 +45,8 @@ def convert_to_lora(
         ParameterError: if the model is no PeftModel, is merged, or has no such adapter; for an invalid rank or
             energy.
         UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA; for a rank or an energy beside a
-            convolution with groups; for a convolution with dilation or another padding than zeros.
+            convolution with groups; for a convolution with dilation or another padding than zeros; for an energy
+            beside adapted parameters.
     """
     peft_model = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
     if peft_model is None:
@@ -56,17 +58,24 @@ def convert_to_lora(
         if layer.merged:
             raise ParameterError("model", expected="an unmerged adapter", found=f"{path} merged", hint="unmerge it")
         _check_plain(path, layer, name)
-        (by_scale,) = layer_updates(layer, name)
-        update = joined(by_scale.values())
-        modules[path] = plain_module(
-            path,
-            update,
-            rank=rank,
-            energy=energy,
-            embedding=isinstance(layer.get_base_layer(), nn.Embedding),
-            kernel=_kernel(layer, name),
-            groups=getattr(layer.get_base_layer(), "groups", 1),
-        )
+        of_parameter = hasattr(layer, "parameter_name")
+        if of_parameter and energy is not None:
+            raise UnsupportedAdapterError(
+                f"{path}: expected no energy, since the experts of a parameter (target_parameters) have one rank"
+            )
+        parts = [
+            plain_module(
+                path,
+                joined(by_scale.values()),
+                rank=rank,
+                energy=energy,
+                embedding=isinstance(layer.get_base_layer(), nn.Embedding),
+                kernel=() if of_parameter else _kernel(layer, name),
+                groups=1 if of_parameter else getattr(layer.get_base_layer(), "groups", 1),
+            )
+            for by_scale in layer_updates(layer, name)
+        ]
+        modules[path] = stacked(path, parts) if of_parameter else parts[0]
         magnitude = _magnitude(layer, name)
         if magnitude is not None:
             magnitudes[f"base_model.model.{path}{LORA_MAGNITUDE}"] = magnitude
@@ -90,8 +99,6 @@ def _check_plain(path: str, layer: BaseTunerLayer, adapter_name: str) -> None:
         raise UnsupportedAdapterError(
             f"adapter {adapter_name}: expected low-rank updates alone, found biases of the adapter (lora_bias)"
         )
-    if hasattr(layer, "parameter_name"):
-        raise UnsupportedAdapterError(f"{path}: expected adapted modules, found a parameter (target_parameters)")
     base = layer.get_base_layer()
     if isinstance(layer, Convolution) and (set(base.dilation) != {1} or base.padding_mode != "zeros"):
         raise UnsupportedAdapterError(

@@ -79,7 +79,6 @@ def _of_peft(adapter: Adapter, magnitude: str) -> Origin:
     config = PeftConfig.read(adapter.path / CONFIG)
     reasons = {
         "biases of the adapter (lora_bias)": config.flag("lora_bias"),
-        "adapted parameters (target_parameters)": config.flag("target_parameters"),
         f"the initialisation {config.base_change}, which changed the base model": config.base_change,
     }
     for reason, holds in reasons.items():

@@ -16,9 +16,9 @@ from msplora_core.linalg.truncation import Truncated, truncate
 from msplora_core.linalg.updates import LowRankUpdate, joined
 
 KEPT_FIELDS = (
-    "base_model_name_or_path", "revision", "task_type", "auto_mapping", "target_modules", "exclude_modules",
-    "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices", "bias", "use_dora",
-    "fan_in_fan_out", "lora_dropout", "peft_version",
+    "base_model_name_or_path", "revision", "task_type", "auto_mapping", "target_modules", "target_parameters",
+    "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices", "bias",
+    "use_dora", "fan_in_fan_out", "lora_dropout", "peft_version",
 )  # fmt: skip
 """Fields of an adapter's configuration that concern model and modules, whatever its method."""
 
@@ -34,6 +34,7 @@ class PlainModule:
         rank_before: rank of the original update.
         error: what was truncated, as a share of the update in the Frobenius norm; 0 where nothing was.
         embedding: whether the module is an embedding, whose factors PEFT stores under other names.
+        experts: of an adapted parameter, whose factors are stacked; 0 for an adapted module.
     """
 
     path: str
@@ -42,10 +43,17 @@ class PlainModule:
     rank_before: int
     error: float
     embedding: bool = False
+    experts: int = 0
 
     @property
     def rank(self) -> int:
-        return int(self.A.shape[0])
+        return int(self.A.shape[0]) // max(self.experts, 1)
+
+    @property
+    def pattern(self) -> str:
+        """What matches it alone as a key of `rank_pattern`: PEFT matches the end of a path, and this from its start."""
+        path = self.path.replace(".base_layer", "") if self.experts else self.path
+        return f"^{re.escape(path)}" + (r"\.[^.]+" if self.experts else "")
 
     def tensors(self, prefix: str = "base_model.model.") -> dict[str, NDArray[np.float32]]:
         """Return its factors by the names under which PEFT saves them."""
@@ -131,11 +139,9 @@ def plain_configuration(original: Mapping[str, Any], modules: Mapping[str, Plain
     kept = {name: original[name] for name in KEPT_FIELDS if original.get(name) is not None}
     if original.get("peft_type") == "LORA":
         kept = dict(original)
-    kept.setdefault("target_modules", list(modules))
-    ranks = {path: module.rank for path, module in modules.items()}
-    common = Counter(ranks.values()).most_common(1)[0][0]
-    # PEFT matches a pattern with the end of a path; from its start on, it matches this path alone.
-    pattern = {f"^{re.escape(path)}": rank for path, rank in ranks.items() if rank != common}
+    kept.setdefault("target_modules", [path for path, module in modules.items() if not module.experts])
+    common = Counter(module.rank for module in modules.values()).most_common(1)[0][0]
+    pattern = {module.pattern: module.rank for module in modules.values() if module.rank != common}
     return kept | {
         "peft_type": "LORA",
         "r": common,

@@ -22,6 +22,7 @@ from msplora_core.conversion.endpoints import (
 )
 from msplora_core.conversion.origin import PYRAMID_MAGNITUDE, origin_of
 from msplora_core.conversion.shared import SharingModules, shared_configuration, sharing_modules
+from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.formats import Adapter
 from msplora_core.linalg.pyramid_fit import PyramidFit, fit_pyramid, rotated
 from msplora_core.linalg.updates import LowRankUpdate
@@ -127,6 +128,10 @@ def convert_to_pyramid(
     check_target(target)
     adapter, notes = open_adapter(path, alpha)
     origin = origin_of(adapter, PYRAMID_MAGNITUDE)
+    if origin.configuration.get("target_parameters"):
+        raise UnsupportedAdapterError(
+            f"{adapter.path}: expected adapted modules alone, found adapted parameters (target_parameters)"
+        )
     stored = {one.path: one for one in whole_updates(adapter)}
     modules = {
         model: sharing_modules({short: stored[long] for long, short in paths.items()}, ranks, groups)

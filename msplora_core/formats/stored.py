@@ -25,11 +25,14 @@ class Layout:
         kernel: input channels and kernel size of a convolution; empty for a matrix.
         groups: of a convolution.
         embedding: whether the layer is an embedding.
+        wrapper: path of the layer around an adapted parameter, which holds the factors of all experts; empty for an
+            adapted module.
     """
 
     kernel: tuple[int, ...] = ()
     groups: int = 1
     embedding: bool = False
+    wrapper: str = ""
 
 
 @dataclass(frozen=True)

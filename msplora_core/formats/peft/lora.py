@@ -59,6 +59,8 @@ def _module_updates(
     whole = low_rank(path, B, A, scaling)
     if embedding:
         whole = replace(whole, layout=Layout(embedding=True))
+    if targets != [path]:
+        whole = replace(whole, layout=Layout(wrapper=path))
     experts, beyond = divmod(whole.rank, rank)
     if experts == 1 and not beyond:
         yield whole

@@ -82,8 +82,10 @@ def _components(
     """The component of a module at a scale; one for each expert where a parameter holds several experts."""
     update = low_rank(path, B, A, _scaling(config, path, place, scale), _key(scale, place))
     experts = place.get("experts", 1)
+    layout = replace(update.layout, embedding=bool(place.get("embedding")), wrapper=_wrapper(path, place))
+    update = replace(update, layout=layout)
     if experts == 1:
-        return [replace(update, layout=replace(update.layout, embedding=bool(place.get("embedding"))))]
+        return [update]
     if update.rank % experts:
         raise A.error(f"ranks of {experts} experts, as {config.path.name} says", f"shape {list(A.shape)}")
     return expert_updates(replace(update, path=parameter_path(path, place["parameter"])), B, A, experts)
@@ -92,12 +94,18 @@ def _components(
 def _matrices(places: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The path and the place of each adapted matrix."""
     for path, place in places.items():
+        place = {**place, "wrapper": _wrapper(path, place)}
         if place.get("experts", 1) == 1:
             yield path, place
             continue
         for expert in range(place["experts"]):
             whole = parameter_path(path, place["parameter"])
             yield expert_name(whole, expert), {**place, "module": expert_name(place["module"], expert)}
+
+
+def _wrapper(path: str, place: Mapping[str, Any]) -> str:
+    """The path of the layer around an adapted parameter."""
+    return path if place.get("parameter") else ""
 
 
 def _key(scale: str, place: Mapping[str, Any]) -> ComponentKey:
@@ -125,7 +133,8 @@ def _total(
         raise config.error(f"placement of {path[:100]}", "components of one shape", shapes)
     rank = sum(update.rank for update in serving)
     first, load = serving[0], partial(_sum, serving)
-    return StoredUpdate(path, first.shape, rank, 1.0, first.dtype, load, _key("total", place), layout=first.layout)
+    layout = replace(first.layout, wrapper=place["wrapper"])
+    return StoredUpdate(path, first.shape, rank, 1.0, first.dtype, load, _key("total", place), layout=layout)
 
 
 def _sum(serving: list[StoredUpdate]) -> Update:

@@ -20,6 +20,7 @@ from msplora_core.adapter import MSPLoraConfig, read_components
 from msplora_core.adapter.parameter_layer import ParamWrapper
 from msplora_core.conversion import convert_to_lora
 from msplora_core.conversion.disk import convert_adapter
+from msplora_core.conversion.sharing_fit import convert_to_pyramid
 from msplora_core.errors import AdapterFileError, FileError, ParameterError, UnsupportedAdapterError
 from msplora_core.training.interference import InterferenceRecorder
 
@@ -240,6 +241,42 @@ def test_ranks_by_pattern(make: Callable) -> None:
         assert layer.scaling["default"] == {"global": 16.0, "layer": 16.0}
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_it_becomes_plain_lora_live_and_on_the_disk(make: Callable, case: str, tmp_path: Path) -> None:
+    model = get_peft_model(make(), config(case)).eval()
+    wanted = output(model)
+    model.save_pretrained(tmp_path / "msplora")
+    convert_adapter(tmp_path / "msplora", tmp_path / "disk")
+    convert_to_lora(model).save_pretrained(tmp_path / "live")
+    for name in ("disk", "live"):
+        plain = PeftModel.from_pretrained(make(), tmp_path / name).eval()
+        assert plain.peft_config["default"].peft_type == "LORA"
+        assert torch.allclose(output(plain), wanted, **CLOSE)
+    cut = convert_adapter(tmp_path / "disk", tmp_path / "cut", rank=3)
+    assert {module.rank for module in cut.modules} == {3}
+    live = convert_to_lora(model, rank=3).eval()
+    again = output(PeftModel.from_pretrained(make(), tmp_path / "cut").eval())
+    assert torch.allclose(again, output(live), **CLOSE)
+    assert not torch.allclose(again, wanted, **CLOSE)
+    spectra = {str(key): update for key, update in zip(*_stored(tmp_path / "cut"), strict=True)}
+    assert all(update.rank == 3 for update in spectra.values())
+
+
+def _stored(path: Path) -> tuple:
+    stored = read_adapter(path)
+    return stored.keys, stored.updates
+
+
+@pytest.mark.parametrize("pattern", [{"q_proj": (1, 1, 1)}, {"experts.down_proj": (2, 1, 1)}])
+def test_it_becomes_plain_lora_where_ranks_differ(make: Callable, pattern: dict, tmp_path: Path) -> None:
+    model = get_peft_model(make(), config("a parameter and modules", rank_pattern=pattern)).eval()
+    model.save_pretrained(tmp_path / "msplora")
+    convert_adapter(tmp_path / "msplora", tmp_path / "disk")
+    read_adapter(tmp_path / "disk")
+    for plain in (convert_to_lora(model), PeftModel.from_pretrained(make(), tmp_path / "disk")):
+        assert torch.allclose(output(plain.eval()), output(model), **CLOSE)
+
+
 def test_what_is_left_aside(make: Callable, tmp_path: Path) -> None:
     """Gradients that one expert's share of a component gets, and conversion: said, not done halfway."""
     model = get_peft_model(make(), config("a parameter and modules"))
@@ -249,11 +286,14 @@ def test_what_is_left_aside(make: Callable, tmp_path: Path) -> None:
     recorder.before_step()
     recorder.after_step()
     assert not any("expert" in name for name in recorder.between_layers())
-    with pytest.raises(UnsupportedAdapterError, match=r"mlp.experts: expected adapted modules, found a parameter"):
-        convert_to_lora(model)
+    with pytest.raises(UnsupportedAdapterError, match=r"mlp.experts: expected no energy, since the experts of a para"):
+        convert_to_lora(model, energy=0.9)
     model.save_pretrained(tmp_path / "msplora")
+    for limit in ({"energy": 0.9}, {"mean_rank": 2}):
+        with pytest.raises(UnsupportedAdapterError, match=r"expected one rank for all modules, .*target_parameters"):
+            convert_adapter(tmp_path / "msplora", tmp_path / "lora", **limit)
     with pytest.raises(UnsupportedAdapterError, match=r"found adapted parameters \(target_parameters\)"):
-        convert_adapter(tmp_path / "msplora", tmp_path / "lora")
+        convert_to_pyramid(tmp_path / "msplora", tmp_path / "pyramid", ranks=(2, 1, 1))
     with pytest.raises(ParameterError, match="adapters: expected adapters without target_parameters"):
         model.add_weighted_adapter(["default"], [1.0], "sum")
     with pytest.raises(ValueError, match=r"Mixed batches are not supported for adapted parameters"):
