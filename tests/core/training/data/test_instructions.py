@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from msplora_core.errors import DataFileError, ParameterError
+from msplora_core.training.data.batches import LengthBatches, Padding
 from msplora_core.training.data.instructions import Instructions, Message, read_instructions, split_instructions
 from msplora_core.training.data.prompts import EncodedInstructions
 from msplora_core.training.models import packaged_model
@@ -138,3 +140,18 @@ def test_a_template_that_rewrites_earlier_messages_is_refused(tokenizer: Any) ->
     tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
     with pytest.raises(ParameterError, match="expected a chat template that leaves earlier messages as they are"):
         shown([[*QUESTION, *QUESTION]], tokenizer)
+
+
+def test_conversations_of_similar_length_share_a_batch(tokenizer: Any) -> None:
+    words = np.random.default_rng(0).lognormal(3.5, 0.8, 640).astype(int) + 1
+    chats = [(Message("user", "say it"), Message("assistant", "again " * count)) for count in words]
+    encoded = EncodedInstructions(Instructions(chats), tokenizer, 256, loss_on_prompt=False)
+    pad = Padding(tokenizer.pad_token_id)
+
+    def padding(batches: Any) -> float:
+        masks = [pad([encoded[place] for place in batch])["attention_mask"] for batch in batches]
+        return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+    assert padding(LengthBatches(encoded.lengths, 32, seed=0)) < 0.04
+    assert padding(LengthBatches(encoded.lengths, 128, seed=0, at_a_time=8)) < 0.03
+    assert padding(np.arange(640).reshape(20, 32)) > 0.3
