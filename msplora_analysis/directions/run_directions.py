@@ -115,12 +115,15 @@ def run_directions(
     moments = list(source.moments(errors)) if source.recorded else []
     saved = list(source.saved(errors))
     updates = _last(name, source, saved, errors)
+    why = "no adapter was saved"
+    if updates is not None and moments and moments[-1].inner and not _as_recorded(updates, moments[-1]):
+        updates, why = None, "the saved adapter holds other updates than the run recorded (PiSSA: B·A, not its change)"
     if updates is not None:
         epoch, step, whole, notes = updates.epoch, updates.step, updates.whole, updates.notes
         keys = [str(key) for key in updates.updates]
         final = list(_from_factors(updates, groups, draws, seed, n_jobs))
     elif moments and moments[-1].inner:
-        notes = [*source.notes, f"{name}: no adapter was saved, so only inner products are known, and no subspaces."]
+        notes = [*source.notes, f"{name}: {why}, so only inner products are known, and no subspaces."]
         keys = list(moments[-1].spectra)
         final = list(_from_record(source, moments[-1], groups, seed))
     elif len(errors) > unread:
@@ -146,6 +149,12 @@ def _last(name: str, source: Source, saved: Sequence[Saved], errors: list[MSPLor
         except MSPLoraError as error:
             errors.append(error)
     return None
+
+
+def _as_recorded(updates: AdapterUpdates, moment: Moment) -> bool:
+    """Whether an adapter has the ranks of its run's spectra."""
+    recorded = {key: len(moment.spectra[str(key)]) for key in updates.updates if str(key) in moment.spectra}
+    return all(rank == updates.updates[key].rank for key, rank in recorded.items())
 
 
 def _from_factors(

@@ -114,6 +114,16 @@ def test_a_run_without_its_adapter_gives_inner_products_alone(tmp_path):
     assert any("only inner products are known" in note for note in found.notes)
 
 
+def test_an_adapter_with_other_updates_than_its_run_is_not_mixed_with_it(tmp_path):
+    """PiSSA saves B·A, and its update is what training changed."""
+    recorded = overlap(write_run(tmp_path / "run", planted(0.3), adapter=False).path)
+    run = write_run(tmp_path / "pissa", planted(0.3), adapter=False)
+    write_adapter(run.adapter_path, [LowRankUpdate(one.B[:, :2], one.A[:2]) for one in planted(0.9)])
+    found = overlap(run.path)
+    assert found.sharing["own"].item() == recorded.sharing["own"].item()
+    assert any("holds other updates than the run recorded" in note for note in found.notes)
+
+
 def test_a_zero_layer_is_left_out_and_said(tmp_path):
     updates = planted(0.3)
     updates[2] = LowRankUpdate(updates[2].B * 0, updates[2].A)
