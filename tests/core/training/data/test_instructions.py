@@ -152,6 +152,6 @@ def test_conversations_of_similar_length_share_a_batch(tokenizer: Any) -> None:
         masks = [pad([encoded[place] for place in batch])["attention_mask"] for batch in batches]
         return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
-    assert padding(LengthBatches(encoded.lengths, 32, seed=0)) < 0.04
-    assert padding(LengthBatches(encoded.lengths, 128, seed=0, at_a_time=8)) < 0.03
-    assert padding(np.arange(640).reshape(20, 32)) > 0.3
+    as_they_come = padding(np.arange(640).reshape(20, 32))
+    assert padding(LengthBatches(encoded.lengths, 32, seed=0)) < as_they_come / 4
+    assert padding(LengthBatches(encoded.lengths, 128, seed=0, at_a_time=8)) < as_they_come / 4
