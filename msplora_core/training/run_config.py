@@ -47,7 +47,7 @@ class RunConfig:
             for LoRA.
         target_modules: module types to adapt; the model's query and value where not given.
         model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; the packaged MiniLM-L6
-            where not given.
+            where not given. A causal language model gets a new head for a GLUE task.
         data_dir: folder with the official GLUE layout, or with the file of instructions; the Hugging Face hub, or the
             current folder, where not given.
         out: the folder that receives the run directory.

@@ -15,7 +15,8 @@ from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, RobertaConfig, TrainerCallback
 
 from msplora_core.checkup import findings
-from msplora_core.errors import ParameterError
+from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.formats import find_runs, read_adapter
 from msplora_core.method_list import METHODS
 from msplora_core.runs import RunDirectory, Snapshot
 from msplora_core.training import RunConfig, TaskData, train_run
@@ -70,6 +71,7 @@ def test_a_method(config: RunConfig, few: TaskData, method: str) -> None:
     if method == "adalora":
         assert findings(run.adapter_path) is not None  # whose masks of triplets are no ranks
 
+    check_what_is_saved(run, method)
     killed = of_method(config, method, out=Path(config.out) / "killed")
     train_until(10, killed, few)  # in the third epoch of four steps
     resumed = train_run(killed, data=few, resume=True)
@@ -78,6 +80,16 @@ def test_a_method(config: RunConfig, few: TaskData, method: str) -> None:
         assert again.epoch == before.epoch
         assert again.spectra.keys() == before.spectra.keys()
         assert all(np.array_equal(again.spectra[key], before.spectra[key]) for key in before.spectra)
+
+
+def check_what_is_saved(run: RunDirectory, method: str) -> None:
+    """It is read as an adapter, or refused with what shows the run instead."""
+    [opened] = find_runs(run.path)
+    if method in ("full", "bitfit", "adapter", "adapterdrop", "lily", "randlora"):
+        with pytest.raises(UnsupportedAdapterError, match="svd shows what"):
+            read_adapter(opened().checkpoints[-1].path)
+    else:
+        assert read_adapter(opened().checkpoints[-1].path).updates
 
 
 def check_spectra(run: RunDirectory, method: str, snapshots: list[Snapshot]) -> None:
