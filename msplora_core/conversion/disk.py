@@ -18,7 +18,7 @@ from msplora_core.conversion.endpoints import (
     whole_updates,
     write_adapters,
 )
-from msplora_core.conversion.experts import stacked
+from msplora_core.conversion.expert_stack import stacked
 from msplora_core.conversion.limits import Limits, joint_error
 from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module

@@ -16,7 +16,7 @@ from msplora_core.adapter.kinds import Convolution
 from msplora_core.adapter.layer import MSPLoraLayer
 from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
-from msplora_core.conversion.experts import stacked
+from msplora_core.conversion.expert_stack import stacked
 from msplora_core.conversion.origin import LORA_MAGNITUDE
 from msplora_core.conversion.plain import plain_configuration, plain_module
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
