@@ -28,7 +28,8 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated
-    from msplora_core.training.run import check_place, train_run
+    from msplora_core.training.run import train_run
+    from msplora_core.training.run_place import check_place
     from msplora_core.training.run_warning import RunWarning
     from msplora_core.training.tasks import task_named
 

@@ -50,7 +50,7 @@ def check_study(study: Study) -> None:
         RunDirectoryError: the same.
     """
     from msplora_core.training.checking import check_inputs
-    from msplora_core.training.run import check_place
+    from msplora_core.training.run_place import check_place
 
     for config in [*open_tuning(study), *study.runs(chosen_rates(study))]:
         check_place(config, resume=True)

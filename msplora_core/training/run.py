@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from msplora_core.errors import ParameterError, RunDirectoryError
+from msplora_core.errors import ParameterError
 from msplora_core.runs import RunDirectory, RunRecord
-from msplora_core.runs.lock import NAME as LOCK
 from msplora_core.runs.lock import run_lock
 from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.callback import SpectralSnapshotCallback
@@ -29,7 +26,6 @@ from msplora_core.training.models import (
     is_causal,
     load_base,
     model_label,
-    packaged_model,
     quiet_transformers,
     start_at_mean,
 )
@@ -42,6 +38,7 @@ from msplora_core.training.processes import (
 )
 from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, keep_checkpoint, last_checkpoint, rewind
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.run_place import check_place, is_extendable
 from msplora_core.training.run_warning import RunWarning
 from msplora_core.training.schedule import ScaleSchedule
 from msplora_core.training.tasks import constant_score, task_named
@@ -172,7 +169,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             raise
         wait_for_all()
         if is_main_process():
-            keep_checkpoint(run, last_checkpoint(run) if _is_extendable(config) else None)
+            keep_checkpoint(run, last_checkpoint(run) if is_extendable(config) else None)
 
 
 def _encoded(examples: Examples | Instructions, tokenizer: Any, config: RunConfig) -> TokenisedItems:
@@ -202,62 +199,6 @@ def _check_shares(batches: LengthBatches, batch_size: int) -> None:
             expected=f"batches of at least {batches.processes} examples, one a process",
             found=f"{batch_size} of {len(batches.lengths)} examples",
         )
-
-
-def check_place(config: RunConfig, *, resume: bool) -> str:
-    """Return whether a run's directory is `free`, or holds the same run: `unfinished`, `finished`, or `extended`.
-
-    A run is extended where `config` has more epochs than it was trained for.
-
-    Raises:
-        RunDirectoryError: if something else is there, a run while `resume` is not set, or a finished run without
-            the checkpoint that it would resume from.
-        ParameterError: if the run to resume had other settings.
-    """
-    run = RunDirectory(config.path)
-    if not RunDirectory.is_run(run.path):
-        if run.path.exists() and (not run.path.is_dir() or any(path.name != LOCK for path in run.path.iterdir())):
-            raise RunDirectoryError(run.path, expected="a run, or no such folder yet", found="something else")
-        return "free"
-    if not resume:
-        raise RunDirectoryError(
-            run.path,
-            expected="no such folder yet",
-            found="a run",
-            hint="--resume continues it, another --out keeps both",
-        )
-    record = run.read_record()
-    data = data_digest(task_named(config.task), config.data_dir)
-    if data and record.data not in ("", data):
-        raise RunDirectoryError(
-            run.path,
-            expected=f"a run on {config.task}",
-            found="one on a file of the same name with other contents",
-            hint="rename the file, or take another --out",
-        )
-    found = {"model": record.model, **record.hyperparameters}
-    wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
-    extended = _is_extended(config, found.get("epochs"))
-    defaults = {field.name: field.default for field in fields(config)}  # of what older records do not have
-    for name, value in json.loads(json.dumps(wanted)).items():
-        if found.get(name, defaults.get(name)) != value and not (name == "epochs" and extended):
-            there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
-            raise ParameterError(name, expected=there, found=value)
-    if record.finished and extended and last_checkpoint(run) is None:
-        raise RunDirectoryError(
-            run.checkpoints_path, expected="the checkpoint to continue from", found="none that is complete"
-        )
-    return "extended" if extended else "finished" if record.finished else "unfinished"
-
-
-def _is_extended(config: RunConfig, epochs: object) -> bool:
-    """Whether more epochs are wanted than a run has."""
-    return isinstance(epochs, int) and config.epochs > epochs and _is_extendable(config)
-
-
-def _is_extendable(config: RunConfig) -> bool:
-    """Whether a finished run can go on: not where its course depends on the number of epochs and would change."""
-    return config.schedule is None and attachment_of(config).extendable
 
 
 def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: Path | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, TaskData, train_run
-from msplora_core.training.run import check_place
+from msplora_core.training.run_place import check_place
 
 
 def losses(run: RunDirectory) -> list[float]:

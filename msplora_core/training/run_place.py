@@ -1,0 +1,72 @@
+"""The place of a run: whether its directory is free, or holds the same run, unfinished or to be extended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+from msplora_core.errors import ParameterError, RunDirectoryError
+from msplora_core.runs import RunDirectory
+from msplora_core.runs.lock import NAME as LOCK
+from msplora_core.training.attaching.attachment import attachment_of
+from msplora_core.training.data.task_data import data_digest
+from msplora_core.training.models import model_label, packaged_model
+from msplora_core.training.resuming import last_checkpoint
+from msplora_core.training.run_config import RunConfig
+from msplora_core.training.tasks import task_named
+
+
+def check_place(config: RunConfig, *, resume: bool) -> str:
+    """Return whether a run's directory is `free`, or holds the same run: `unfinished`, `finished`, or `extended`.
+
+    A run is extended where `config` has more epochs than it was trained for.
+
+    Raises:
+        RunDirectoryError: if something else is there, a run while `resume` is not set, or a finished run without
+            the checkpoint that it would resume from.
+        ParameterError: if the run to resume had other settings.
+    """
+    run = RunDirectory(config.path)
+    if not RunDirectory.is_run(run.path):
+        if run.path.exists() and (not run.path.is_dir() or any(path.name != LOCK for path in run.path.iterdir())):
+            raise RunDirectoryError(run.path, expected="a run, or no such folder yet", found="something else")
+        return "free"
+    if not resume:
+        raise RunDirectoryError(
+            run.path,
+            expected="no such folder yet",
+            found="a run",
+            hint="--resume continues it, another --out keeps both",
+        )
+    record = run.read_record()
+    data = data_digest(task_named(config.task), config.data_dir)
+    if data and record.data not in ("", data):
+        raise RunDirectoryError(
+            run.path,
+            expected=f"a run on {config.task}",
+            found="one on a file of the same name with other contents",
+            hint="rename the file, or take another --out",
+        )
+    found = {"model": record.model, **record.hyperparameters}
+    wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
+    extended = _is_extended(config, found.get("epochs"))
+    defaults = {field.name: field.default for field in fields(config)}  # of what older records do not have
+    for name, value in json.loads(json.dumps(wanted)).items():
+        if found.get(name, defaults.get(name)) != value and not (name == "epochs" and extended):
+            there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
+            raise ParameterError(name, expected=there, found=value)
+    if record.finished and extended and last_checkpoint(run) is None:
+        raise RunDirectoryError(
+            run.checkpoints_path, expected="the checkpoint to continue from", found="none that is complete"
+        )
+    return "extended" if extended else "finished" if record.finished else "unfinished"
+
+
+def _is_extended(config: RunConfig, epochs: object) -> bool:
+    """Whether more epochs are wanted than a run has."""
+    return isinstance(epochs, int) and config.epochs > epochs and is_extendable(config)
+
+
+def is_extendable(config: RunConfig) -> bool:
+    """Whether a finished run can go on: not where its course depends on the number of epochs and would change."""
+    return config.schedule is None and attachment_of(config).extendable
