@@ -6,6 +6,8 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from msplora_analysis.report.tables import short_stacks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -67,21 +69,23 @@ def _row(label: str, answer: Verdict) -> str:
 
 
 def _untold(untold: list[Claim], claims: list[Claim]) -> Iterator[str]:
-    """What cannot be told, once for all claims of a method that have the same reason."""
-    reasons: dict[tuple[str, str], list[str]] = {}
+    """What cannot be told, once for all claims of a method that have the same reason, whatever their stacks."""
+    reasons: dict[tuple[str, str], list[Claim]] = {}
     for claim in untold:
         answer = claim.verdict
         words = "; ".join(filter(None, (answer.reason, answer.next_step)))
-        reasons.setdefault((_subject(claim, claims), words), []).append(claim.number)
-    for (subject, words), numbers in reasons.items():
-        yield f"Cannot tell {', '.join(numbers)} for {subject}: {words}"
+        reasons.setdefault((claim.subject, words), []).append(claim)
+    for (subject, words), found in reasons.items():
+        numbers = list(dict.fromkeys(claim.number for claim in found))
+        alike = [one for one in claims if (one.subject, one.number) == (subject, numbers[0])]
+        everywhere = len(alike) * len(numbers) == len(found)
+        subjects = [subject] if everywhere else dict.fromkeys(_subject(claim, claims) for claim in found)
+        yield f"Cannot tell {', '.join(numbers)} for {', '.join(subjects)}: {words}"
 
 
 def _subject(claim: Claim, claims: list[Claim]) -> str:
     """Which runs, with their model and stack where there are several."""
-    several = [
-        value for value, values in (
-            (claim.model, {one.model for one in claims}), (claim.stack, {one.stack for one in claims})
-        ) if len(values) > 1 and value
-    ]  # fmt: skip
+    stacks = short_stacks(one.stack for one in claims)
+    several = [claim.model] if len({one.model for one in claims}) > 1 else []
+    several += [stacks[claim.stack]] if len(stacks) > 1 and claim.stack else []
     return f"{claim.subject} ({', '.join(several)})" if several else claim.subject

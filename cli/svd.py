@@ -183,7 +183,7 @@ def _print(analysis: "Analysis") -> None:
     if (analysis.final["rank"] == 1).any():
         console.print("Spectra of one singular value have no shape and are left out of the table.", "", sep="\n")
     for note in analysis.notes:
-        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+        console.print(Text(f"Note: {note}"), soft_wrap=not console.is_terminal)
 
 
 def _doubts(analysis: "Analysis") -> "Iterator[Text]":

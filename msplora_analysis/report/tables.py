@@ -68,7 +68,7 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
     words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
     counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
     nulls = {_key(row): row for row in analysis.nulls.itertuples()}
-    short = _short_stacks(map(str, final["stack"]))
+    short = short_stacks(map(str, final["stack"]))
     rows, sections = list[tuple[str, ...]](), []
     for _, part in final.groupby(["method", "stack"], observed=True, sort=False):
         shown = part if set(part["scale"]) - {"layer", "total"} else part[part["scale"] == "layer"]
@@ -96,7 +96,7 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
     return TextTable("measures", title, headers, len(words), tuple(rows), tuple(sections), key)
 
 
-def _short_stacks(stacks: Iterable[str]) -> dict[str, str]:
+def short_stacks(stacks: Iterable[str]) -> dict[str, str]:
     """How stacks are told apart: by the shape of their matrices alone, where the list of layers is one."""
     names = dict.fromkeys(stacks)
     one_list = len({stack.rpartition(" ")[0] for stack in names}) == 1
@@ -134,7 +134,7 @@ def _comparisons(analysis: Analysis) -> TextTable:
     shown = [one for one in analysis.comparisons if len(one.layers) > 1]
     methods = {name for one in shown for name in (one.method, one.baseline)}
     shown = [one for one in shown if controlled(one.method) not in methods]
-    short = _short_stacks(one.stack for one in shown)
+    short = short_stacks(one.stack for one in shown)
     place = "stack" if len(short) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
     unequal = [one for one in shown if one.ranks[0] != one.ranks[1]]

@@ -269,3 +269,25 @@ def test_draws_of_the_null_are_chosen_and_shown(svd: Svd, tmp_path: Path) -> Non
     assert {(row["draws"], row["seed"], row["null"]) for row in content["nulls"]} == {(30, 0, "gaussian")}
     _, out, _ = svd(run.path, "--no-figures", "--draws", 0)
     assert "null" not in out
+
+
+def test_what_cannot_be_told_of_any_stack_is_said_once(svd: Svd, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shapes = {"query": (24, 24), "value": (16, 24)}
+    parts = {f"{module}/{layer}": module for module in shapes for layer in range(4)}
+    for method, scales in (("lora-r4", ("layer",)), ("msplora-4-0-2", ("global", "layer"))):
+        run = RunDirectory(tmp_path / "study" / method)
+        keys = {f"{scale}/{part}": module for scale in scales for part, module in parts.items()
+                if scale == "layer" or part.endswith("/0")}  # fmt: skip
+        components = [{"key": key, "shape": list(shapes[module]), "stack": f"encoder {shapes[module][0]}x24"}
+                      for key, module in keys.items()]  # fmt: skip
+        run.write_record(RunRecord(method, "minilm", "mrpc", 0, layers=4, modules=list(shapes), components=components))
+        ranks = {"global": 4, "layer": 4 if method == "lora-r4" else 2}
+        spectra = {key: np.sort(random.uniform(1, 2, ranks[key.split("/")[0]]))[::-1].copy() for key in keys}
+        run.write_epoch(1, step=1, spectra=spectra)
+    _, out, _ = svd(tmp_path / "study", "--no-figures", "--no-report", "--draws", "0")
+    told = [line for line in out.splitlines() if line.startswith("Cannot tell")]
+    assert [line.partition(":")[0] for line in told] == [
+        "Cannot tell 1a, 1b for msplora-4-0-2", "Cannot tell 2 for msplora-4-0-2"
+    ]  # fmt: skip
+    assert " lora-r4 (16x24)" in out
