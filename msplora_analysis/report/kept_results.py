@@ -117,24 +117,100 @@ def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
     Raises:
         FileError: if a matrix does not have as many rows and columns as there are layers.
     """
-    facts = {(row["run"], row["scale"], row["module"]): row for row in sharing.to_dict("records")}
-    members = [
-        (facts[key], *_matrix(kept.path, one))
-        for one in kept.rows("cosines")
-        if (key := (one.get("run"), one.get("scale"), one.get("module"))) in facts
-    ]
-    names = ("model", "method", "stack", "scale", "module")
-    members.sort(key=lambda one: ([one[0][name] for name in names], one[1]))
-    for (about, layers), group in groupby(members, key=lambda one: ([one[0][name] for name in names], one[1])):
-        found = list(group)
-        tasks = list(dict.fromkeys(row["task"] for row, _, _ in found if row["task"]))
-        parts = []
-        for task in ["", *(tasks if len(tasks) > 1 else ())]:
-            chosen = np.array([matrix for row, _, matrix in found if task in ("", row["task"])])
-            parts.append({"task": task, "runs": len(chosen), "mean": chosen.mean(axis=0), "low": chosen.min(axis=0),
-                          "high": chosen.max(axis=0)})  # fmt: skip
-        bound = float(np.max([row["cosine_bound"] for row, _, _ in found]))
-        yield dict(zip(names, about, strict=True)) | {"layers": list(layers), "bound": bound, "parts": parts}
+    members = [(row, _matrix(kept.path, one)) for row, one in _with_facts(kept, "cosines", sharing)]
+    for about, group in _alike([(row, layers, matrix) for row, (layers, matrix) in members]):
+        layers = group[0][1]
+        bound = float(np.max([row["cosine_bound"] for row, _, _ in group]))
+        yield about | {"layers": list(layers), "bound": bound, "parts": _parts(group)}
+
+
+def mean_grids(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield φ(i, j) of neighbouring layers by model, method, stack, scale, module type and side, likewise.
+
+    Args:
+        kept: of `overlap`.
+        sharing: its table.
+
+    Yields:
+        The names, `side`, and `parts` as of `mean_cosines`, (I, I): the directions that all runs have.
+
+    Raises:
+        FileError: if a grid is no square matrix.
+    """
+    if "grids" not in kept.content:
+        return  # of an older version
+    members = [(row, str(one.get("side")), _grid(kept.path, one)) for row, one in _with_facts(kept, "grids", sharing)]
+    for about, group in _alike(members):
+        size = min(len(grid) for _, _, grid in group)
+        cropped = [(row, side, grid[:size, :size]) for row, side, grid in group]
+        yield about | {"side": group[0][1], "parts": _parts(cropped)}
+
+
+def known_course(kept: Kept, sharing: DataFrame) -> DataFrame:
+    """Return what layers share over training, with the names of each run.
+
+    Args:
+        kept: of `overlap`.
+        sharing: its table.
+
+    Returns:
+        Columns run, model, method, task, stack, scale, module, epoch, step, excess and deviation_own; empty where no
+        training was recorded.
+
+    Raises:
+        FileError: if the table lacks a column.
+    """
+    numbers, words = ["epoch", "step", "excess", "deviation_own"], ["run", "scale", "module"]
+    found = kept.table("course", numbers, words) if "course" in kept.content else sharing.iloc[:0]
+    if not len(found):
+        return found
+    about = sharing[["run", "model", "method", "task"]].drop_duplicates("run")
+    known = found[found["excess"].notna()].merge(about, on="run")
+    return known.merge(sharing[["run", "module", "stack"]].drop_duplicates(["run", "module"]), on=["run", "module"])
+
+
+_Member = tuple[dict[str, Any], Any, NDArray[np.float64]]
+_NAMES = ("model", "method", "stack", "scale", "module")
+
+
+def _with_facts(kept: Kept, name: str, sharing: DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The objects of a list, each after the row of the table that is about the same component type."""
+    rows: Any = sharing.to_dict("records")
+    facts = {(row["run"], row["scale"], row["module"]): row for row in rows}
+    for one in kept.rows(name):
+        if row := facts.get((one.get("run"), one.get("scale"), one.get("module"))):
+            yield row, one
+
+
+def _alike(members: list[_Member]) -> Iterator[tuple[dict[str, Any], list[_Member]]]:
+    """Matrices of the same kind on the same layers or side, after the names that they have in common."""
+
+    def kind(one: _Member) -> tuple[list[str], Any]:
+        return [one[0][name] for name in _NAMES], one[1]
+
+    for (about, _), group in groupby(sorted(members, key=kind), key=kind):
+        yield dict(zip(_NAMES, about, strict=True)), list(group)
+
+
+def _parts(group: list[_Member]) -> list[dict[str, Any]]:
+    """The mean, lowest and highest over all runs, and over those of each task where there are several."""
+    tasks = list(dict.fromkeys(row["task"] for row, _, _ in group if row["task"]))
+    parts = []
+    for task in ["", *(tasks if len(tasks) > 1 else ())]:
+        chosen = np.array([matrix for row, _, matrix in group if task in ("", row["task"])])
+        parts.append({"task": task, "runs": len(chosen), "mean": chosen.mean(axis=0), "low": chosen.min(axis=0),
+                      "high": chosen.max(axis=0)})  # fmt: skip
+    return parts
+
+
+def _grid(path: Path, one: dict[str, Any]) -> NDArray[np.float64]:
+    try:
+        grid = np.array(one["phi"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        grid = np.empty(0)
+    if grid.ndim != 2 or not len(grid) or grid.shape[0] != grid.shape[1]:
+        raise FileError(path, key="grids", expected="a square matrix phi", found=f"{one}"[:80])
+    return grid
 
 
 def _matrix(path: Path, one: dict[str, Any]) -> tuple[tuple[int, ...], NDArray[np.float64]]:

@@ -9,8 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from msplora_analysis.courses import courses
 from msplora_analysis.report.embedded import as_columns, as_script, rounded
-from msplora_analysis.report.kept_results import INTRUDERS, OVERLAP, PLAN, Kept, mean_cosines, read_kept
+from msplora_analysis.report.kept_results import (
+    INTRUDERS,
+    OVERLAP,
+    PLAN,
+    Kept,
+    known_course,
+    mean_cosines,
+    mean_grids,
+    read_kept,
+)
 from msplora_analysis.report.templates import cells, number, template
 from msplora_core.errors import FileError
 from msplora_core.storage.atomic import write_atomically
@@ -21,10 +31,13 @@ _START, _END = "<!--kept-->", "<!--/kept-->"
 _LARGEST_PAGE = 2**26
 _MOST = 120_000
 """Numbers of all matrices. Beyond, those of each task are left out, then the lowest and the highest."""
+_MOST_IN_GRIDS = 20_000
+"""Numbers of all grids. Beyond, those of each task are left out, then the last directions."""
 _NAMES = ["run", "model", "method", "task", "stack", "scale", "module"]
 _SHARING = ["layers", "rank", "shared_by_all", "shared_by_groups", "own", "null_shared_by_all", "null_shared_by_groups",
             "null_own", "deviation_own", "excess", "largest_cosine", "cosine_bound"]  # fmt: skip
 _SUBSPACES = ["rank", "size", "common", "null_common", "pairs", "neighbours", "chance"]
+_COURSE = [*_NAMES, "clock", "time", "excess", "deviation_own"]
 _PLAN = ["unit", "rank_before", "rank", "parameters_before", "parameters", "energy", "kept", "kept_uniform"]
 
 
@@ -73,6 +86,8 @@ def refresh_page(results: Path) -> bool:
 def _overlap(kept: Kept) -> dict[str, Any]:
     sharing, subspaces = kept.table("sharing", _SHARING, _NAMES), kept.table("subspaces", _SUBSPACES, [*_NAMES, "side"])
     cosines = list(mean_cosines(kept, sharing)) if len(sharing) else []
+    grids = list(mean_grids(kept, sharing)) if len(sharing) else []
+    course = known_course(kept, sharing)
     shown = [cells(table, f"overlap/{name}", title) for name, title, table in (
         ("sharing", "What the layers share, beside updates rotated at random", sharing),
         ("subspaces", "Which subspaces the layers share, beside random ones", subspaces)) if len(table)]  # fmt: skip
@@ -87,7 +102,9 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "data": {
             "sharing": as_columns(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
             "subspaces": as_columns(subspaces[[*_NAMES, "side", *_SUBSPACES]]) if len(subspaces) else {},
+            "course": as_columns(courses(course)[_COURSE]) if len(course) else {},
             "cosines": _thinned(cosines),
+            "grids": _cropped(grids),
         },
     }
 
@@ -136,6 +153,20 @@ def _thinned(cosines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ]  # fmt: skip
         one["bound"] = rounded([one["bound"]])[0]
     return cosines
+
+
+def _cropped(grids: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The grids as the page has them: those of each task where there is room, and as many directions."""
+    if sum(part["mean"].size for one in grids for part in one["parts"]) > _MOST_IN_GRIDS:
+        for one in grids:
+            del one["parts"][1:]
+    size = max((one["parts"][0]["mean"].shape[0] for one in grids), default=0)
+    while sum(min(size, len(one["parts"][0]["mean"])) ** 2 for one in grids) > _MOST_IN_GRIDS:
+        size -= 1
+    for one in grids:
+        one["parts"] = [{"task": part["task"], "runs": part["runs"], "phi": rounded(part["mean"][:size, :size])}
+                        for part in one["parts"]]  # fmt: skip
+    return grids
 
 
 def _intruders(kept: Kept) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from msplora_core.storage.strict_json import plain
 
 FORMAT = "msplora-overlap"
 VERSION = 1
+_COURSE = ["run", "epoch", "step", "scale", "module", "excess", "deviation_own"]
+_MOST_DIRECTIONS = 32
+"""A grid of all directions of a large rank has more numbers than all else; φ at full rank is in `subspaces`."""
 READING = {
     "shared_by_all": "share of the energy, the sum of squared norms, that the mean update over all layers explains",
     "shared_by_groups": "that the means over groups of layers explain beyond it",
@@ -25,6 +28,7 @@ READING = {
     "common": "mean share of the layers' energy in the best common subspace of dimension `rank`",
     "neighbours": "phi at full rank, ||U^T V||_F^2 / rank, mean over neighbouring layers; pairs: over all pairs",
     "chance": "phi of random subspaces",
+    "phi": "of the i leading directions of a layer and the j leading ones of the next, mean over neighbours",
     "overwritten": "share of the energy of one adapter in both the inputs and the outputs of the other",
     "conflict": "share of both adapters' energy in the module x (sqrt(the smaller overwritten) - cosine) / 2",
 }
@@ -38,7 +42,8 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
 
     Returns:
         format, version, path, seed, reading (what the numbers mean), sharing and subspaces (a row a run, module type
-        and scale, at the end of the run), cosines (whole matrices), methods (mean excess with its interval), findings
+        and scale, at the end of the run), cosines (whole matrices), course (what is shared over training), grids
+        (φ(i, j) of neighbouring layers, 32 leading directions), methods (mean excess with its interval), findings
         (sentences), answers (the paper's question, with the verdict), adapters (held against
         each other, or null), notes, skipped, failed.
     """
@@ -55,6 +60,12 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
                 {"run": run.name, "module": one.cosines.module, "scale": one.cosines.scale,
                  "layers": one.cosines.layers, "cosines": one.cosines.cosines}
                 for run in found.runs for one in run.final
+            ],
+            "course": records(found.course[_COURSE]) if len(found.course) else [],
+            "grids": [
+                {"run": run.name, "module": one.cosines.module, "scale": one.cosines.scale, "side": side.side,
+                 "phi": side.grid[:_MOST_DIRECTIONS, :_MOST_DIRECTIONS]}
+                for run in found.runs for one in run.final for side in one.sides
             ],
             "methods": records(found.methods),
             "findings": list(findings(found.sharing, found.subspaces)),

@@ -33,10 +33,11 @@ function fillChoices() {
   if (focused && form.elements[focused]) form.elements[focused].focus();
 }
 
-// The one with most scales: it has most to show.
+// One whose directions were measured, and of these the one with most scales: it has most to show.
 function firstMethod(methods) {
+  const known = methods.filter((method) => directionsOf(method).length);
   const scales = (method) => unique(layerSpectra.filter((row) => row.model === choice.model && row.method === method).map((row) => row.scale)).length;
-  return d3.greatest(methods, scales);
+  return d3.greatest(known.length ? known : methods, scales);
 }
 
 function chooser(name, words, options, value, change) {

@@ -83,13 +83,14 @@ function ticksOf(times, width) {
   return times.length <= width / 40 ? times : d3.ticks(d3.min(times), d3.max(times), width / 60).filter(Number.isInteger);
 }
 
-function linesOf(points, { width, height, colour, named, clock, label, beside = [], zero = false }) {
+function linesOf(points, { width, height, colour, named, clock, label, beside = [], zero = false, chance = 0 }) {
   const end = d3.max(points, (point) => point.time);
   const times = unique(points.map((point) => point.time)).sort(d3.ascending);
   const single = times.length < 2;
   return Plot.plot({
     width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, ticks: ticksOf(times, width), tickFormat: "~g" }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
     marks: [
+      ...(chance ? [Plot.rect([chance], { y1: (half) => -half, y2: (half) => half, fill: "var(--null)", className: "chance" })] : []),
       ...(zero ? [Plot.ruleY([0], { stroke: "var(--soft)" })] : []),
       Plot.ruleY(beside, { y: "null_mean", stroke: (one) => colour(one.name), strokeDasharray: "5 4", className: "null" }),
       Plot.ruleX(beside, { x: () => end, y1: "null_low", y2: "null_high", stroke: (one) => colour(one.name), strokeWidth: 8, strokeOpacity: 0.35 }),

@@ -25,7 +25,7 @@ const nulls = asRows(data.nulls);
 const spread = asRows(data.spread);
 const interference = asRows(data.interference).map(ofRun);
 const kept = JSON.parse(document.getElementById("kept-data").textContent);
-const directions = kept.summary ?? { sharing: {}, subspaces: {}, cosines: [] };
+const directions = kept.summary ?? { sharing: {}, subspaces: {}, course: {}, cosines: [], grids: [] };
 
 const MEASURES = {
   entropy_rank: "entropy rank (higher = broader)",

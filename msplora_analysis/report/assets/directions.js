@@ -1,10 +1,11 @@
 // What layers share of their updates' energy, and of their subspaces, beside random directions: as `overlap` measured it.
 const sharing = asRows(directions.sharing);
 const subspaces = asRows(directions.subspaces);
+const sharedCourse = asRows(directions.course);
 
-function keptRows(rows) {
-  return rows.filter((row) => chosen(row, ["model", "method"]) && (!choice.task || row.task === choice.task) && (!choice.module || row.module === choice.module));
-}
+const directionsOf = (method) => [...sharing, ...subspaces].filter((row) => row.model === choice.model && row.method === method);
+const ofModule = (row) => chosen(row, ["model", "method", "stack"]) && (!choice.module || row.module === choice.module);
+const keptRows = (rows) => rows.filter((row) => ofModule(row) && (!choice.task || row.task === choice.task));
 
 // The mean over runs of each component and of whatever else is named.
 function meansOf(rows, keys, values) {
@@ -64,4 +65,71 @@ figure("subspaces", (part) => {
   });
   part("plot").replaceChildren(legend(sides, (side) => side, colour), chart);
   return true;
+});
+
+const shared = { compare: "method" };
+
+figure("sharing-course", (part) => {
+  const fits = (row, names) => names.every((name) => name === shared.compare || !choice[name] || row[name] === choice[name]);
+  const known = sharedCourse.filter((row) => row.model === choice.model);
+  const comparable = ["method", "module", "task"].filter((name) => unique(known.map((row) => row[name])).length > 1);
+  if (!comparable.includes(shared.compare)) shared.compare = comparable[0] ?? "method";
+  const clock = known.find((row) => row.method === choice.method)?.clock ?? known[0]?.clock;
+  const mine = known.filter((row) => row.clock === clock && fits(row, shared.compare === "method" ? ["module", "task"] : ["method", "module", "task"]));
+  if (unique(mine.map((row) => row.time)).length < 2) return false;
+  const groups = unique(mine.map((row) => row[shared.compare]));
+  const colour = (name) => DISTINCT[groups.indexOf(name) % DISTINCT.length];
+  const named = (name) => (shared.compare === "method" ? methodTitle(name) : name || "unknown");
+  const byRun = d3.flatRollup(mine, (rows) => ({ excess: d3.mean(rows, (row) => row.excess), deviation: d3.mean(rows, (row) => row.deviation_own) }), (row) => row[shared.compare], (row) => row.run, (row) => row.time)
+    .map(([name, run, time, found]) => ({ name, run, time, ...found }));
+  part("controls").replaceChildren(
+    ...(comparable.length > 1 ? [chooser("shared", "a line for each", comparable.map((name) => [name, name]), shared.compare, (value) => {
+      shared.compare = value;
+      drawAll();
+    })] : []),
+    legend(groups, named, colour),
+  );
+  const words = [shared.compare === "method" ? "" : methodTitle(choice.method), shared.compare === "task" ? "" : choice.task || EVERY.task, shared.compare === "module" ? "" : choice.module || EVERY.module];
+  part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. Line: mean over the runs; band: lowest to highest run. Grey: what layers that share nothing give, two standard deviations.`;
+  part("plot").replaceChildren(linesOf(summarised(byRun, "name", "time", "excess"), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.mean(byRun, (row) => row.deviation) }));
+  return true;
+});
+
+const MOST_PANELS = 6;
+
+figure("grids", (part) => {
+  const mine = directions.grids.filter(ofModule).map((one) => ({ ...one, ...(one.parts.find((each) => each.task === choice.task) ?? one.parts[0]) }));
+  if (!mine.length) return false;
+  const scales = unique(mine.map((one) => one.scale));
+  const name = (one) => (scales.length > 1 ? `${one.module}, ${one.scale}` : one.module);
+  const panels = unique(mine.map(name)), few = panels.slice(0, MOST_PANELS), sides = unique(mine.map((one) => one.side));
+  const sizes = d3.rollup(subspaces.filter(ofModule), (rows) => rows[0].size, (row) => `${row.module} ${row.side}`);
+  const cells = mine.filter((one) => few.includes(name(one))).flatMap((one) => one.phi.flatMap((row, i) => row.map((phi, j) => ({ panel: name(one), side: one.side, i: i + 1, j: j + 1, phi, runs: one.runs, size: sizes.get(`${one.module} ${one.side}`) }))));
+  const most = d3.max(cells, (cell) => cell.i), width = Math.min(widthOf(part("plot")), 140 + 250 * sides.length);
+  const ticks = d3.range(1, most + 1, Math.ceil(most / 8));
+  const task = unique(mine.map((one) => one.task))[0];
+  part("controls").replaceChildren();
+  part("about").textContent = `${methodTitle(choice.method)}, ${task || EVERY.task}, ${choice.module || EVERY.module}; mean over neighbouring layers${mine[0].runs > 1 ? ` and ${mine[0].runs} runs` : ""}. φ(i, j) is 1 where the i leading directions of a layer lie in the j leading ones of the next, or the other way round, and max(i, j)/d for random directions in d dimensions (${unique([...sizes.values()]).join(", ")}).${panels.length > few.length ? ` ${panels.length - few.length} more: choose a module above.` : ""}`;
+  part("plot").replaceChildren(Plot.plot({
+    width, height: 60 + few.length * Math.min(190, (width - 140) / sides.length), marginLeft: 44, marginRight: 110, marginBottom: 40, marginTop: 38,
+    fx: { label: null, domain: sides, padding: 0.06 }, fy: { label: null, domain: few, tickFormat: shortened, padding: 0.08 },
+    x: { label: "j, of the next layer", type: "linear", domain: [0.5, most + 0.5], ticks, tickFormat: "d" }, y: { label: "i, of a layer", type: "linear", domain: [most + 0.5, 0.5], ticks, tickFormat: "d" },
+    color: { ...colours(data.colours.magnitude), type: "linear", domain: [0, d3.max(cells, (cell) => cell.phi)], legend: true, label: "φ(i, j)", width: Math.min(width, 300) },
+    style: FONT, ariaLabel: "Similarity of leading directions",
+    marks: [
+      Plot.rect(cells, { fx: "side", fy: "panel", x1: (cell) => cell.j - 0.5, x2: (cell) => cell.j + 0.5, y1: (cell) => cell.i - 0.5, y2: (cell) => cell.i + 0.5, fill: "phi", inset: 0, shapeRendering: "crispEdges", className: "phi" }),
+      Plot.tip(cells, Plot.pointer({ fx: "side", fy: "panel", x: "j", y: "i", ...TIP, title: (cell) => `${cell.panel}, ${cell.side}\nφ(${cell.i}, ${cell.j}) = ${shown(cell.phi)}${cell.size ? `; random ${shown(Math.max(cell.i, cell.j) / cell.size)}` : ""}` })),
+    ],
+  }));
+  return true;
+});
+
+// Where nothing of the choice was measured, which choice was.
+drawn.push(() => {
+  const home = document.getElementById("elsewhere");
+  if (!home) return;
+  const here = [...document.querySelectorAll("#directions > figure")].some((one) => !one.hidden);
+  const known = unique(sharing.filter((row) => row.model === choice.model).map((row) => row.method));
+  home.hidden = here || !known.length;
+  home.textContent = `No chart: overlap measured nothing of ${about()}. It measured ${known.map(methodTitle).join(", ")}.`;
 });

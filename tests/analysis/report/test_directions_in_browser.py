@@ -1,0 +1,89 @@
+"""What `overlap` found, in the page: what layers share over training, and their leading directions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from msplora_analysis import analyse, overlap, write_report
+from msplora_analysis.report.overlap_files import write_overlap
+from tests.analysis.report.test_page_in_browser import shown, texts
+
+NAME = "base_model.model.encoder.layer.{}.self.{}.lora_{}.weight"
+LAYERS, MODULES = range(4), ("query", "value")
+
+
+def train(folder: Path, rank: int, seed: int, steps: tuple[int, ...]) -> None:
+    """Checkpoints of a training in which the layers come to share their directions."""
+    random = np.random.default_rng(seed)
+    keys = [(layer, module, side) for layer in LAYERS for module in MODULES for side in "AB"]
+    shapes = {"A": (rank, 24), "B": (24, rank)}
+    own, shared = ({key: random.standard_normal(shapes[key[2]]) for key in keys} for _ in range(2))
+    for step in steps:
+        place, weight = folder / f"checkpoint-{step}", step / 50
+        place.mkdir(parents=True)
+        tensors = {NAME.format(*key): own[key] + weight * shared[0, *key[1:]] for key in keys}
+        save_file(tensors, place / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "base_model_name_or_path": "minilm"}
+        (place / "adapter_config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two methods, of which `overlap` measured the one with the higher rank."""
+    folder = tmp_path_factory.mktemp("directions") / "study"
+    for seed, task in enumerate(("mrpc", "rte")):
+        train(folder / "wide" / f"{task}-r4", 4, seed, (10, 50))
+        train(folder / "narrow" / f"{task}-r2", 2, seed, (50,))
+    write_overlap(overlap(folder / "wide"), folder / "analysis" / "overlap")
+    write_report(analyse(folder, draws=0), folder / "analysis" / "report.html")
+    return folder / "analysis"
+
+
+def test_the_method_that_was_measured_is_shown_first_and_others_say_where(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    assert page.locator("select[name=method]").input_value() == "lora-r4"
+    assert page.locator("#directions > figure:visible").count() == 4
+    assert not page.locator("#elsewhere").is_visible()
+    page.select_option("select[name=method]", "lora-r2")
+    assert page.locator("#directions > figure:visible").count() == 0
+    assert "It measured LoRA r=4" in page.locator("#elsewhere").inner_text()
+
+
+def test_leading_directions_are_those_of_the_file(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    summary = json.loads((study / "overlap" / "summary.json").read_text())
+    cells = page.locator("#grids g[aria-label=rect] rect")
+    assert cells.count() == len(MODULES) * 2 * 16
+    page.select_option("select[name=module]", "value")
+    for task in ("", "rte"):
+        page.select_option("select[name=task]", task)
+        assert cells.count() == 2 * 16
+        grids = [one["phi"] for one in summary["grids"]
+                 if one["module"] == "value" and one["side"] == "inputs" and task in one["run"]]  # fmt: skip
+        assert len(grids) == (1 if task else 2)
+        cells.nth(1 * 4 + 2).hover()
+        phi = np.mean(grids, axis=0)[1, 2]
+        assert f"φ(2, 3) = {shown(phi)}; random {shown(3 / 24)}" in page.locator("#grids .plot").inner_text()
+
+
+def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    course = pd.read_csv(study / "overlap" / "course.csv")
+    data = json.loads(page.locator("#kept-data").text_content())["summary"]["course"]
+    values = data["excess"]["values"] if isinstance(data["excess"], dict) else data["excess"]
+    assert values == [float(f"{value:.4g}") for value in course["excess"]]
+    assert page.locator("#sharing-course g[aria-label=line] path").count() == len(MODULES)
+    assert page.locator("#sharing-course g[aria-label=rect] rect").count() == 1
+    page.select_option("select[name=shared]", "task")
+    assert texts(page, "#sharing-course .legend > span") == ["mrpc", "rte"]
+    page.select_option("select[name=task]", "rte")
+    page.select_option("select[name=shared]", "module")
+    page.locator("#sharing-course .plot svg").hover(position={"x": 1000, "y": 60})
+    assert "step 50" in page.locator("#sharing-course .plot").inner_text()
+    last = course[(course["run"] == "rte-r4") & (course["step"] == 50)].set_index("module")["excess"]
+    assert any(shown(value) in page.locator("#sharing-course .plot").inner_text() for value in last)
