@@ -45,13 +45,19 @@ def costs(bench: Bench, commands: Mapping[str, Sequence[str]], *, code: int = 0,
 
 def _run(command: Sequence[str], code: int) -> Cost:
     start = pyperf.perf_counter()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    none = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=_compiled(), stdin=none, stdout=none, stderr=none)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = pyperf.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != code:
         raise RuntimeError(f"exit code {process.returncode} instead of {code}: {' '.join(command)}")
     return Cost(seconds, usage.ru_maxrss * 1024 / 1e6)
+
+
+def _compiled() -> dict[str, str]:
+    """The environment, in which the first run of a process keeps what Python compiles, as an installation has it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def apart(function: str, *arguments: Any) -> Any:

@@ -90,7 +90,6 @@ def svd(
     gc.set_threshold(200_000)  # loading and drawing make many objects that live long: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
-    from msplora_analysis.report.summary import to_json
     from msplora_cli.console import messages, warnings_told
     from msplora_cli.report import how_it_was_made, open_page
 
@@ -119,7 +118,7 @@ def svd(
             analysis, out, figures=pictures, latex=latex, n_jobs=-1, report=report or show, made=how_it_was_made()
         )
     if as_json:
-        print(to_json(analysis), end="")
+        print(written[-1].read_text(encoding="utf-8"), end="")  # summary.json
     else:
         _print(analysis)
     messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)

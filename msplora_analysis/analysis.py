@@ -177,14 +177,14 @@ def analyse(
         load_spectra, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, n_jobs=n_jobs
     )
     loaded = load(path, factors=draws != 0, progress=progress)
-    table, notes = separate_variants(loaded)
+    table, notes = separate_variants(_without_messages(loaded))
     tables = [loaded]
     final = _at(table, epoch)
     if baseline is None:
         comparisons, found = compare_with_lora(final, options)
     else:
         tables.append(load(baseline))
-        other, found = separate_variants(tables[1])
+        other, found = separate_variants(_without_messages(tables[1]))
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
     # Where no scale is shared, the total is the layer's own component: one of the two comparisons is enough.
@@ -242,9 +242,16 @@ def analyse(
     )  # fmt: skip
 
 
+def _without_messages(table: DataFrame) -> DataFrame:
+    """The same rows without `attrs`, of which pandas would make a deep copy at every step."""
+    rows = table.copy(deep=False)
+    rows.attrs = {}
+    return rows
+
+
 def _named_as_in(table: DataFrame, other: DataFrame) -> DataFrame:
     """Another table of the same runs, with methods and models named as in the spectra table."""
-    names = table[["run", "method", "model"]].astype(str).drop_duplicates("run")
+    names = table[["run", "method", "model"]].drop_duplicates("run").astype(str)
     return other.drop(columns=["method", "model"]).merge(names, on="run")
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 COURSE = ("model", "method", "stack", "clock", "time", "scale")
 """What to measure by for courses over training."""
 SHARE = "share of training"
+_CLOCKS = ("epoch", "step", SHARE)
 
 
 def courses(table: DataFrame) -> DataFrame:
@@ -36,14 +37,17 @@ def courses(table: DataFrame) -> DataFrame:
         2   b  share of training   0.5
         3   b  share of training   1.0
     """
-    clock, time = np.full(len(table), SHARE, dtype=object), np.full(len(table), np.nan)
+    import pandas as pd
+
+    clock, time = np.full(len(table), _CLOCKS.index(SHARE), dtype=np.int8), np.full(len(table), np.nan)
+    moments = table[["run", "epoch", "step"]]
     for places in table.groupby(["model", "method"], observed=True, sort=False).indices.values():
-        rows = table.iloc[places]
+        rows = moments.iloc[places]
         unknown = rows["epoch"].isna().all() and rows["step"].isna().all()
         name = "epoch" if unknown else next((name for name in ("epoch", "step") if _common(rows, name)), SHARE)
-        clock[places] = name
+        clock[places] = _CLOCKS.index(name)
         time[places] = _shares(rows) if name == SHARE else rows[name].astype("float64")
-    return table.assign(clock=clock, time=time)
+    return table.assign(clock=pd.Categorical.from_codes(clock, pd.Index(_CLOCKS)), time=time)
 
 
 def _common(rows: DataFrame, name: str) -> bool:

@@ -150,12 +150,11 @@ def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: fl
     import pandas as pd
 
     sigma = spectra["sigma"].to_numpy()
-    parts = []
-    for _, rows in whole_spectra(spectra):
-        values = sigma[rows]
-        part = spectra.iloc[rows[:, 0]][keys].reset_index(drop=True)
-        parts.append(part.assign(**measures_of(values, ks, energy)))
-    return pd.concat(parts, ignore_index=True).sort_values(keys, ignore_index=True)
+    of_ranks = [rows for _, rows in whole_spectra(spectra)]
+    measured = [measures_of(sigma[rows], ks, energy) for rows in of_ranks]
+    values = {name: np.concatenate([one[name] for one in measured]) for name in measured[0]}
+    found = spectra[keys].iloc[np.concatenate([rows[:, 0] for rows in of_ranks])].reset_index(drop=True)
+    return pd.concat([found, pd.DataFrame(values, copy=False)], axis=1).sort_values(keys, ignore_index=True)
 
 
 def measures_of(

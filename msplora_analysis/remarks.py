@@ -121,7 +121,7 @@ def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:
         {('minilm', 'lora-r8'): '1 of 2 runs not finished'}
     """
     found = dict[tuple[str, str], str]()
-    members = table[["run", "model", "method"]].astype(str).drop_duplicates()
+    members = table[["run", "model", "method"]].drop_duplicates().astype(str)
     known = members.merge(runs[["run", "finished", "constant"]], on="run", how="left")
     for (model, method), rows in known.groupby(["model", "method"], sort=False):
         counts = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from msplora_core.runs import RunDirectory, RunRecord
 
@@ -18,6 +19,14 @@ import sys
 {code}
 loaded = [name for name in {names} if name in sys.modules]
 assert not loaded, "loaded: " + ", ".join(loaded)
+"""
+COMMAND = """
+sys.argv = ["msplora-analyze", *{arguments!r}]
+from msplora_cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
 """
 
 
@@ -72,32 +81,48 @@ def test_matplotlib_is_loaded_for_pictures_only(module: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--json", "--no-figures"]])
 def test_svd_loads_nothing_heavy(study: Path, options: list[str]) -> None:
-    arguments = ["msplora-analyze", "svd", str(study), *options]
     names = HEAVY if not options else (*HEAVY, "matplotlib")
-    code = f"""
-sys.argv = {arguments!r}
-from msplora_cli.app import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
-"""
-    done = check(code, names)
+    done = check(COMMAND.format(arguments=["svd", str(study), *options]), names)
     assert done.returncode == 0, done.stderr
     assert (study / "analysis" / "summary.json").is_file()
     assert (study / "analysis" / "fig3.png").is_file() == (not options)
 
 
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    shapes = {"A": (2, 8), "B": (8, 2)}
+    tensors = {
+        f"base_model.model.layers.{i}.self_attn.q_proj.lora_{part}.weight": random.standard_normal(shape)
+        for i in range(3)
+        for part, shape in shapes.items()
+    }
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = '{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}'
+    (tmp_path / "adapter_config.json").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (["inspect"], (*HEAVY, "matplotlib", "pandas", "scipy")),
+        (["svd", "--no-figures", "--no-report"], (*HEAVY, "matplotlib", "scipy")),
+        (["plan"], (*HEAVY, "scipy")),  # its picture needs matplotlib
+    ],
+)
+def test_commands_on_an_adapter_load_what_they_use(adapter: Path, command: list[str], names: tuple[str, ...]) -> None:
+    done = check(COMMAND.format(arguments=[command[0], str(adapter), *command[1:]]), names)
+    assert done.returncode == 0, done.stderr
+
+
+def test_planning_loads_no_pictures() -> None:
+    done = check("from msplora_analysis.planning import plan_files, rank_plan, trainer_texts", (*HEAVY, "matplotlib"))
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_loads_neither_tables_nor_pictures() -> None:
-    code = """
-sys.argv = ["msplora-analyze", "svd", "--help"]
-from msplora_cli.app import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code
-"""
-    done = check(code, (*HEAVY, "pandas", "matplotlib", "numpy"))
+    done = check(COMMAND.format(arguments=["svd", "--help"]), (*HEAVY, "pandas", "matplotlib", "numpy"))
     assert done.returncode == 0, done.stderr
 
 

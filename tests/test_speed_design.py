@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from fontTools.ttLib import TTFont
+from matplotlib.figure import Figure
 from peft import get_peft_model
 from safetensors.numpy import save_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from msplora_analysis import load_spectra
+from msplora_analysis import analyse, draw_figures, load_spectra
+from msplora_analysis.plots.paper import new_figure, offscreen, paper_style
+from msplora_analysis.report import summary, writing
+from msplora_analysis.report.pictures import saved
+from msplora_analysis.statistics import differences, power
+from msplora_cli.app import main
 from msplora_core.adapter import MSPLoraConfig
+from msplora_core.runs import RunDirectory, RunRecord
 
 OUT, IN = 40, 24
 
@@ -65,3 +75,68 @@ def test_an_adapter_of_any_size_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(table) == 96 * 32
     assert peak < 64e6 < (tmp_path / "adapter_model.safetensors").stat().st_size
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    for method in ("lora-r2", "msplora-2-2-2"):
+        for task in ("mrpc", "sst2"):
+            run = RunDirectory(tmp_path / f"{method}-{task}")
+            run.write_record(RunRecord(method=method, model="minilm", task=task, seed=0))
+            scales = ["layer"] if method == "lora-r2" else ["global", "layer", "total"]
+            for epoch in (0, 1, 2):
+                spectra = {f"{scale}/q/{i}": epoch * np.array([2.0 + i, 1.0]) for scale in scales for i in range(4)}
+                run.write_epoch(epoch, step=epoch, spectra=spectra)
+    return tmp_path
+
+
+def test_svd_makes_its_summary_once(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return summary.summarise(*arguments, **options)
+
+    monkeypatch.setattr(summary, "to_json", lambda analysis: json.dumps(counted(analysis)))
+    monkeypatch.setattr(writing, "to_json", summary.to_json)
+    monkeypatch.setattr("sys.argv", ["msplora-analyze", "svd", str(study), "--json", "--no-figures", "--no-report"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert json.loads(capsys.readouterr().out)["format"] == summary.FORMAT
+    assert calls == [1]
+
+
+def test_pictures_estimate_no_power(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They show means and intervals; how many runs would decide stands with the claims."""
+    analysis = analyse(study)
+    monkeypatch.setattr(power, "tasks_needed", None)
+    monkeypatch.setattr(differences, "pairs_needed", None)
+    names = [name for name, _ in draw_figures(analysis)]
+    assert "fig4-msplora-2-2-2-vs-lora-r2-layer" in names
+    assert any(name.startswith("m-eff") for name in names)
+
+
+def test_a_pdf_embeds_its_fonts_without_their_tables_for_shaping(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_table = list[str](), TTFont._readTable
+
+    def recorded(font: TTFont, tag: str) -> Any:
+        read.append(tag)
+        return read_table(font, tag)
+
+    monkeypatch.setattr(TTFont, "_readTable", recorded)
+    figure = Figure()
+    figure.text(0.5, 0.5, "office AVAIL")
+    assert b"/CIDFontType2" in saved(figure, "pdf")
+    assert "glyf" in read
+    assert not {"GDEF", "GPOS", "GSUB", "kern"} & set(read)
+
+
+def test_titles_are_not_measured_against_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with offscreen(), paper_style():
+        ax = new_figure(2.0).add_subplot(title="title", ylabel="label")
+    place = ax.title.get_position()
+    monkeypatch.setattr(type(ax.yaxis), "get_tightbbox", None)
+    saved(ax.figure, "png")
+    assert ax.title.get_position() == place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,34 +24,37 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
     Returns:
         The table, and a sentence for each method whose runs were told apart.
     """
-    columns = ["run", "method", "model", "task", "seed"]
-    runs = table[columns].drop_duplicates().set_index("run").astype({"method": object, "task": object})
-    components = table[["run", *_COMPONENT]].drop_duplicates()
-    parts = {
-        run: tuple(zip(*(rows[column] for column in _COMPONENT), strict=True))
-        for run, rows in components.groupby("run", observed=True)
-    }
+    import pandas as pd
+
+    runs = table[["run", "method", "model", "task", "seed"]].drop_duplicates().astype(object)
+    parts = defaultdict[str, set[tuple[object, ...]]](set)
+    for run, *component in table[["run", *_COMPONENT]].drop_duplicates().itertuples(index=False, name=None):
+        parts[run].add(tuple(component))
+    methods = defaultdict[tuple[str, str], list[str]](list)
+    trained = dict[str, tuple[object, ...]]()
+    for run, method, model, task, seed in runs.itertuples(index=False, name=None):
+        methods[model, method].append(run)
+        trained[run] = (task, seed) if task != "" and pd.notna(seed) else ()
     names, notes = dict[str, str](), list[str]()
-    for (_, method), group in runs.groupby(["model", "method"], observed=True, sort=False):
+    for (_, method), group in methods.items():
         kinds: dict[frozenset[tuple[object, ...]], list[str]] = {}
-        for run in group.index:
-            kinds.setdefault(frozenset(parts[run]), []).append(str(run))
+        for run in group:
+            kinds.setdefault(frozenset(parts[run]), []).append(run)
         if len(kinds) > 1:
             notes.append(f"{method}: runs that adapt other modules or layers are no replicates; measured apart")
         for words, members in zip(_labels(list(kinds)), kinds.values(), strict=True):
-            label = short_name(members[0], runs.index) if words and len(members) == 1 else words
-            replicates = group.loc[members]
-            known = replicates[(replicates["task"] != "") & replicates["seed"].notna()]
-            twice = [str(run) for run in known.index[known.duplicated(["task", "seed"], keep=False)]]
+            label = short_name(members[0], trained) if words and len(members) == 1 else words
+            counts = Counter(trained[run] for run in members)
+            twice = [run for run in members if trained[run] and counts[trained[run]] > 1]
             for run in members:
-                shown = short_name(run, runs.index) if run in twice else label
-                names[run] = f"{method} ({shown})" if shown else str(method)
+                shown = short_name(run, trained) if run in twice else label
+                names[run] = f"{method} ({shown})" if shown else method
             if twice:
                 notes.append(
                     f"{method}: {len(twice)} runs with the same task and seed are no replicates ({_few(twice)}); each "
                     "is measured alone"
                 )
-    if names == runs["method"].to_dict():
+    if names == dict(zip(runs["run"], runs["method"], strict=True)):
         return table, notes
     return table.assign(method=table["run"].map(names).astype("category")), notes
 

@@ -63,6 +63,8 @@ def paper_style(wanted: bool = True) -> Iterator[None]:
     if wanted:
         now, factory = matplotlib.rcParams, matplotlib.rcParamsDefault
         style = {name: value * magnification() for name, value in _STYLE.items() if now[name] == factory[name]}
+        if now["axes.titley"] is None:  # no ticks stand above panels: titles need not be measured against them
+            style["axes.titley"] = 1.0
     with matplotlib.rc_context(style):
         yield
 

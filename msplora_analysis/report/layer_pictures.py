@@ -19,7 +19,8 @@ from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
 from msplora_analysis.plots.words import comparison_title, divergence_title, listed, name_title
 from msplora_analysis.report.pictured_study import MOST_PANELS, OWN_COLOURS, PicturedStudy, known_tasks, sole_method
-from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_analysis.statistics.flips import sign_flip_interval
+from msplora_analysis.statistics.power import least_pairs
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def comparisons(study: PicturedStudy) -> Drawn:
     several = {(one.method, one.baseline) for one in shown if sum(_same(one, other) for other in shown) > 1}
     for one in shown:
         above = study.marked(comparison_title(one, known_tasks(one.pairs)), one.method, one.baseline)
-        test = sign_flip_test(one.pairs["difference"]) if np.isfinite(one.pairs["difference"]).all() else None
-        interval = (test.low, test.high) if test and np.isfinite([test.low, test.high]).all() else None
+        differences = one.pairs["difference"].to_numpy(dtype=np.float64)
+        enough = len(differences) >= least_pairs() and np.isfinite(differences).all()
+        interval = sign_flip_interval(differences) if enough else None
         stack = [one.modules[0], f"and-{len(one.modules) - 1}-more" if len(one.modules) > 1 else ""]
         where = stack if (one.method, one.baseline) in several else []
         name = "-".join(filter(None, ["fig4", one.method, "vs", one.baseline, one.scale, *where]))

@@ -103,7 +103,7 @@ def _shares(found: Overlap) -> _Named:
         course = found.course[(found.course["model"] == model) & found.course["excess"].notna()]
         if course.groupby("run", observed=True)["epoch"].nunique().max() > 1:
             timed = courses(course)
-            for clock, rows_of_clock in timed.groupby("clock", sort=False):
+            for clock, rows_of_clock in timed.groupby("clock", observed=True, sort=False):
                 more = [str(clock)] if timed["clock"].nunique() > 1 else []
                 above = f"What layers share over training ({base_title(str(model))})"
                 yield file_name("course", *words, *more), figure_of(plot_sharing_course(rows_of_clock, title=above))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from msplora_analysis.courses import COURSE
 from msplora_analysis.measures import average_spectra, last_epochs, measure
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
@@ -19,7 +21,7 @@ from msplora_analysis.report.pictured_study import (
     matching,
     sole_method,
 )
-from msplora_analysis.statistics.differences import sign_flip_test
+from msplora_analysis.statistics.flips import sign_flip_interval
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
@@ -125,10 +127,9 @@ def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
     found = []
     for key, rows in by_run.groupby(["method", "scale", "rank"], observed=True, sort=False):
         for name in measures:
-            values = rows[name].dropna()
+            values = rows[name].dropna().to_numpy(dtype=np.float64)
             if len(values) > 1:
-                test = sign_flip_test(values)
-                found.append((*key, name, test.effect, test.low, test.high))
+                found.append((*key, name, values.mean(), *sign_flip_interval(values)))
     return pd.DataFrame(found, columns=["method", "scale", "rank", "measure", "mean", "low", "high"])
 
 

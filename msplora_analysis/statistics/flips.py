@@ -56,6 +56,20 @@ def sign_flips(differences: NDArray[np.float64], *, level: float = 0.05, seed: i
     return p, low, high
 
 
+def sign_flip_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95% interval of `sign_flip_test` alone: NaN where there are too few differences for one.
+
+    Args:
+        differences: (n,) float64, finite, at least one.
+
+    Example:
+        >>> sign_flip_interval(np.array([0.1, 0.2, 0.3]))
+        (nan, nan)
+    """
+    _, low, high = sign_flips(differences[:, None])
+    return float(low[0]), float(high[0])
+
+
 def _sets(n: int, seed: int) -> NDArray[np.bool_]:
     """(m, n): which pairs each arrangement flips, at least one; all sets where they are few enough."""
     if 2**n <= MOST_FLIPS:

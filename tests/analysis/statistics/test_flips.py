@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from msplora_analysis import sign_flip_test
-from msplora_analysis.statistics.flips import sign_flips
+from msplora_analysis.statistics.flips import sign_flip_interval, sign_flips
 
 
 @pytest.mark.parametrize("n", [6, 7, 12])
@@ -30,6 +30,13 @@ def test_columns_are_tests_of_their_own_in_any_unit():
     for column, found in enumerate(zip(*sign_flips(values), strict=True)):
         outcome = sign_flip_test(values[:, column])
         assert found == pytest.approx((outcome.p, outcome.low, outcome.high), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("n", [6, 9, 20])
+def test_the_interval_alone_is_that_of_the_test(n):
+    values = np.random.default_rng(n).normal(0.3, 1, n)
+    outcome = sign_flip_test(values)
+    assert sign_flip_interval(values) == (outcome.low, outcome.high)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
