@@ -131,13 +131,14 @@ def title(method: str) -> str:
     Example:
         >>> title("msplora-8-4-2"), title("lora-r8"), title("dora-r4-16"), title("lora-r8-random-labels (a)")
         ('MSPLoRA 8/4/2', 'LoRA r=8', 'DoRA r=4 to 16', 'LoRA r=8, random labels (a)')
-        >>> title("adapterdrop-r8-layers-5to7-11")
-        'AdapterDrop r=8, layers 5 to 7, 11'
+        >>> title("adapterdrop-r8-layers-5to7-11"), title("lora-r8-layers-2")
+        ('AdapterDrop r=8, layers 5 to 7, 11', 'LoRA r=8, layer 2')
     """
     name, bracket, variant = method.partition(" (")
     labelled = name.removesuffix(f"-{RANDOM_LABELS}")
     stem, _, layers = labelled.partition("-layers-")
-    added = f", layers {layers.replace('-', ', ').replace('to', ' to ')}" if layers else ""
+    word = "layer" if layers.isdecimal() else "layers"
+    added = f", {word} {layers.replace('-', ', ').replace('to', ' to ')}" if layers else ""
     added += ", random labels" if labelled != name else ""
     kind, *ranks = stem.split("-")
     numbers = [rank.removeprefix("r") for rank in ranks]
