@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from msplora_analysis.plots.paper import offscreen
 from msplora_analysis.plots.planned_ranks import plot_plan
+from msplora_analysis.plots.words import counted, listed, task_title
 from msplora_analysis.report.gallery import figure_of
+from msplora_analysis.report.pictured_study import known_tasks
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.writing import write_files
 
@@ -29,8 +31,11 @@ def write_plan_picture(plan: Plan, out: str | os.PathLike[str]) -> list[Path]:
     Raises:
         FileError: if the folder cannot be written to.
     """
+    runs = plan.energies.moments
+    tasks = listed([task_title(task) for task in known_tasks(runs)])
+    what = f"Planned ranks{f' on {tasks}' if tasks else ''} ({counted(runs['run'].nunique(), 'run')})"
     losses = f"{plan.loss:.1%} of the energy is lost, {plan.uniform_loss:.1%} with equal ranks"
     with offscreen():
-        axes = plot_plan(plan.modules, plan.uniform_rank, title=f"Planned ranks, {plan.rule}: {losses}")
+        axes = plot_plan(plan.modules, plan.uniform_rank, title=f"{what}, {plan.rule}: {losses}")
         figure = figure_of(axes[0])
     return write_files(Path(out), pictures([("plan", figure)]))
