@@ -147,7 +147,7 @@ def _comparisons(analysis: Analysis) -> TextTable:
         numbers = [f"{adjacent[name]:.2g}" for name in ("adjacent_kl", "adjacent_kl_baseline")]
         numbers += [f"{adjacent['difference']:+.2g}"]
         numbers += [f"{max(seeds):.2g}" if seeds else _NONE] if any(spread) else []
-        counts = f"{positive} of {len(one.pairs)}", f"{int(one.cells['decided'].sum())} of {len(one.cells)}"
+        counts = f"{positive}/{len(one.pairs)}", f"{int(one.cells['decided'].sum())}/{len(one.cells)}"
         scale = one.scale + ("†" if one in unequal else "")
         rows.append((_shown(one.method), _shown(one.baseline), *where, scale, *numbers, *counts))
         controls = control_means(one)

@@ -119,7 +119,7 @@ def _files(
     saved = pictures(figures, n_jobs, ("png", "pdf") if made is None else ("png", "pdf", "svg"))
     first = list(islice(saved, 1))  # starts the processes that save pictures; the rest is made beside them
     tables = dict(csv_tables(analysis))
-    text = "" if made is None else page(analysis, tables, made, folder)
+    html = "" if made is None else page(analysis, tables, made, folder)
     for name, table in tables.items():
         yield f"{name}.csv", table.to_csv(index=False).encode()
     if latex:
@@ -132,5 +132,5 @@ def _files(
         else:
             yield name, data
     if made is not None:
-        yield "report.html", with_pictures(text, static).encode()
+        yield "report.html", with_pictures(html, static).encode()
     yield "summary.json", to_json(analysis).encode()

@@ -258,6 +258,7 @@ def test_tables_for_a_paper(svd: Svd, study: Path, tmp_path: Path) -> None:
     assert text.count("\\toprule") == text.count("\\bottomrule") == 1
     assert r"method & scale & rank & M\_eff-1 & M\_eff-2" in text
     assert "σ" not in (tmp_path / "out" / "claims.tex").read_text()
+    assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text().lower()
 
 
 def test_draws_of_the_null_are_chosen_and_shown(svd: Svd, tmp_path: Path) -> None:
