@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class InterferenceRecorder:
 
     *Between layers*: of each component that several modules share, between the gradients that each of them sends to
     its factors A and B, taken as one vector. Micro-batches are summed, and so are the shares that several processes
-    have of a batch: all of them must watch the same steps.
+    have of a batch: all of them must watch the same steps. Of a stack of experts, each has its own cosines.
 
     A negative cosine means that one undoes part of what the other does. A cosine with a zero step or gradient is not
     defined and is left out. Plain LoRA has one scale and shares nothing, so nothing is recorded. Values and gradients
@@ -49,14 +49,21 @@ class InterferenceRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         layers = adapted_layers(model)
-        self._layers = {path: pair for path, pair in layers.items() if _has_one_matrix(*pair)}
-        sites = {key: members for key, members in component_sites(model).items() if self._layers.keys() >= {*members}}
-        self._whole = {next(iter(members)): key for key, members in sites.items() if key.scale == "total"}
-        self._shared = {key: members for key, members in sites.items() if key.scale != "total" and len(members) > 1}
+        self._layers = {path: pair for path, pair in layers.items() if isinstance(pair[0], MSPLoraLayer)}
+        self._whole: dict[str, list[ComponentKey]] = defaultdict(list)  # by path, of each expert in its order
+        self._shared: dict[Factors, _Shared] = {}
+        for key, members in component_sites(model).items() if self._layers else ():
+            path = next(iter(members))
+            if key.scale == "total":
+                self._whole[path].append(key)
+            elif len(members) > 1:
+                layer, name = self._layers[path]
+                order = sorted(members, key=members.__getitem__)
+                self._shared.setdefault(layer.components(key.scale)[name], _Shared([], order)).keys.append(key)
         self._hooks: list[RemovableHandle] = []
         self._path = ""  # of the layer whose forward pass runs
-        self._gradients: dict[ComponentKey, dict[str, dict[int, torch.Tensor]]] = defaultdict(dict)
-        self._before: dict[str, dict[str, LowRankUpdate]] = {}
+        self._gradients: dict[Factors, dict[str, dict[int, torch.Tensor]]] = defaultdict(dict)
+        self._before: dict[str, list[dict[str, LowRankUpdate]]] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -69,22 +76,20 @@ class InterferenceRecorder:
         self._stop_listening()
         for path, (layer, _) in self._layers.items():
             self._hooks.append(layer.register_forward_pre_hook(partial(self._enter, path)))
-        for key, members in self._shared.items():
-            layer, name = self._layers[next(iter(members))]
-            self._hooks.append(layer.components(key.scale)[name].register_forward_hook(partial(self._listen, key)))
+        for factors in self._shared:
+            self._hooks.append(factors.register_forward_hook(self._listen))
 
     def before_step(self) -> None:
         """Take the gradients, and the factors before the optimiser changes them; nothing where no step is watched."""
         if not self._hooks:
             return
         self._stop_listening()
-        for key, members in self._shared.items():  # in this order in every process
-            layer, name = self._layers[next(iter(members))]
-            order = sorted(members, key=members.__getitem__)
-            vectors = _joined(self._gradients[key], order, layer.components(key.scale)[name])
-            cosines = _cosines(vectors @ vectors.T)
-            if np.isfinite(cosines).all():
-                self._between_layers[str(key)].append(cosines)
+        for factors, shared in self._shared.items():  # in this order in every process
+            joined = _joined(self._gradients[factors], shared.paths, factors)
+            for key, vectors in zip(shared.keys, _by_expert(joined, factors), strict=True):
+                cosines = _cosines(vectors @ vectors.T)
+                if np.isfinite(cosines).all():
+                    self._between_layers[str(key)].append(cosines)
         self._gradients.clear()
         self._before = self._updates()
 
@@ -93,12 +98,13 @@ class InterferenceRecorder:
         if not self._before:
             return
         after = self._updates()
-        for path, key in self._whole.items():
-            steps = {scale: _step(old, after[path][scale]) for scale, old in self._before[path].items()}
-            cosines = _cosines(_products(list(steps.values())))
-            for (i, one), (j, other) in combinations(enumerate(steps), 2):
-                if np.isfinite(cosines[i, j]):
-                    self._between_scales[f"{one}-{other}/{key.module}/{key.unit}"].append(float(cosines[i, j]))
+        for path, keys in self._whole.items():
+            for key, old, new in zip(keys, self._before[path], after[path], strict=True):
+                steps = {scale: _step(old[scale], new[scale]) for scale in old}
+                cosines = _cosines(_products(list(steps.values())))
+                for (i, one), (j, other) in combinations(enumerate(steps), 2):
+                    if np.isfinite(cosines[i, j]):
+                        self._between_scales[f"{one}-{other}/{key.module}/{key.unit}"].append(float(cosines[i, j]))
         self._before = {}
 
     def between_scales(self) -> Cosines:
@@ -117,29 +123,29 @@ class InterferenceRecorder:
     def _enter(self, path: str, *_: Any) -> None:
         self._path = path
 
-    def _listen(
-        self, key: ComponentKey, module: nn.Module, args: Any, factors: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, ...]:
+    def _listen(self, factors: Factors, args: Any, pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Hand a layer views of the shared factors, whose gradients are those of this layer alone."""
-        views = tuple(factor.view_as(factor) for factor in factors)
+        views = tuple(factor.view_as(factor) for factor in pair)
         for place, view in enumerate(views):
             if view.requires_grad:  # not if frozen, nor in the first pass through a checkpointed layer
                 view.register_hook(  # type: ignore[no-untyped-call]
-                    partial(self._add, key, self._path, place)
+                    partial(self._add, factors, self._path, place)
                 )
         return views
 
-    def _add(self, key: ComponentKey, path: str, place: int, gradient: torch.Tensor) -> None:
-        sent = self._gradients[key].setdefault(path, {})
+    def _add(self, factors: Factors, path: str, place: int, gradient: torch.Tensor) -> None:
+        sent = self._gradients[factors].setdefault(path, {})
         sent[place] = gradient.detach() + sent.get(place, 0)  # a copy: torch adds to the original in place
 
-    def _updates(self) -> dict[str, dict[str, LowRankUpdate]]:
-        return {path: layer_updates(*self._layers[path])[0] for path in self._whole}
+    def _updates(self) -> dict[str, list[dict[str, LowRankUpdate]]]:
+        return {path: layer_updates(*self._layers[path]) for path in self._whole}
 
 
-def _has_one_matrix(layer: object, adapter_name: str) -> bool:
-    """Whether a layer is of MSPLoRA, and not of a stack of experts, whose gradients are not those of one matrix."""
-    return isinstance(layer, MSPLoraLayer) and layer.site[adapter_name].sizes.experts == 1
+class _Shared(NamedTuple):
+    """A component that several layers share: its key, or one for each of its experts, and the layers' paths."""
+
+    keys: list[ComponentKey]
+    paths: list[str]
 
 
 def _step(before: LowRankUpdate, after: LowRankUpdate) -> LowRankUpdate:
@@ -177,6 +183,14 @@ def _joined(
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(vectors)
     return np.asarray(vectors.cpu().double())
+
+
+def _by_expert(vectors: NDArray[np.float64], factors: Factors) -> Iterator[NDArray[np.float64]]:
+    """The vectors of each expert: rows of A by expert and then by rank, columns of B by rank and then by expert."""
+    experts, end = factors.sizes.experts, factors.A.numel()
+    A, B = vectors[:, :end], vectors[:, end:].reshape(len(vectors), len(factors.B), -1)
+    for expert, rows in enumerate(np.split(A, experts, axis=1)):
+        yield np.hstack([rows, B[:, :, expert::experts].reshape(len(vectors), -1)])
 
 
 def _mean_and_spread(series: dict[str, Any]) -> Cosines:

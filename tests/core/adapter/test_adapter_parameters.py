@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import GptOssConfig, GptOssForCausalLM, MixtralConfig, Mixtral
 
 from msplora_core import read_adapter
 from msplora_core.adapter import MSPLoraConfig, read_components
+from msplora_core.adapter.extraction import layer_updates
 from msplora_core.adapter.parameter_layer import ParamWrapper
 from msplora_core.conversion import convert_to_lora
 from msplora_core.conversion.disk import convert_adapter
@@ -277,15 +279,46 @@ def test_it_becomes_plain_lora_where_ranks_differ(make: Callable, pattern: dict,
         assert torch.allclose(output(plain.eval()), output(model), **CLOSE)
 
 
-def test_what_is_left_aside(make: Callable, tmp_path: Path) -> None:
-    """Gradients that one expert's share of a component gets, and conversion: said, not done halfway."""
-    model = get_peft_model(make(), config("a parameter and modules"))
-    recorder = InterferenceRecorder(model)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_interference_of_each_expert(make: Callable) -> None:
+    """Reference: the gradient G of an expert's base weight gives s·Bᵀ·G for A and s·G·Aᵀ for B."""
+    model = get_peft_model(make(torch.float64), config("two of one module")).double()
+    model.base_model.model.set_experts_implementation("eager")  # the other ones have no double precision
+    recorder, layers = InterferenceRecorder(model), list(wrappers(model).values())
+    for layer in layers:
+        layer._adapted_parameter().requires_grad_(True)
     recorder.watch()
-    model(input_ids=TOKENS).logits.sum().backward()
+    tokens = torch.randint(5, 40, (8, 16), generator=torch.Generator().manual_seed(0))  # some for each expert
+    model(input_ids=tokens).logits.square().sum().backward()
+    before = [[scales.copy() for scales in layer_updates(layer, "default")] for layer in layers]
     recorder.before_step()
+    torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=1e-3).step()
     recorder.after_step()
-    assert not any("expert" in name for name in recorder.between_layers())
+    after = [layer_updates(layer, "default") for layer in layers]
+    between_layers, between_scales = recorder.between_layers(), recorder.between_scales()
+    for module, expert in product(("gate_up_proj", "down_proj"), range(3)):
+        chosen = [place for place, layer in enumerate(layers) if layer.parameter_name == module]
+        sent = []
+        for place in chosen:
+            old, gradient = before[place][expert], layers[place]._adapted_parameter().grad[expert]
+            G = (gradient.T if layers[place].transposed else gradient).numpy()
+            shared = old["global"]
+            sent.append(np.concatenate([(shared.B.T @ G).ravel(), (G @ shared.A.T).ravel()]))
+        norms = np.linalg.norm(sent, axis=1)
+        mean, _ = between_layers[f"global/{module}.expert{expert}/0"]
+        np.testing.assert_allclose(mean, np.array(sent) @ np.array(sent).T / np.outer(norms, norms), atol=1e-9)
+        for place in chosen:
+            old, new = before[place][expert], after[place][expert]
+            one, other = (old[s].scaling * ((new[s].B - old[s].B) @ old[s].A + old[s].B @ (new[s].A - old[s].A))
+                          for s in ("global", "layer"))  # fmt: skip
+            mean, _ = between_scales[f"global-layer/{module}.expert{expert}/{layers[place].site['default'].layer}"]
+            cosine = (one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other)
+            np.testing.assert_allclose(mean, cosine, atol=1e-9)
+
+
+def test_what_is_left_aside(make: Callable, tmp_path: Path) -> None:
+    """Conversion: said, not done halfway."""
+    model = get_peft_model(make(), config("a parameter and modules"))
     with pytest.raises(UnsupportedAdapterError, match=r"mlp.experts: expected no energy, since the experts of a para"):
         convert_to_lora(model, energy=0.9)
     model.save_pretrained(tmp_path / "msplora")
