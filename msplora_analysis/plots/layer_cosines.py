@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_MOST_NUMBERED = 8
+_LEAST_NUMBERED = 0.1
+
+
 def plot_layer_cosines(
     cosines: ArrayLike,
     *,
@@ -27,7 +31,8 @@ def plot_layer_cosines(
     """Draw the cosines between updates, layers × layers: red where they point the same way, blue where they oppose.
 
     Colours reach to the largest cosine between two layers, or to the bound where that is larger. The diagonal, which is
-    1 by definition, is left open.
+    1 by definition, is left open. Up to eight layers have the numbers in the cells, unless
+    all are below 0.1.
 
     Args:
         cosines: (L, L), as `update_cosines` gives them; NaN is shown as missing.
@@ -66,4 +71,9 @@ def plot_layer_cosines(
         if known:
             for place in (-known, known):
                 drawn.figure.axes[-1].axhline(place, color="black", linewidth=0.8)
+        if len(matrix) <= _MOST_NUMBERED and reach >= _LEAST_NUMBERED:
+            for i, j in np.argwhere(abs(matrix) > 0):
+                colour = "white" if abs(matrix[i, j]) > 0.6 * reach else "black"
+                number = f"{matrix[i, j]:.2f}".replace("-", "−")
+                drawn.text(j, i, number, color=colour, fontsize="small", ha="center", va="center")
     return drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from msplora_core.methods import title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 _Named = Iterator[tuple[str, "Figure"]]
 _LEAST_LAYERS = 3
@@ -94,10 +94,9 @@ def _shares(found: Overlap) -> _Named:
     several = found.sharing["model"].nunique() > 1
     for model, part in rows.groupby("model", observed=True, sort=False):
         words = [str(model)] if several else []
-        named = [name for name in ("method", "scale") if part[name].nunique() > 1]
-        labels = [", ".join([*(_label(name, str(row[name])) for name in named), str(row["module"])])
-                  for _, row in part.iterrows()]  # fmt: skip
-        what = "What layers share" + ("" if "method" in named else f", {title(str(part['method'].iloc[0]))}")
+        methods = part["method"].nunique() > 1
+        labels = [", ".join(_label(part, row, methods)) for _, row in part.iterrows()]
+        what = "What layers share" + ("" if methods else f", {title(str(part['method'].iloc[0]))}")
         ax = plot_energy_shares(part, labels, title=f"{what} ({base_title(str(model))})")
         yield file_name("shares", *words), figure_of(ax)
         course = found.course[(found.course["model"] == model) & found.course["excess"].notna()]
@@ -109,8 +108,13 @@ def _shares(found: Overlap) -> _Named:
                 yield file_name("course", *words, *more), figure_of(plot_sharing_course(rows_of_clock, title=above))
 
 
-def _label(name: str, value: str) -> str:
-    return title(value) if name == "method" else value
+def _label(rows: DataFrame, row: Series[Any], methods: bool) -> Iterator[str]:
+    """What tells a row from the others: its method, its scale where the method has several, its module type."""
+    if methods:
+        yield title(str(row["method"]))
+    if _has_scales(rows, row["method"]):
+        yield str(row["scale"])
+    yield str(row["module"])
 
 
 def _adapters(found: AdapterComparison) -> _Named:

@@ -44,6 +44,13 @@ def cells(ax):
     return image.get_array()
 
 
+def test_few_cosines_have_their_numbers_unless_all_are_small():
+    cosines = np.array([[1.0, -0.35, np.nan], [-0.35, 1.0, 0.004], [np.nan, 0.004, 1.0]])
+    assert [text.get_text() for text in plot_layer_cosines(cosines).texts] == ["−0.35", "−0.35", "0.00", "0.00"]
+    assert not plot_layer_cosines(cosines / 10).texts
+    assert not plot_layer_cosines(np.full((9, 9), 0.5)).texts
+
+
 def test_cosines_of_zero_updates_are_left_open():
     random = np.random.default_rng(0)
     updates = [LowRankUpdate(random.normal(size=(6, 2)), random.normal(size=(2, 6))) for _ in range(3)]
