@@ -37,7 +37,7 @@ _CONFLICTS_KEY = (
 )
 _MOST_MODULES = 10
 _MOST_PAIRS = 3
-"""Of adapters, to be described in full."""
+"""Of adapters, to be described in full; of more pairs, the most alike or opposed have a sentence each."""
 
 
 def print_overlap(found: Overlap) -> None:
@@ -62,14 +62,18 @@ def _answers(found: Overlap) -> Iterator[str]:
         yield from map(str, found.answers)
         yield from findings(found.sharing, found.subspaces)
         return
-    few = len(found.adapters.pairs) <= _MOST_PAIRS
-    for pair in found.adapters.pairs:
+    pairs = found.adapters.pairs
+    few = len(pairs) <= _MOST_PAIRS
+    alike = (
+        pairs if few else sorted((one for one in pairs if one.cosine == one.cosine), key=lambda one: -abs(one.cosine))
+    )
+    for pair in alike[:_MOST_PAIRS]:
         yield from islice(merging(pair), None if few else 1)
 
 
 def _between_adapters(found: AdapterComparison) -> Iterator[tuple[Table, str]]:
     for pair in found.pairs if len(found.pairs) <= _MOST_PAIRS else ():
-        if not pair.equal:
+        if not pair.equal and pair.cosine == pair.cosine:
             yield _conflicts_table(pair), _CONFLICTS_KEY
     if len(found.pairs) > 1:
         yield _adapters_table(found), "Over all modules that two have in common."

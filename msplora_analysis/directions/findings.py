@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from msplora_analysis.directions.adapter_pairs import AdapterPair
 from msplora_analysis.directions.redundancy import NEGLIGIBLE
 
@@ -49,6 +51,8 @@ def findings(sharing: DataFrame, subspaces: DataFrame) -> Iterator[str]:
 
 
 def _shared(row: Series[Any]) -> str:
+    if np.isnan(row["excess"]):
+        return "every update is zero"
     shared, null = (row[f"{kind}shared_by_all"] + row[f"{kind}shared_by_groups"] for kind in ("", "null_"))
     numbers = (
         f"{shared:.4f} of the energy, where layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
@@ -83,6 +87,10 @@ def merging(pair: AdapterPair) -> Iterator[str]:
     names = f"{pair.first} and {pair.second}"
     if pair.equal:
         yield f"{names} have equal updates: the same adapter twice."
+        return
+    zero = [name for name, kept in zip((pair.first, pair.second), pair.kept, strict=True) if np.isnan(kept)]
+    if zero:
+        yield f"{names} cannot be compared: every update of {' and of '.join(zero)} is zero where both have a module."
         return
     near = abs(pair.cosine) <= _DEVIATIONS * pair.deviation
     alike = "orthogonal as a whole" if near else "opposed as a whole" if pair.cosine < 0 else "aligned as a whole"

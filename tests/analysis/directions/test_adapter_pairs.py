@@ -7,6 +7,7 @@ import pytest
 
 from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions.adapter_pairs import compare_adapters
+from msplora_analysis.directions.findings import findings, merging
 from msplora_core.components import ComponentKey
 from msplora_core.errors import ComparisonError
 from msplora_core.linalg import LowRankUpdate
@@ -122,6 +123,15 @@ def test_overlap_takes_one_other_or_several(tmp_path):
     found = overlap(paths[0], with_=paths[1:]).adapters
     assert found.names == ["0", "1", "2"]
     np.testing.assert_allclose(found.cosines, found.cosines.T)
+
+
+def test_a_zero_adapter_is_said_to_be_zero(tmp_path):
+    zero = [LowRankUpdate(update.B * 0, update.A) for update in made()]
+    for one, other, name in ((zero, made(), "one"), (made(), zero, "two"), (zero, zero, "one and of two")):
+        (sentence,) = merging(pair(tmp_path / name.replace(" ", "-"), one, other))
+        assert sentence.endswith(f"every update of {name} is zero where both have a module.")
+    found = overlap(tmp_path / "two" / "two")
+    assert list(findings(found.sharing, found.subspaces)) == ["query: every update is zero."]
 
 
 def test_notes_on_the_other_adapter_are_shown(tmp_path):
