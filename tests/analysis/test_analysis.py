@@ -289,7 +289,8 @@ def test_the_table_the_figure_and_the_claim_show_one_number(study):
         assert claim.verdict.n == len(one.pairs) == 4
         figure = dict(draw_figures(found))["fig4-msplora-8-8-8-vs-lora-r8-layer"]
         texts = [text.get_text().replace("\n", " ") for text in figure.texts]
-        assert any(f"mean {claim.verdict.effect:+.3g} nats" in text for text in texts)
+        shown = f"mean {claim.verdict.effect:+.3g} nats".replace("-", "−")
+        assert any(shown in text for text in texts)
         assert any("4 pairs of runs" in text for text in texts)
 
 
