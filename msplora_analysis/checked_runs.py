@@ -25,7 +25,7 @@ def checked_runs(final: DataFrame, scores: DataFrame, of_files: Sequence[tuple[s
     Args:
         final: a spectra table with one moment a run.
         scores: as `load_scores` gives them.
-        of_files: what was found in the files of adapters, by run.
+        of_files: what was found in the files of adapters, by run; also of those that could not be measured.
 
     Returns:
         A row a finding, worst first: run, method, and the fields of a `Finding`.
@@ -42,8 +42,9 @@ def checked_runs(final: DataFrame, scores: DataFrame, of_files: Sequence[tuple[s
 
     members = final[["run", "method"]].drop_duplicates("run")
     methods = dict(zip(members["run"].astype(str), members["method"].astype(str), strict=True))
-    found = [*_in_spectra(final, methods), *of_files, *_in_losses(scores)]
-    rows = [(run, methods[run], *vars(one).values()) for run, one in found if run in methods]
+    losses = [(run, one) for run, one in _in_losses(scores) if run in methods]
+    found = [*_in_spectra(final, methods), *of_files, *losses]
+    rows = [(run, methods.get(run, ""), *vars(one).values()) for run, one in found]
     table = pd.DataFrame(rows, columns=_COLUMNS).astype({"value": "float64"})
     return table.sort_values(
         "severity", key=lambda names: names.map(SEVERITIES.index), kind="stable", ignore_index=True

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from msplora_analysis.loading.source import Moment, Saved, Source
+from msplora_core.checkup.adapter_check import rounded_away
 from msplora_core.checkup.diagnosis import file_findings
+from msplora_core.checkup.finding import Finding
 from msplora_core.components import Component, component_spectra, factored_spectra
 from msplora_core.errors import MSPLoraError
 from msplora_core.formats import Adapter, AdapterRun
@@ -51,17 +53,18 @@ def adapter_source(
     Raises:
         MSPLoraError: if none of the checkpoints can be opened; that of the last.
     """
-    adapter = _last(run, read)
+    adapter, found = _last(run, read), list[Finding]()
 
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         for epoch, step, path in run.checkpoints:
             try:
                 one = adapter if path == adapter.path else read(path)
+                components = _checked(one, found) if one is adapter and check else one.components()
                 if factors:
-                    found = factored_spectra(one.components())
-                    yield Moment(epoch, step, found.spectra, found.factor_A, found.factor_B)
+                    spectra = factored_spectra(components)
+                    yield Moment(epoch, step, spectra.spectra, spectra.factor_A, spectra.factor_B)
                 else:
-                    yield Moment(epoch, step, component_spectra(one.components()))
+                    yield Moment(epoch, step, component_spectra(components))
             except MSPLoraError as error:
                 errors.append(error)
 
@@ -80,8 +83,15 @@ def adapter_source(
         ", ".join(guessed),
         {str(key): update.scaling for key, update in zip(adapter.keys, adapter.updates, strict=True)},
         saved=partial(saved_updates, lambda: run, read),
-        findings=file_findings(adapter) if check else (),
+        check=lambda: [*found, *file_findings(adapter)] if check else [],
     )
+
+
+def _checked(adapter: Adapter, found: list[Finding]) -> Iterator[Component]:
+    """The components of an adapter; what rounding took from their values goes into `found`."""
+    for stored, component in zip(adapter.updates, adapter.components(), strict=True):
+        found += rounded_away(component, stored.dtype)
+        yield component
 
 
 def saved_updates(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from msplora_analysis.loading.adapter_source import saved_updates
 from msplora_analysis.loading.source import Moment, Recorded, Saved, Source
+from msplora_core.checkup.diagnosis import value_findings
+from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import FileError, MSPLoraError, RunDirectoryError
 from msplora_core.formats import read_adapter, recognise_run
@@ -64,7 +66,16 @@ def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Sou
         recorded=True,
         saved=partial(_saved, run),
         no_spectra=record.no_spectra,
+        check=partial(_check, run),
     )
+
+
+def _check(run: RunDirectory) -> list[Finding]:
+    """The findings of the adapter that a run saved; none where there is none, or none that can be opened."""
+    with contextlib.suppress(MSPLoraError):
+        if run.adapter_path.is_dir():
+            return value_findings(read_adapter(run.adapter_path))
+    return []
 
 
 def _scalings_of(record: RunRecord) -> dict[str, float]:

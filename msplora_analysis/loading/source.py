@@ -94,7 +94,7 @@ class Source:
         recorded: whether moments are read from records; else they are computed from what `saved` opens.
         saved: opens the saved updates in the order of training, and puts errors into a list likewise; yields nothing
             if no adapter was saved.
-        findings: of the check-up of the adapter's file.
+        check: returns the findings of the check-up of the adapter's file; of an adapter whose moments were read.
         no_spectra: why its method has no spectra; empty where it has.
     """
 
@@ -110,5 +110,5 @@ class Source:
     scalings: Mapping[str, float] = field(default_factory=dict)
     recorded: bool = False
     saved: Callable[[list[MSPLoraError]], Iterator[Saved]] = none_left
-    findings: Sequence[Finding] = ()
+    check: Callable[[], list[Finding]] = list
     no_spectra: str = ""

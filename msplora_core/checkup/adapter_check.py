@@ -32,17 +32,37 @@ def sound_components(adapter: Adapter, found: list[Finding]) -> Iterator[Compone
         try:
             update = stored.load()
         except FileError as error:
-            if error.expected != "finite numbers":
+            if not (finding := not_finite(error, str(key))):
                 raise
-            says, advice = f"{error.key} holds NaN or infinity", "do not use it; take an earlier checkpoint"
-            found.append(Finding("broken", "not finite", str(key), float("nan"), says, advice))
+            found.append(finding)
             continue
-        lost = _lost(update.B, update.A) if isinstance(update, LowRankUpdate) and stored.dtype in _HALF else 0.0
-        if lost > _MOST_LOST:
-            says = f"{lost:.0%} of a factor's numbers are too small for {stored.dtype} or were rounded to zero"
-            advice = "save it in float32 or bfloat16"
-            found.append(Finding("doubtful", "rounded away", str(key), lost, says, advice))
-        yield Component(key, update)
+        component = Component(key, update)
+        found += rounded_away(component, stored.dtype)
+        yield component
+
+
+def not_finite(error: Exception, module: str = "") -> Finding | None:
+    """Return what an error of reading says about values, None for other errors.
+
+    Args:
+        error: of reading a tensor.
+        module: the component; the tensor's name where not given.
+    """
+    if not isinstance(error, FileError) or error.expected != "finite numbers":
+        return None
+    says, advice = f"{error.key} holds NaN or infinity", "do not use it; take an earlier checkpoint"
+    return Finding("broken", "not finite", module or str(error.key), float("nan"), says, advice)
+
+
+def rounded_away(component: Component, dtype: str) -> list[Finding]:
+    """Return what was lost of factors that were saved in half precision, of other types nothing."""
+    update = component.update
+    lost = _lost(update.B, update.A) if isinstance(update, LowRankUpdate) and dtype in _HALF else 0.0
+    if lost <= _MOST_LOST:
+        return []
+    says = f"{lost:.0%} of a factor's numbers are too small for {dtype} or were rounded to zero"
+    advice = "save it in float32 or bfloat16"
+    return [Finding("doubtful", "rounded away", str(component.key), lost, says, advice)]
 
 
 def _lost(*factors: NDArray[Any]) -> float:

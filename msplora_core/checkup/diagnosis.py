@@ -86,6 +86,14 @@ def diagnose(adapter: Adapter) -> Diagnosis:
     return Diagnosis(worst_first(found), spectra)
 
 
+def value_findings(adapter: Adapter) -> list[Finding]:
+    """Return what an adapter's values, shapes, scalings and configuration show, without its spectra."""
+    found: list[Finding] = []
+    for _ in sound_components(adapter, found):
+        pass
+    return [*found, *file_findings(adapter)]
+
+
 def _norm(update: Update) -> float:
     """The Frobenius norm, without an SVD of a matrix that is formed for it."""
     values = update.form().astype(np.float64) if isinstance(update, DeferredUpdate) else update.singular_values()
