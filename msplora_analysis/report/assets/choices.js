@@ -33,11 +33,12 @@ function fillChoices() {
   if (focused && form.elements[focused]) form.elements[focused].focus();
 }
 
-// One whose directions were measured, and of these the one with most scales: it has most to show.
+// One whose directions were measured, and of these the one with most scales, then most singular values: most to show.
 function firstMethod(methods) {
   const known = methods.filter((method) => directionsOf(method).length);
-  const scales = (method) => unique(layerSpectra.filter((row) => row.model === choice.model && row.method === method).map((row) => row.scale)).length;
-  return d3.greatest(known.length ? known : methods, scales);
+  const of = (method) => layerSpectra.filter((row) => row.model === choice.model && row.method === method);
+  const most = (method) => 1e6 * unique(of(method).map((row) => row.scale)).length + d3.max(of(method), (row) => row.sigma.length);
+  return d3.greatest(known.length ? known : methods, (a, b) => d3.ascending(most(a), most(b)));
 }
 
 function chooser(name, words, options, value, change) {
