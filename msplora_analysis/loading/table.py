@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis.loading.parallel import in_processes
-from msplora_analysis.loading.source import Moment, Source, none_left
-from msplora_analysis.loading.sources import Found, find_sources
+from msplora_analysis.loading.reading import read_whole
+from msplora_analysis.loading.source import Moment, Source
+from msplora_analysis.loading.sources import find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
-from msplora_core.checkup.adapter_check import not_finite
 from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
@@ -114,10 +113,10 @@ def load_spectra(
     )
     builder, skipped, failed, without = _Builder(), list[str](), list[str](), list[tuple[str, Source]]()
     last: MSPLoraError | None = None
-    read = in_processes(_read, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
+    read = in_processes(read_whole, found, n_jobs, chunk=_CHUNK, least=4 * _CHUNK)
     findings = list[tuple[str, Finding]]()
     for done, (name, source, moments, errors, wrong) in enumerate(read, 1):
-        findings.extend((name, one) for one in wrong)
+        findings += [(name, one) for one in wrong]
         if source is not None and source.no_spectra and not moments:
             without.append((name, source))
         elif source is None or not builder.add(name, source, moments, errors):
@@ -143,26 +142,6 @@ def load_spectra(
 
 
 _CHUNK = 16
-_Read = tuple[str, "Source | None", list[Moment], list[MSPLoraError], list[Finding]]
-
-
-def _read(found: Found) -> _Read:
-    """Name, source if it could be opened, its moments, the errors of all that could not be read, what is wrong."""
-    name, errors = found.name, list[MSPLoraError]()
-    try:
-        source = found.open()
-        moments = list(source.moments(errors))
-        checked = source.check()
-    except MSPLoraError as error:
-        errors.append(error)
-        return name, None, [], errors, _not_finite(errors)
-    # Read; what it held is released.
-    return name, replace(source, moments=none_left, saved=none_left, check=list), moments, errors, [
-        *_not_finite(errors), *checked]  # fmt: skip
-
-
-def _not_finite(errors: list[MSPLoraError]) -> list[Finding]:
-    return [finding for error in errors if (finding := not_finite(error))]
 
 
 def _notes(runs: list[tuple[str, Source]]) -> list[str]:
