@@ -1,4 +1,4 @@
-"""Components: the low-rank weight updates that an adapter is made of, whoever trained it."""
+"""Components: the weight updates that an adapter consists of."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAST_UNIT = 2**31 - 1
 
 @dataclass(frozen=True, order=True)
 class ComponentKey:
-    """Which component: its scale, its module type, its unit.
+    """A component's scale, module type and unit.
 
     Example:
         >>> str(ComponentKey("mid", "value", 2)), ComponentKey.parse("layer/query/11")
@@ -39,10 +39,10 @@ class ComponentKey:
 
     @classmethod
     def parse(cls, text: str) -> ComponentKey:
-        """Return the key that `str` gave.
+        """Return the key of a text `scale/module/unit`.
 
         Raises:
-            ParameterError: if the text is no key, its unit is above `LAST_UNIT`, or it does not print.
+            ParameterError: if the text has another form, its unit exceeds `LAST_UNIT`, or it is not printable.
         """
         match = _KEY.fullmatch(text)
         if match is None or int(match["unit"]) > LAST_UNIT or not text.isprintable():
@@ -68,7 +68,7 @@ class ComponentSpectra:
     """Singular values by component key, float64, descending.
 
     Args:
-        spectra: of the weight updates, in the order in which the components were given.
+        spectra: of the weight updates, in the order of the components.
         factor_A: of the factors A of low-rank updates, as they are stored: a separate scaling is not included.
         factor_B: of the factors B, likewise.
     """
@@ -79,9 +79,9 @@ class ComponentSpectra:
 
 
 def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.float64]]:
-    """The spectrum of every component, with low-rank updates of equal shape computed as one batch.
+    """Return the spectrum of every component.
 
-    Holds some 16 MB of float32 factors at a time, however many there are.
+    Low-rank updates of equal shape are computed in batches of at most about 16 MB of float32 factors.
 
     Args:
         components: any number, in any order; may be a generator.
@@ -93,13 +93,9 @@ def component_spectra(components: Iterable[Component]) -> dict[str, NDArray[np.f
 
 
 def factored_spectra(components: Iterable[Component]) -> ComponentSpectra:
-    """The spectrum of every component and those of its two factors, in one pass (see `component_spectra`).
+    """Return the spectrum of every component and those of its two factors, in one pass (see `component_spectra`).
 
-    Args:
-        components: any number, in any order; may be a generator.
-
-    Returns:
-        The spectra; updates that are no low-rank product have no factors.
+    Updates that are not low-rank products have no spectra of factors.
     """
     return _measured(components, factors=True)
 
@@ -109,7 +105,7 @@ def _measured(components: Iterable[Component], *, factors: bool) -> ComponentSpe
     waiting = _Batches(found, factors=factors)
     for component in components:
         key, update = str(component.key), component.update
-        found.spectra[key] = _PENDING  # holds the place, so that the order is that of the components
+        found.spectra[key] = _PENDING  # keeps the order of the components
         if isinstance(update, LowRankUpdate):
             if factors:
                 found.factor_A[key] = found.factor_B[key] = _PENDING
@@ -148,7 +144,7 @@ _PENDING = np.empty(0)
 
 
 class _Batches:
-    """Low-rank updates that wait to be computed together with others of their shape."""
+    """Low-rank updates by shape, until enough are collected to compute them in batches."""
 
     MOST_ELEMENTS = 2**22
 

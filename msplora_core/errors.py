@@ -1,45 +1,47 @@
-"""What can go wrong, as one tree.
+"""The exceptions of this toolkit.
 
     MSPLoraError
-    ├── ParameterError          a parameter has a value that it cannot have (also a ValueError)
-    ├── FileError               a file or folder is missing, damaged, foreign or of a newer format
+    ├── ParameterError          a parameter has an invalid value (also a ValueError)
+    ├── FileError               a file or folder is missing, damaged, or of an unknown or newer format
     │   ├── DataFileError       task data
     │   ├── RunDirectoryError   a run directory or a snapshot in it
     │   │   └── LockedRunError  another process trains the run
     │   ├── StudyFileError      a study file, or a study's record
-    │   └── AdapterFileError    an adapter that already exists
-    ├── UnsupportedAdapterError an adapter whose update has no spectrum of its own, named and refused
-    ├── ComparisonError         two things that cannot be compared
+    │   └── AdapterFileError    an adapter
+    ├── UnsupportedAdapterError an adapter without spectra: its update depends on the input, or is not a weight update
+    ├── ComparisonError         two runs that cannot be compared
     ├── TrainingError           a run that cannot continue
     │   └── DivergenceError     its loss or its weights are not finite
     └── MissingDependencyError  an optional package is needed here (also an ImportError)
 
-Every message is one line that names the thing, what was expected, what was found and how to mend it.
+Every message is one line that names the thing, what was expected, what was found and how to fix it.
 The command line prints it and ends with exit code 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from os import PathLike
 from typing import Any
 
 
 class MSPLoraError(Exception):
-    """Base of every error that this toolkit raises on purpose.
+    """Base class of the errors that this toolkit raises.
 
     Args:
-        message: shown as one printable line, whatever it quotes.
+        message: converted to one printable line.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Errors come back from other processes as they were, whatever their constructor takes."""
-        return _as_it_was, (type(self), self.args, self.__dict__)
+        """Pickle an error without its constructor, so that other processes can return it with all attributes."""
+        return _restored, (type(self), self.args, self.__dict__)
 
 
-def _as_it_was(kind: type[MSPLoraError], args: tuple[Any, ...], fields: dict[str, Any]) -> MSPLoraError:
+def _restored(kind: type[MSPLoraError], args: tuple[Any, ...], fields: dict[str, Any]) -> MSPLoraError:
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(fields)
@@ -47,13 +49,13 @@ def _as_it_was(kind: type[MSPLoraError], args: tuple[Any, ...], fields: dict[str
 
 
 class ParameterError(MSPLoraError, ValueError):
-    """A parameter has a value that it cannot have.
+    """A parameter has an invalid value.
 
     Args:
         name: the parameter, as the caller wrote it.
-        expected: what would be allowed.
+        expected: the allowed values.
         found: the received value.
-        hint: how to mend it, if that does not follow from `expected`.
+        hint: how to fix it, if that does not follow from `expected`.
 
     Example:
         >>> raise ParameterError("groups", expected="at most 6, the number of layers", found=9)
@@ -67,14 +69,14 @@ class ParameterError(MSPLoraError, ValueError):
 
 
 class FileError(MSPLoraError):
-    """A file or folder is missing, damaged, foreign or of a newer format.
+    """A file or folder is missing, damaged, or of an unknown or newer format.
 
     Args:
         path: the file or folder.
-        key: where in it: a tensor's name, a field, a line; empty for the whole.
+        key: the place in it: a tensor's name, a field, a line; empty for the whole file.
         expected: what belongs there.
         found: what is there.
-        hint: how to mend it.
+        hint: how to fix it.
 
     Example:
         >>> raise FileError("mrpc/run.json", key="version", expected="at most 1", found=7, hint="update msplora")
@@ -103,15 +105,15 @@ class LockedRunError(RunDirectoryError):
 
 
 class StudyFileError(FileError):
-    """A study file says what cannot be, or a study's record cannot be read."""
+    """A study file is invalid, or a study's record cannot be read."""
 
 
 class AdapterFileError(FileError):
-    """An adapter that already exists cannot be read."""
+    """An adapter cannot be read."""
 
 
 class UnsupportedAdapterError(MSPLoraError):
-    """The update depends on the input, or is no weight update, so it has no spectrum."""
+    """The update depends on the input, or is not a weight update, so it has no spectrum."""
 
 
 class ComparisonError(MSPLoraError):
@@ -119,7 +121,7 @@ class ComparisonError(MSPLoraError):
 
 
 class TrainingError(MSPLoraError):
-    """A training run cannot continue; what it recorded stays."""
+    """A training run cannot continue; its records are kept."""
 
 
 class DivergenceError(TrainingError):
@@ -130,7 +132,7 @@ class MissingDependencyError(MSPLoraError, ImportError):
     """An optional package is needed.
 
     Args:
-        package: what is missing.
+        package: the missing package.
         purpose: what needs it.
         extra: the extra of this project that installs it.
 
@@ -146,14 +148,14 @@ class MissingDependencyError(MSPLoraError, ImportError):
 
 
 TRAINING_PACKAGES = frozenset({"torch", "transformers", "peft", "accelerate", "datasets", "sklearn"})
-"""What the extra `train` brings."""
+"""Packages that the extra `train` installs."""
 
 
 def training_needs(error: ModuleNotFoundError, purpose: str) -> MissingDependencyError:
-    """The error for a missing package of the extra `train`, from the one that its import raised.
+    """Return the error for a missing package of the extra `train`, from the error of its import.
 
     Raises:
-        ModuleNotFoundError: the one given, if it is another package that is missing.
+        ModuleNotFoundError: the given error, if another package is missing.
     """
     if error.name not in TRAINING_PACKAGES:
         raise error
@@ -161,7 +163,7 @@ def training_needs(error: ModuleNotFoundError, purpose: str) -> MissingDependenc
 
 
 def _shown(value: object) -> str:
-    """A value as one short line, however hostile."""
+    """A value as one printable line of at most 200 characters."""
     text = one_line(value if isinstance(value, str) else repr(value))
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -169,7 +171,18 @@ def _shown(value: object) -> str:
 def one_line(text: str) -> str:
     """Return a text from an untrusted file as one line without control characters, which could steer a terminal."""
     line = " ".join(text.split())
-    return line if line.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in line)
+    return line if line.isprintable() else "".join(char if char.isprintable() else "?" for char in line)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a hint with the known name nearest to an unknown one; `otherwise` if none is near.
+
+    Example:
+        >>> nearest("use_dorra", ["use_dora", "r"]), nearest("x", ["use_dora"])
+        ('the nearest is use_dora', '')
+    """
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"the nearest is {near[0]}" if near else otherwise
 
 
 def _hinted(hint: str) -> str:

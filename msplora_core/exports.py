@@ -16,7 +16,7 @@ def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
         file: its `__file__`.
 
     Returns:
-        The three; `__getattr__` raises `MissingDependencyError` for a name that needs an extra.
+        The three; `__getattr__` raises `MissingDependencyError` for a name that needs a missing extra.
     """
     find, names, public = lazy_loader.attach_stub(package, file)
 

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import ParameterError, nearest
 
 _ATTACHING = "msplora_core.training.attaching"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method that `train` and studies know.
+    """A method that `train` and studies accept.
 
     Args:
-        name: as `--method` takes it.
-        title: as tables and figures write it.
-        line: what it does, in a few words, with its source.
-        spectra: where the singular values of its weight updates come from; `none`, and why.
-        options: class of its options, as `module:class`: a configuration of PEFT or another dataclass; empty where it
-            has none.
-        settings: those settings of `RunConfig` that concern it and not every training, by name, each with the name of
-            the option that it sets; empty where it sets none.
-        values: the settings where they are not given.
-        fixed: the options that make it what it is.
+        name: value of `--method`.
+        title: name in tables and figures.
+        line: one-line description with the source.
+        spectra: how the singular values of its weight updates are computed; `none: ` and the reason if there are none.
+        options: class of its options, as `module:class`: a configuration of PEFT or another dataclass; may be empty.
+        settings: the settings of `RunConfig` that only some methods have, by name, each with the option that it sets
+            (empty where it sets none).
+        values: defaults of the settings.
+        fixed: the options that define the method.
         attachment: the class that attaches it to a model, as `module:class`.
     """
 
@@ -119,7 +117,7 @@ METHODS = {
                **_BOTTLENECK, attachment=f"{_ATTACHING}.bottleneck_attachment:AdapterDropAttachment"),
     )
 }  # fmt: skip
-"""All methods by name, in the order in which they are listed."""
+"""All methods by name, in the order of listings."""
 
 METHOD_SETTINGS = frozenset().union(*(method.settings for method in METHODS.values()))
 """The settings of `RunConfig` that not every method has."""
@@ -129,14 +127,13 @@ def method_named(name: str) -> Method:
     """Return the method of a name.
 
     Raises:
-        ParameterError: if there is none, with the nearest.
+        ParameterError: if there is none; names the nearest.
 
     Example:
         >>> method_named("lora").title
         'LoRA'
     """
     if name not in METHODS:
-        near = get_close_matches(name.lower(), METHODS, n=1, cutoff=0.5)
-        hint = f"the nearest is {near[0]}" if near else ""
+        hint = nearest(name.lower(), METHODS)
         raise ParameterError("method", expected=f"one of {', '.join(METHODS)}", found=name, hint=hint)
     return METHODS[name]

@@ -11,7 +11,7 @@ from typing import Any
 from msplora_core.method_list import METHODS
 
 RANDOM_LABELS = "random-labels"
-"""Ends the name of a method that was trained on permuted labels: such runs are never averaged with others."""
+"""Suffix of methods trained on permuted labels, so that such runs are not averaged with others."""
 
 
 def method_name(kind: str, ranks: Sequence[int] = ()) -> str:
@@ -41,7 +41,7 @@ def pyramid_name(ranks: Sequence[int], kind: str = "msplora") -> str:
 
 
 def planned_name(kind: str, plan: str | PathLike[str]) -> str:
-    """Return the name of a method whose ranks a plan gives: after the folder or file that holds it.
+    """Return the name of a method whose ranks come from a plan: the method with the plan's folder or file.
 
     Args:
         kind: the method, in lower case.
@@ -117,16 +117,13 @@ def is_lora(method: str) -> bool:
 
 
 _TITLES = {
-    "mspdora": "MSPDoRA", "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # of adapters that exist
+    "mspdora": "MSPDoRA", "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # read, not trained
     **{name: method.title for name, method in METHODS.items()},
 }  # fmt: skip
 
 
 def title(method: str) -> str:
-    """Return a method's name as it is written in titles.
-
-    Args:
-        method: the name; what stands after it is kept.
+    """Return a method's name as it is written in titles; a variant in brackets is kept.
 
     Example:
         >>> title("msplora-8-4-2"), title("lora-r8"), title("dora-r4-16"), title("lora-r8-random-labels (a)")

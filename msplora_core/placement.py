@@ -1,7 +1,4 @@
-"""Where an adapted module stands in its model: which stack, which layer, which module type.
-
-Pure Python: works on dotted module paths, whether they come from a live model or from the keys of a file.
-"""
+"""The place of an adapted module in its model: stack, layer and module type, from its dotted path."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from functools import lru_cache
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one adapted module stands.
+    """The place of one adapted module.
 
     Args:
-        module: name of the module type, as short as tells it from the others: `query`, `decoder.v`.
+        module: shortest unique name of the module type: `query`, `decoder.v`.
         layer: index of its layer within its stack; None for a module outside any list of layers.
     """
 
@@ -25,9 +22,9 @@ class Placement:
 
 
 def list_paths(paths: Iterable[str]) -> set[str]:
-    """The paths that look like lists of layers: those followed by a number.
+    """Return the paths that look like lists of layers: those followed by a number.
 
-    A live model knows better: pass the paths of its `ModuleList`s to `place_modules` instead.
+    For a live model, pass the paths of its `ModuleList`s to `place_modules` instead.
 
     Example:
         >>> sorted(list_paths(["encoder.layer.0.attention.q", "encoder.layer.1.attention.q", "pooler"]))
@@ -43,14 +40,13 @@ def list_paths(paths: Iterable[str]) -> set[str]:
 def place_modules(paths: Collection[str], lists: Collection[str] | None = None) -> dict[str, Placement]:
     """Place every adapted module in its stack of layers.
 
-    The outermost list that a path runs through is its stack, and the position in it the layer. What
-    follows is the module type, named by the shortest ending that tells it from the other types of its
-    stack. Where there are several stacks (encoder and decoder of a T5, the two towers of a CLIP), the
-    name of the stack is put before it, as short as tells it from the others.
+    The outermost list in a path is its stack, and the position in that list is the layer. The rest of the path is
+    the module type, named by its shortest ending that is unique within the stack. If there are several stacks
+    (encoder and decoder of a T5, the two towers of a CLIP), a unique part of the stack's name is put before it.
 
     Args:
         paths: dotted paths of the adapted modules.
-        lists: paths of the lists of layers; those followed by a number where not given.
+        lists: paths of the lists of layers; by default those followed by a number.
 
     Returns:
         The placement of each path.
@@ -77,7 +73,7 @@ def place_modules(paths: Collection[str], lists: Collection[str] | None = None) 
 
 
 def expert_name(name: str, expert: int) -> str:
-    """Return the name of one expert's matrix, where one parameter holds those of several.
+    """Return the name of one expert's matrix, where one parameter holds the matrices of several experts.
 
     Example:
         >>> expert_name("down_proj", 3)
@@ -88,7 +84,7 @@ def expert_name(name: str, expert: int) -> str:
 
 @lru_cache(maxsize=10_000)  # the adapters of one folder have the same paths
 def stack_name(path: str, shape: tuple[int, int]) -> str:
-    """Return the name of the stack that a module stands in: its list of layers, by its path, with the module's shape.
+    """Return the name of a module's stack: the path of its list of layers, with the module's shape.
 
     Only modules of one stack are averaged or drawn together.
 
@@ -151,7 +147,7 @@ def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:
 
 
 def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
-    """For each path the shortest ending that no other path has; a whole path always tells."""
+    """For each path its shortest ending that no other path has, else the whole path."""
     count: dict[str, int] = defaultdict(int)
     for path in paths:
         for ending in _endings(path):
@@ -160,21 +156,21 @@ def _shortest_endings(paths: Collection[str]) -> dict[str, str]:
 
 
 def _endings(path: str) -> list[str]:
-    """The endings of a path, shortest first; a bare number, or that of an expert, is no name to start with."""
+    """The endings of a path, shortest first; none begins with a number or an expert."""
     names = path.split(".")
     starts = [start for start, name in enumerate(names) if not start or not name.removeprefix("expert").isdecimal()]
     return [".".join(names[start:]) for start in reversed(starts)]
 
 
 def _prefixes(stacks: Collection[str]) -> dict[str, str]:
-    """What to put before the names of each stack's module types; nothing where there is but one stack."""
+    """Prefix of the module types of each stack; none if there is only one stack."""
     if len(stacks) < 2:
         return {}
     return {stack: f"{_distinguishing_part(stack, stacks)}." for stack in stacks}
 
 
 def _distinguishing_part(stack: str, stacks: Collection[str]) -> str:
-    """The first name in which a stack differs from all others; the whole stack where one name does not do."""
+    """The first name in which a stack differs from all others, else the whole path of the stack."""
     columns = [other.split(".") for other in stacks]
     for place, name in enumerate(stack.split(".")):
         here = [column[place] if place < len(column) else "" for column in columns]

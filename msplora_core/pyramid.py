@@ -1,4 +1,4 @@
-"""The pyramid: ranks per scale, which layer belongs to which group, how many parameters that makes.
+"""The pyramid: ranks per scale, groups of layers, number of parameters.
 
 Pure Python. Equations are those of MSPLoRA (arXiv 2503.21838).
 """
@@ -12,14 +12,14 @@ from typing import Any
 from msplora_core.errors import ParameterError
 
 SCALES = ("global", "mid", "layer")
-"""The scales that own parameters, from the most shared to the least. `total` is their sum for one layer."""
+"""The scales with parameters, from the most to the least shared. `total` is their sum for one layer."""
 
 DEFAULT_GROUPS = 3
-"""Groups of the mid scale where no number is given, or as many as there are layers."""
+"""Default number of groups of the mid scale; at most the number of layers."""
 
 
 def geometric_ranks(first: int, ratio: int = 2, scales: int = len(SCALES)) -> tuple[int, ...]:
-    """Return ranks that fall geometrically from the global scale to the layer's own: r_i = first / ratio^i (Eq. 6).
+    """Return ranks that decrease geometrically from the global to the layer scale: r_i = first / ratio^i (Eq. 6).
 
     Args:
         first: rank of the global scale.
@@ -49,9 +49,9 @@ def layer_groups(layers: int, groups: int | Sequence[int] | None = None) -> tupl
 
     Args:
         layers: number of layers.
-        groups: number of groups, whose sizes then differ by at most one; or the boundaries, i.e. the first
-            layer of every group but the first, ascending: `(4, 8)` for three groups over twelve layers;
-            or None for three groups, or as many as there are layers where these are fewer.
+        groups: number of groups, whose sizes differ by at most one; or the boundaries, i.e. the first layer of
+            every group but the first, ascending: `(4, 8)` for three groups of twelve layers; None for three
+            groups, or one per layer if there are fewer layers.
 
     Returns:
         For each layer, the index of its group, from 0.
@@ -108,7 +108,7 @@ def group_by_layer(
 
 
 def unit_of(scale: str, layer: int | None, group: int | None = None) -> int:
-    """Return the unit of a scale's component that serves a layer: the only rule for it.
+    """Return the unit of a scale's component that serves a layer.
 
     Args:
         scale: `global`, `mid`, `layer` or `total`.
@@ -128,7 +128,7 @@ class Pyramid:
 
     Args:
         layers: number of layers in the stack.
-        ranks: ranks of (global, mid, layer); 0 leaves a scale out, not all of them.
+        ranks: ranks of (global, mid, layer), not all 0; 0 leaves a scale out.
         groups: number of groups, their boundaries, or None (see `layer_groups`). Only the mid scale uses it.
 
     Raises:
@@ -190,7 +190,7 @@ def lora_parameters(layers: int, rank: int, in_features: int, out_features: int)
 
 
 def check_ranks(ranks: Any, name: str = "ranks") -> tuple[int, int, int]:
-    """Return ranks as a tuple, if they make a pyramid.
+    """Return valid ranks of a pyramid as a tuple.
 
     Raises:
         ParameterError: unless they are three whole numbers of at least 0, one of them positive.

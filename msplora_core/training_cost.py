@@ -1,12 +1,12 @@
-"""What instruction tuning with a frozen base takes: an estimate of memory and time, before anything is loaded."""
+"""Estimated memory and operations of instruction tuning with a frozen base model, before anything is loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_LAYER_BYTES = 34  # a token and a unit of width, kept of one layer for its gradients: arXiv 2205.05198, Eq. 1
+_LAYER_BYTES = 34  # activations of one layer per token and unit of width: arXiv 2205.05198, Eq. 1
 _LOGIT_BYTES = 2 + 4 + 4  # in bfloat16, in float32 for the loss, and their gradient
-_STATE_BYTES = 4 * 4  # a trained parameter in float32, its gradient and Adam's two means
+_STATE_BYTES = 4 * 4  # a trained parameter in float32, its gradient and Adam's two moments
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class TrainingCost:
         trained_parameters: of the adapter.
         layers: of the model.
         hidden: its width.
-        vocabulary: its tokens.
-        at_a_time: tokens that are computed at a time: examples × their length.
-        checkpointing: whether layers are computed again for their gradients.
+        vocabulary: size of its vocabulary.
+        at_a_time: tokens in one forward pass: examples × their length.
+        checkpointing: whether activations are recomputed in the backward pass.
 
     Example:
         >>> paper = TrainingCost(6_738_000_000, 11_010_048, 32, hidden=4096, vocabulary=32_000, at_a_time=4 * 256)
@@ -41,8 +41,8 @@ class TrainingCost:
     def memory(self) -> dict[str, int]:
         """Return the bytes of each part.
 
-        The attention is one that keeps no matrix of tokens × tokens. What the framework itself takes, a gigabyte or
-        two on a GPU, comes on top.
+        Assumes an attention that stores no tokens × tokens matrix. The framework itself takes one or two gigabytes
+        more on a GPU.
         """
         layer = _LAYER_BYTES * self.at_a_time * self.hidden
         kept = 2 * self.at_a_time * self.hidden * self.layers + layer if self.checkpointing else layer * self.layers
@@ -54,9 +54,9 @@ class TrainingCost:
         }
 
     def operations(self, tokens: int) -> int:
-        """Return the floating-point operations of training on so many tokens.
+        """Return the floating-point operations of training on a number of tokens.
 
-        Two a parameter and token forward, two back to the inputs (the base's weights need no gradients), and two more
-        where layers are computed again. Attention and adapter are left out: a few percent.
+        Per parameter and token: two forward, two for the gradients of the inputs (the base model's weights need
+        none), and two more with checkpointing. Attention and adapter, a few percent, are left out.
         """
         return (6 if self.checkpointing else 4) * self.base_parameters * tokens

@@ -1,4 +1,4 @@
-"""Values of TOML and JSON as the types that fields of dataclasses have."""
+"""Values of TOML and JSON, converted to the types of dataclass fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """Return a value of TOML or JSON as a field's type has it: lists become tuples.
+    """Return a value of TOML or JSON in a field's type: lists become tuples.
 
     Args:
         value: as `tomllib` or `json` read it.
@@ -48,9 +48,9 @@ def convert(value: Any, kind: Any) -> Any:
 
 
 def alternatives(value: Any, kind: Any) -> list[Any]:
-    """Return the values that a key of a method takes: the one, or each of a list.
+    """Return the values of a key: one, or each item of a list.
 
-    A list that is itself a value of the type, as `ranks = [8, 4, 2]`, is one value.
+    A list that is itself a value of the type, such as `ranks = [8, 4, 2]`, is one value.
 
     Raises:
         TypeError: if neither the value nor each item of it is of the type.
@@ -84,4 +84,4 @@ def described(kind: Any) -> str:
         return f"one of {', '.join(map(str, inner))}"
     if origin is dict and inner[1] is not Any:
         return f"a table, each value {described(inner[1])}"
-    return _WORDS.get(origin or kind, "nothing that a text could say")
+    return _WORDS.get(origin or kind, "a value")

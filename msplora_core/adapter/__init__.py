@@ -1,4 +1,4 @@
-"""MSPLoRA as a PEFT method. Importing this package makes it known to PEFT."""
+"""MSPLoRA as a PEFT method. Importing this package registers it with PEFT."""
 
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.extraction import read_components

@@ -1,4 +1,4 @@
-"""A weighted sum of adapters as one adapter, scale by scale."""
+"""Combine adapters into their weighted sum, scale by scale."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Part = tuple[float, Factors]
 
 
 def check_request(known: Mapping[str, MSPLoraConfig], adapters: Sequence[str], weights: Sequence[float]) -> None:
-    """Raise an error unless every adapter exists, trains no whole modules and has a weight.
+    """Check that every adapter exists, trains no whole modules and has a weight.
 
     Raises:
-        ParameterError: naming what does not fit.
+        ParameterError: otherwise.
     """
     missing = [name for name in adapters if name not in known]
     if missing or not adapters:
@@ -54,7 +54,7 @@ def combined_ranks(combination_type: str, ranks: Sequence[Ranks], svd_rank: Rank
     Args:
         combination_type: "svd", "cat" or "linear".
         ranks: of each adapter.
-        svd_rank: ranks asked for; "svd" only. The highest of each scale by default.
+        svd_rank: ranks of the sum, for "svd" only; the highest of each scale by default.
 
     Raises:
         ParameterError: for another type, ranks that do not fit it, or an invalid `svd_rank`.
@@ -78,7 +78,7 @@ def combined_ranks(combination_type: str, ranks: Sequence[Ranks], svd_rank: Rank
 
 
 def combined_config(configs: Sequence[MSPLoraConfig], ranks: Ranks) -> MSPLoraConfig:
-    """Return the configuration of the weighted sum: that of the first adapter, with the modules of all.
+    """Return the configuration of the weighted sum: that of the first adapter, with the target modules of all.
 
     Raises:
         ParameterError: if some adapters name their modules and others match them by a regular expression.
@@ -91,7 +91,7 @@ def combined_config(configs: Sequence[MSPLoraConfig], ranks: Ranks) -> MSPLoraCo
     return replace(
         configs[0],
         ranks=ranks,
-        lora_alpha=ranks,  # scaling 1: that of the parts is folded into the factors
+        lora_alpha=ranks,  # scaling 1: the scaling of the parts is folded into the factors
         use_rslora=False,
         rank_pattern={},
         alpha_pattern={},
@@ -104,10 +104,10 @@ def combined_config(configs: Sequence[MSPLoraConfig], ranks: Ranks) -> MSPLoraCo
 def parts_of(
     model: nn.Module, sites: Mapping[str, Site], adapters: Sequence[str], weights: Sequence[float]
 ) -> dict[ComponentKey, list[Part]]:
-    """Return the components of the adapters that each component of the sum consists of.
+    """Return for each component of the sum the components of the adapters that it combines.
 
     Raises:
-        ParameterError: if an adapter has a module that the sum has not, or shares it among other layers.
+        ParameterError: if an adapter has a module that the sum lacks, or shares it among other layers.
     """
     parts: dict[ComponentKey, list[Part]] = {}
     for path, module in model.named_modules():
@@ -133,13 +133,13 @@ def parts_of(
 
 @torch.no_grad()
 def fill(target: Factors, combination_type: str, parts: Sequence[Part]) -> None:
-    """Give a component the weighted sum of others; what its rank has left over is zero.
+    """Set a component to the weighted sum of others; unused ranks are zero.
 
     Args:
         target: the component to write.
         combination_type: "cat": exact. "svd": the best approximation of the rank of `target`, in the Frobenius
-            norm. "linear": the weighted sums of the A and of the B, as PEFT has it; its cross terms B_i·A_j make it
-            a rough approximation.
+            norm. "linear": the weighted sums of the A and of the B, as in PEFT; a rough approximation because of
+            the cross terms B_i·A_j.
         parts: components with their coefficients.
     """
     target.A.zero_()

@@ -1,4 +1,4 @@
-"""The configuration of MSPLoRA: `peft.LoraConfig`, with a pyramid in place of one rank."""
+"""The configuration of MSPLoRA: that of `peft.LoraConfig`, with a pyramid instead of one rank."""
 
 from __future__ import annotations
 
@@ -24,43 +24,40 @@ class MSPLoraConfig(PeftConfig):
     Args:
         ranks: ranks of (global, mid, layer); 0 leaves a scale out.
         groups: number of groups into which a stack's layers are divided by depth, or the boundaries: the first
-            layer of every group but the first, ascending. By default 3, or as many as there are layers where
-            these are fewer. Only the mid scale uses it.
+            layer of every group but the first, ascending. By default 3, or the number of layers if less. Only the
+            mid scale uses it.
         lora_alpha: α, one for all scales or one per scale; the update is scaled by α/r at each scale.
         lora_dropout: probability with which an input of the adapter is dropped.
-        target_modules: names or regular expression of the modules to adapt, or "all-linear"; PEFT's choice for
-            LoRA on this architecture where left out.
-        exclude_modules: names or regular expression of modules to leave alone.
+        target_modules: names or regular expression of the modules to adapt, or "all-linear"; by default PEFT's
+            choice for LoRA on this architecture.
+        exclude_modules: names or regular expression of modules to exclude.
         bias: which biases to train: "none", "all", or "lora_only" (those of the adapted modules).
         use_rslora: scale by α/√r instead of α/r.
-        use_dora: train the norm of each row of the adapted weights apart from its direction, as DoRA does
-            (arXiv 2402.09353). Layers share components, and each has norms of its own, which count as its layer
-            scale.
+        use_dora: train the norm of each row of the adapted weights separately from its direction, as DoRA does
+            (arXiv 2402.09353). Layers share components but not norms, which belong to the layer scale.
         init_lora_weights: initialisation. True: A Kaiming-uniform, B zero; "gaussian": A normal, B zero;
             "orthogonal": A and B random with B·A = 0 (even ranks); False: both random, so that the update is not
             zero.
-        rank_pattern: ranks of the modules whose path a pattern matches (matched as PEFT matches them). A pattern
-            matches all layers of a module type or none, since they share.
+        rank_pattern: ranks of the modules whose path a pattern matches, by the rules of PEFT. A pattern must match
+            all layers of a module type or none, since they share components.
         alpha_pattern: α, one or three, of the modules whose path a pattern matches.
         fan_in_fan_out: whether adapted weights are transposed, as in GPT-2's `Conv1D`; set when the adapter is
             attached, from the modules themselves.
         modules_to_save: modules to train in full and to save with the adapter.
-        target_parameters: parameters to adapt that no module of a type of its own holds, by the ends of their paths,
-            as `mlp.experts.down_proj`: a matrix, or a stack of the matrices of several experts. Each expert has updates
-            of its own, of these ranks, and shares with the expert of its number in other layers. Not with dropout or
-            DoRA.
+        target_parameters: parameters to adapt directly instead of modules, by the ends of their paths, such as
+            `mlp.experts.down_proj`: a matrix, or a stack of the matrices of several experts. Each expert has its own
+            updates of these ranks and shares them with the same expert of other layers. Not with dropout or DoRA.
         trainable_token_indices: tokens whose embeddings are trained and saved beside the adapter: their indices in
-            the input embedding, or indices by the name of an embedding, which is not a target as well.
+            the input embedding, or indices by the name of an embedding. That embedding cannot be a target, too.
         layers_to_transform: layers to adapt, by index.
         layers_pattern: name of the list of layers that `layers_to_transform` indexes.
-        placement: the place of each adapted module. Attaching the adapter overwrites it; it is saved with the
-            adapter, so that `adapter_config.json` and the tensors can be read without the model. By path:
-            `module` (name of the module type; modules of the same name share), `layer` (index in its stack; null
-            outside any, and then there is a layer component only), `group`, per scale `scaling`, and `embedding`
-            for an embedding, whose matrices are those of its transpose. The file
-            holds each component once, as `base_model.model.<path>.msplora_<scale>.A` (r × in) and `.B` (out × r),
-            under the first of the paths that it serves. A path is served, at the global scale, by the component
-            of its module; at the mid scale, by that of its module and group; at the layer scale, by its own.
+        placement: the place of each adapted module. Set when the adapter is attached, and saved with it, so that
+            the adapter can be read without the model. By path: `module` (name of the module type; modules of the
+            same name share), `layer` (index in its stack; null outside any stack, where only a layer component
+            exists), `group`, `scaling` by scale, and `embedding` for an embedding, whose matrices are transposed.
+            The file of weights holds each component once, as `base_model.model.<path>.msplora_<scale>.A` (r × in)
+            and `.B` (out × r), under the first path that it serves. A path is served at the global scale by the
+            component of its module, at the mid scale by that of its module and group, at the layer scale by its own.
 
     Raises:
         ParameterError: for an invalid value.

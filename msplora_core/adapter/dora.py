@@ -7,10 +7,10 @@ from torch import nn
 
 
 class Magnitude(nn.Module):
-    """The norms m of the rows of one adapted weight, trained apart from the rows' directions.
+    """The norms m of the rows of one adapted weight, trained separately from the rows' directions.
 
-    W' = m · (W + ΔW) / ‖W + ΔW‖, row by row (Eq. 5 of DoRA, arXiv 2402.09353). Backward, the norm below is taken as
-    a constant (its Section 4.3). Layers share components, but each has magnitudes of its own.
+    W' = m · (W + ΔW) / ‖W + ΔW‖, row by row (Eq. 5 of DoRA, arXiv 2402.09353). In the backward pass, the denominator
+    is a constant (its Section 4.3). Layers share components, but not magnitudes.
 
     Args:
         adapted: W + ΔW, (out × in), or (out × in × kernel) of a convolution.
@@ -21,10 +21,7 @@ class Magnitude(nn.Module):
         self.weight = nn.Parameter(row_norms(adapted))
 
     def forward(self, adapted: torch.Tensor) -> torch.Tensor:
-        """Return m / ‖W + ΔW‖ in the shape in which it multiplies the layer's result.
-
-        A row of zeros has no direction and stays as it is.
-        """
+        """Return m / ‖W + ΔW‖ in a shape that multiplies the layer's result; 1 for a row of zeros."""
         norms = row_norms(adapted.detach())
         zero = norms == 0
         factors: torch.Tensor = self.weight.to(norms.device) / norms.masked_fill(zero, 1)

@@ -1,4 +1,4 @@
-"""The components of an adapter on a live model."""
+"""Read the components of an adapter of a live model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft.tuners.adalora import AdaLoraLayer
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora import ParamWrapper as LoraParamWrapper
@@ -18,7 +17,7 @@ from torch import nn
 
 from msplora_core.adapter.factors import blocks
 from msplora_core.adapter.layer import MSPLoraLayer
-from msplora_core.adapter.other_updates import other_update
+from msplora_core.adapter.other_updates import as_array, other_update
 from msplora_core.adapter.sites import layer_lists
 from msplora_core.components import Component, ComponentKey
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
@@ -30,18 +29,17 @@ from msplora_core.pyramid import SCALES
 def read_components(model: nn.Module, adapter_name: str | None = None) -> list[Component]:
     """Return every component of a model's adapter, with factors in numpy.
 
-    Of a sharded model every process must call it, since the factors are gathered from all of them.
+    For a sharded model, every process must call it, since the factors are gathered from all processes.
 
     Args:
-        model: a model with LoRA or MSPLoRA from PEFT; it may be compiled, distributed, or have the adapter
-            injected in place.
+        model: a model with an adapter of PEFT; it may be compiled, distributed, or have the adapter injected in place.
         adapter_name: which adapter; the active one by default.
 
     Returns:
         Components by scale: `global`, `mid` and `layer` for MSPLoRA, `layer` for other methods; with several scales,
         also their sum for each layer as `total`. Factors keep their dtype, except bfloat16, which becomes float32.
-        A module outside any list of layers is unit 0. Updates that are no product of factors are formed one at a time,
-        when they are decomposed.
+        A module outside any list of layers is unit 0. Updates without factors are formed one at a time, when they are
+        decomposed.
 
     Raises:
         ParameterError: if the model has no such adapter, or several are active and none is named.
@@ -50,7 +48,6 @@ def read_components(model: nn.Module, adapter_name: str | None = None) -> list[C
     layers = adapted_layers(model, adapter_name)
     of_lora = {path: layer_updates(layer, name) for path, (layer, name) in layers.items() if _is_lora(layer)}
     places = _places(model, layers)
-    # The names of a layer's experts stand in their order.
     expert = {name: place for path, pair in layers.items() for place, name in enumerate(_modules(*pair, places[path]))}
     components = []
     for key, sites in component_sites(model, adapter_name).items():
@@ -68,7 +65,7 @@ def _is_lora(layer: BaseTunerLayer) -> bool:
 
 
 def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[ComponentKey, dict[str, int]]:
-    """Return which modules every component serves, without reading its factors.
+    """Return the modules that every component serves, without reading its factors.
 
     Args:
         model: as for `read_components`.
@@ -98,13 +95,13 @@ def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[C
 
 
 def _modules(layer: BaseTunerLayer, adapter_name: str, place: Placement) -> list[str]:
-    """The module type of a layer's matrix, or of that of each expert."""
+    """The module type of a layer, or one for each of its experts, in their order."""
     experts = layer.site[adapter_name].sizes.experts if isinstance(layer, MSPLoraLayer) else _experts(layer)
     return [place.module] if experts == 1 else [expert_name(place.module, expert) for expert in range(experts)]
 
 
 def _experts(layer: BaseTunerLayer) -> int:
-    """How many experts' matrices LoRA adapts in a layer."""
+    """Number of experts of a layer that LoRA adapts."""
     return layer.num_experts if isinstance(layer, LoraParamWrapper) else 1
 
 
@@ -142,7 +139,7 @@ def _active_adapter(tuned: Mapping[str, BaseTunerLayer]) -> str:
 
 
 def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> list[dict[str, LowRankUpdate]]:
-    """Return the update that an adapter adds to one layer, by scale; of a stack of experts, for each of them."""
+    """Return the update that an adapter adds to one layer, by scale; one dict for each expert."""
     if isinstance(layer, MSPLoraLayer):
         experts = layer.site[adapter_name].sizes.experts
         found = {
@@ -162,9 +159,9 @@ def layer_updates(layer: BaseTunerLayer, adapter_name: str) -> list[dict[str, Lo
 
 
 def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both factors: called as a module, so that offloaded ones are fetched, unless they are sharded.
+    """Both factors. Calling the component as a module fetches offloaded factors.
 
-    A call outside the model's own forward pass would put FSDP out of step; sharded factors are gathered later.
+    Sharded factors are gathered later instead: a call outside the model's forward pass breaks FSDP.
     """
     if hasattr(component.A, "full_tensor"):
         return component.A, component.B
@@ -173,12 +170,12 @@ def _factors(component: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _updates(factors: tuple[torch.Tensor, torch.Tensor], scaling: float, experts: int) -> list[LowRankUpdate]:
-    """The update of two factors as matrices, or that of each expert.
+    """The update of two factors as matrices, or one update for each expert.
 
     A convolution's A has a column for each channel and kernel position; with groups, B is block diagonal.
     """
     A, B = map(_gathered, factors)
-    pairs = [(_numpy(rows), _numpy(columns)) for rows, columns in blocks(A, B, experts)]
+    pairs = [(as_array(rows), as_array(columns)) for rows, columns in blocks(A, B, experts)]
     if experts == 1 and len(pairs) > 1:
         pairs = [(np.concatenate([rows for rows, _ in pairs]), block_diag(*[block for _, block in pairs]))]
     return [LowRankUpdate(B=columns, A=rows, scaling=float(scaling)) for rows, columns in pairs]
@@ -189,12 +186,8 @@ def _gathered(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).cpu()
 
 
-def _numpy(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
-
-
 def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) -> dict[str, Placement]:
-    """The place of each layer: as recorded when MSPLoRA was attached, else by the module tree."""
+    """The place of each layer: for MSPLoRA as recorded when it was attached, else by the module tree."""
     plain = {path: _bare(path, layer) for path, (layer, _) in layers.items()}
     by_tree = place_modules(list(plain.values()), layer_lists(model))
     places = {}
@@ -208,6 +201,6 @@ def _places(model: nn.Module, layers: Mapping[str, tuple[BaseTunerLayer, str]]) 
 
 
 def _bare(path: str, layer: BaseTunerLayer) -> str:
-    """A layer's path without the layers around it; of a parameter, with its name."""
+    """A layer's path without those of nested adapter layers; with the name of an adapted parameter."""
     path = path.replace(".base_layer", "")
     return f"{path}.{layer.parameter_name}".removesuffix(".weight") if isinstance(layer, LoraParamWrapper) else path

@@ -14,12 +14,11 @@ from msplora_core.errors import ParameterError
 class Factors(nn.Module):
     """A (r × in) and B (out × r) of one component, a module that several layers can share.
 
-    Layers share the module rather than its two parameters, because that survives operations that replace
-    parameters: moves to another device or dtype, loading by assignment, deep copies.
+    Layers share the module, not its parameters, so that they still share after operations that replace parameters:
+    moves to another device or dtype, loading by assignment, deep copies.
 
-    For a convolution they are kernels, as in PEFT's LoRA: A (r × in × kernel) and B (out × r/groups × 1 × ...).
-
-    For a stack of experts, those of all experts are stacked, as in PEFT's LoRA (see `blocks`).
+    As in PEFT's LoRA, the factors of a convolution are kernels: A (r × in × kernel) and B (out × r/groups × 1 × ...),
+    and those of several experts are stacked (see `blocks`).
 
     Args:
         rank: r.
@@ -33,7 +32,7 @@ class Factors(nn.Module):
         self.B = nn.Parameter(torch.empty(sizes.B_shape(rank)))
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the factors. Called as a module, so that hooks which fetch offloaded parameters run."""
+        """Return the factors. A module call, so that hooks which fetch offloaded parameters run."""
         return self.A, self.B
 
     @torch.no_grad()
@@ -57,7 +56,7 @@ class Factors(nn.Module):
             nn.init.kaiming_uniform_(self.B, a=math.sqrt(5)) if how is False else nn.init.zeros_(self.B)
 
     def _initialise_orthogonally(self) -> None:
-        """Initialise A and B in orthogonal halves of the rank's space, so that B·A = 0 while neither is zero."""
+        """Initialise A and B in orthogonal halves of the r-dimensional space, so that B·A = 0 but A, B ≠ 0."""
         rank = self.rank // self.sizes.groups
         if rank % 2:
             raise ParameterError("ranks", expected="even ranks for init_lora_weights='orthogonal'", found=rank)

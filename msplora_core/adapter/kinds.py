@@ -1,4 +1,4 @@
-"""The kinds of adapted modules: what an update adds to the result of each."""
+"""Adapted linear modules, embeddings and convolutions: what an update adds to the result of each."""
 
 from __future__ import annotations
 

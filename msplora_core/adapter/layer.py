@@ -22,11 +22,11 @@ RANK_MULTIPLE = 16
 class MSPLoraLayer(MergeableLayer):
     """A module with its adapters: for each, the component of every scale that serves it.
 
-    A component is a module that other layers of its scale hold, too.
+    Components are modules that layers share.
 
     Args:
         base_layer: the module, or another adapter's layer around it.
-        adapter_name: the first adapter, active from the start.
+        adapter_name: the first adapter, which becomes active.
     """
 
     adapter_layer_names = (*(PREFIX + scale for scale in SCALES), f"{PREFIX}magnitude")
@@ -57,7 +57,7 @@ class MSPLoraLayer(MergeableLayer):
             site: the place of this layer.
             components: the component that serves it at each scale.
             dropout: probability with which an input is dropped.
-            use_dora: whether the layer has magnitudes of its own.
+            use_dora: whether the layer has magnitudes.
             inference_mode: whether the adapter stays frozen.
         """
         for scale, factors in components.items():
@@ -85,8 +85,8 @@ class MSPLoraLayer(MergeableLayer):
     def joined(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the factors of all scales joined along the rank, with the scaling in A: the update is B·A.
 
-        Zeros pad the rank to the next multiple of 16. They do not change the update, but matrix kernels are
-        optimised for such sizes: on a CPU, products with rank 14 take up to twice the time of those with rank 16.
+        The rank is padded with zeros to a multiple of 16, for which matrix kernels are optimised: on a CPU, products
+        with rank 14 take up to twice the time of those with rank 16.
         """
         scaling = self.scaling[adapter_name]
         pairs = [self.components(scale)[adapter_name]() for scale in scaling]
@@ -131,13 +131,13 @@ class MSPLoraLayer(MergeableLayer):
         A, B = (factor.to(x.device) for factor in self.joined(adapter_name))
         dropout = self.msplora_dropout[adapter_name]
         inputs, dropping = x, False
-        if x.is_floating_point():  # else the indices of tokens
+        if x.is_floating_point():  # else token indices
             inputs, dropping = self._cast_input_dtype(x, A.dtype), isinstance(dropout, nn.Dropout) and dropout.training
             inputs = dropout(inputs) if dropping else inputs
         if adapter_name not in self.msplora_magnitude:
             return self.plus_update(result, inputs, A, B)
         rescaling = self.rescaling(adapter_name, self._read_weight(), self.product(A, B).detach())
-        # As in PEFT, dropout acts on what the rescaling changes of the base's result, too.
+        # As in PEFT, dropout also acts on the rescaled result of the base.
         base = self.get_base_layer()(inputs.to(x.dtype)) if dropping else result
         bias = getattr(self.get_base_layer(), "bias", None)
         if bias is not None:
@@ -199,7 +199,7 @@ class MSPLoraLayer(MergeableLayer):
         self.frozen_scales.pop(adapter_name, None)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        # PEFT's conversion is for matrices to which an update is added.
+        # PEFT's conversion supports matrices with an additive update only.
         sizes = self.site[adapter_name].sizes
         return not sizes.kernel and sizes.experts == 1 and adapter_name not in self.msplora_magnitude
 

@@ -1,4 +1,4 @@
-"""The weight updates of a model that trains: what a snapshot measures."""
+"""The weight updates of a model in training, which snapshots measure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class LiveUpdates(Protocol):
     """The updates of one model, read again at every snapshot."""
 
     note: str
-    """Why there are none; empty where there are."""
+    """Why there are none; empty if there are."""
 
     def components(self) -> list[Component]:
-        """Return every component as it is now."""
+        """Return every component with its current values."""
 
     def sites(self) -> dict[ComponentKey, dict[str, int]]:
         """Return the modules that each component serves, by path, each with its layer (see `component_sites`)."""
@@ -41,7 +41,7 @@ class AdapterUpdates:
 
 
 class NoUpdates:
-    """Of a method without weight updates that have spectra.
+    """No updates: the method has no weight updates with spectra.
 
     Args:
         note: why, in a few words.

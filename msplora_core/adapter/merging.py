@@ -1,4 +1,4 @@
-"""Merging of adapters into the base weight, and back."""
+"""Merge adapters into the base weight and unmerge them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from msplora_core.adapter.sites import Site
 
 
 class MergeableLayer(nn.Module, BaseTunerLayer):
-    """A module whose weight adapters can be merged into.
+    """A module with adapters that can be merged into its weight.
 
     Args:
         base_layer: the module, or another adapter's layer around it.
-        adapter_name: the first adapter, active from the start.
+        adapter_name: the first adapter, which becomes active.
     """
 
-    if TYPE_CHECKING:  # what PEFT's half of this class defines
+    if TYPE_CHECKING:  # attributes of PEFT's base class
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -40,7 +40,7 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
 
     @property
     def transposed(self) -> bool:
-        """Whether the base weight is kept as in × out."""
+        """Whether the base weight is in × out."""
         return isinstance(self.get_base_layer(), Conv1D | nn.Embedding)
 
     def joined(self, adapter_name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,14 +60,14 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
         """Return B·A in the layout of the base weight."""
         kernel = A.shape[2:]
         A, B = A.flatten(1), B.flatten(1)
-        # In float32, since CPUs multiply half precision slowly; also, the result is rounded only once.
+        # In float32, since CPUs multiply half precision slowly; this also rounds the result only once.
         update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
         if kernel:
             return update.reshape(len(update), -1, *kernel)
         return update.T if self.transposed else update
 
     def rescaling(self, adapter_name: str, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
-        """Return what DoRA multiplies the layer's result with.
+        """Return the factors by which DoRA multiplies the layer's result.
 
         Args:
             adapter_name: an adapter with magnitudes.
@@ -82,7 +82,7 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
         """Merge adapters into the base weight. Not possible for convolutions with groups, as in PEFT's LoRA.
 
         Args:
-            safe_merge: add to a copy, and take it only if it is finite.
+            safe_merge: merge only if the merged weight is finite.
             adapter_names: which; the active ones by default.
 
         Raises:
@@ -111,7 +111,7 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
         update = self.get_delta_weight(name)
         if name not in self.msplora_magnitude:
             return weight + update.to(weight)
-        base = weight  # norms are those of the base weight with this update alone, as in the forward pass
+        base = weight  # as in the forward pass, the norms are of the base weight with this update only
         for merged in reversed(self.merged_adapters):
             base = self._without_update(base, merged)
         rows = self.rescaling(name, base, update).detach().flatten()

@@ -1,4 +1,4 @@
-"""The tuner: attaches MSPLoRA to a model, as `peft.LoraModel` does LoRA."""
+"""The tuner that attaches MSPLoRA to a model, like `peft.LoraModel` for LoRA."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NEWER_PEFT = "install peft>=0.21"
 class MSPLoraModel(BaseTuner):
     """A model with MSPLoRA adapters, created by `peft.get_peft_model`; see `MSPLoraConfig`."""
 
-    if TYPE_CHECKING:  # what PEFT's half of this class defines
+    if TYPE_CHECKING:  # attributes of PEFT's base class
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -51,11 +51,11 @@ class MSPLoraModel(BaseTuner):
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, state_dict: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Attach an adapter. PEFT matches the modules; the plan, made at the first match, gives each its components."""
+        """Attach an adapter. PEFT matches the modules; a plan, made at the first match, assigns their components."""
         config = self.peft_config[adapter_name]
         if config.bias != "none" and not hasattr(BaseTuner, "_get_learnable_bias_state_dict"):
             raise ParameterError(
-                "bias", expected="none: this PEFT would not save it", found=config.bias, hint=NEWER_PEFT
+                "bias", expected="none, since this version of PEFT does not save it", found=config.bias, hint=NEWER_PEFT
             )
         self._sites: dict[str, Site] | None = None
         self._components: dict[tuple[str, str, int], Factors] = {}
@@ -88,12 +88,12 @@ class MSPLoraModel(BaseTuner):
     def _prepare_adapter_config(self, peft_config: MSPLoraConfig, model_config: dict[str, Any]) -> MSPLoraConfig:
         known = model_config.get("model_type") in self.target_module_mapping
         if peft_config.target_modules is None and peft_config.target_parameters and not known:
-            peft_config.target_modules = []  # parameters alone
+            peft_config.target_modules = []  # parameters only
         config: MSPLoraConfig = super()._prepare_adapter_config(peft_config, model_config)
         return config
 
     def _plan(self, config: MSPLoraConfig) -> dict[str, Site]:
-        """The sites of all modules that PEFT will visit; it has resolved `target_modules` before the first."""
+        """The sites of all modules that PEFT will visit. PEFT has resolved `target_modules` before."""
         paths = [
             path
             for path in adaptable_paths(self.model)
@@ -127,7 +127,7 @@ class MSPLoraModel(BaseTuner):
         components = {scale: self._component(site, scale, layer, config) for scale in site.rank}
         layer.add_adapter(adapter_name, site, components, config.lora_dropout, config.use_dora, config.inference_mode)
         if layer is not target:
-            if adapter_name not in self.active_adapters:  # a further adapter trains only once it is made active
+            if adapter_name not in self.active_adapters:  # it trains when it is made active
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
 
@@ -141,7 +141,7 @@ class MSPLoraModel(BaseTuner):
         return (Embedding if isinstance(base, nn.Embedding) else Linear)(target, adapter_name)
 
     def _component(self, site: Site, scale: str, layer: MSPLoraLayer, config: MSPLoraConfig) -> Factors:
-        """The component that serves a site at a scale, created for the first of its sites."""
+        """The component that serves a site at a scale, created for its first site."""
         key = (scale, site.module, site.unit(scale))
         if key not in self._components:
             factors = Factors(site.rank[scale], site.sizes)
@@ -166,12 +166,12 @@ class MSPLoraModel(BaseTuner):
         svd_rank: Ranks | None = None,
         **unsupported: Any,
     ) -> None:
-        """Add an adapter that is a weighted sum of others, scale by scale, so that it keeps sharing components.
+        """Add an adapter that is the weighted sum of others, scale by scale, so that layers still share components.
 
-        Like any further adapter, it is neither active nor trainable until `set_adapter` makes it so.
+        The new adapter is neither active nor trainable before `set_adapter`.
 
         Args:
-            adapters: names of adapters whose layers share in the same way.
+            adapters: names of adapters with the same groups and layers.
             weights: one for each, positive or negative.
             adapter_name: name of the new adapter.
             combination_type: "cat": exact, the ranks of each scale add up. "svd": each component is the best
@@ -213,14 +213,14 @@ class MSPLoraModel(BaseTuner):
     def _enable_peft_forward_hooks(
         self, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
     ) -> Iterator[None]:
-        """For a mixed batch, pass each layer the adapters of the batch's items during one forward pass."""
+        """For a mixed batch, pass `adapter_names` to each layer during one forward pass."""
         if adapter_names is None:
             yield
             return
         self._check_adapter_names(adapter_names)
         beams = kwargs.get("num_beams") or 1
         encoder = self.model.get_encoder() if beams > 1 and hasattr(self.model, "get_encoder") else None
-        # The encoder sees each item once, all other modules once per beam.
+        # The encoder receives each item once, all other modules once per beam.
         once = set() if encoder in (None, self.model) else set(encoder.modules())
         repeated = [name for name in adapter_names for _ in range(beams)]
         handles = [

@@ -1,4 +1,4 @@
-"""The model card that PEFT writes beside a saved adapter: how to load a method of this package."""
+"""Add instructions for loading to the model card that PEFT writes beside a saved adapter."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ model = PeftModel.from_pretrained(base_model, adapter_path)
 
 
 def describe_loading(save_directory: str | PathLike[str], method: str, package: str) -> None:
-    """Write the code that loads an adapter into the model card, where its template leaves that section empty.
+    """Write the code that loads an adapter into the empty section of its model card.
 
-    PEFT keeps the card of a named adapter (`save_directory/name`) one folder higher. A card without the empty
-    section stays as it is.
+    PEFT keeps the card of a named adapter (`save_directory/name`) in the folder above. A card without the empty
+    section is not changed.
 
     Args:
         save_directory: the folder with the adapter's configuration.
-        method: its name, as it is written in text.
-        package: that registers the method.
+        method: title of the method.
+        package: the package that registers the method.
     """
     loading = _LOADING.format(heading=_HEADING, method=method, package=package)
     for folder in (Path(save_directory), Path(save_directory).parent):

@@ -1,4 +1,4 @@
-"""The weight updates of PEFT's methods other than LoRA, on a live model: from factors where there are such."""
+"""The weight updates of PEFT's methods other than LoRA on a live model, from factors if there are any."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from msplora_core.linalg.updates import (
 )
 
 _ROUNDING = 1e-13
-"""Of merging in float64, relative to the weight: a smaller change is none."""
+"""Rounding error of merging in float64, relative to the weight. Smaller changes are set to zero."""
 
 
 def other_update(layer: BaseTunerLayer, adapter_name: str) -> Update:
-    """Return the update that an adapter of another method than LoRA adds to one layer.
+    """Return the update that an adapter of a method other than LoRA adds to one layer.
 
     Raises:
         UnsupportedAdapterError: if the layer has no weight for PEFT to merge the update into.
@@ -53,12 +53,12 @@ def other_update(layer: BaseTunerLayer, adapter_name: str) -> Update:
 
 
 def merged_change(layer: BaseTunerLayer, adapter_name: str) -> DeferredUpdate:
-    """Return what merging an adapter changes in a layer's weight, as PEFT merges it, in float64.
+    """Return the change of a layer's weight when PEFT merges an adapter, in float64.
 
-    This holds for every method that PEFT can merge, also for those that multiply the weight.
+    Works for every method that PEFT can merge, including those that multiply the weight.
 
     Raises:
-        UnsupportedAdapterError: if the layer has no weight of its own.
+        UnsupportedAdapterError: if the layer has no weight.
     """
     base = layer.get_base_layer()
     weight = getattr(base, "weight", None)
@@ -80,15 +80,15 @@ def merged_change(layer: BaseTunerLayer, adapter_name: str) -> DeferredUpdate:
                 ) from error
             change = flattened((copy.get_base_layer().weight.detach() - before).cpu().numpy())
             if np.linalg.norm(change) < _ROUNDING * float(before.norm()):
-                change = np.zeros_like(change)  # as before the first step of a method that multiplies the weight
+                change = np.zeros_like(change)  # before the first step of a method that multiplies the weight
         return change.T if turned else change
 
     return DeferredUpdate((columns, out) if turned else (out, columns), form)
 
 
 def _adalora(layer: AdaLoraLayer, name: str) -> LowRankUpdate:
-    """Of the triplets those that are not pruned; all of them where all are zero, as before the first step."""
-    A, B, E = (_array(part[name]) for part in (layer.lora_A, layer.lora_B, layer.lora_E))
+    """The triplets that are not pruned; all triplets if all are zero, as before the first step."""
+    A, B, E = (as_array(part[name]) for part in (layer.lora_A, layer.lora_B, layer.lora_E))
     left = E[:, 0] != 0
     if left.any():
         A, B, E = A[left], B[:, left], E[left]
@@ -97,25 +97,26 @@ def _adalora(layer: AdaLoraLayer, name: str) -> LowRankUpdate:
 
 
 def _vera(layer: VeraLayer, name: str) -> Update:
-    b, d = _array(layer.vera_lambda_b[name]), _array(layer.vera_lambda_d[name])
-    B = b[:, None] * _array(layer.vera_B[name]).astype(np.float64)[: layer.out_features]
-    A = d[:, None] * _array(layer.vera_A[name]).astype(np.float64)[:, : layer.in_features]
+    b, d = as_array(layer.vera_lambda_b[name]), as_array(layer.vera_lambda_d[name])
+    B = b[:, None] * as_array(layer.vera_B[name]).astype(np.float64)[: layer.out_features]
+    A = d[:, None] * as_array(layer.vera_A[name]).astype(np.float64)[:, : layer.in_features]
     if len(A) > min(len(B), A.shape[1]):
         return DenseUpdate(B @ A)
     return LowRankUpdate(B, A)
 
 
 def _product(a: Any, b: Any, name: str) -> LowRankUpdate:
-    return LowRankUpdate(_array(a[name]), _array(b[name]))
+    return LowRankUpdate(as_array(a[name]), as_array(b[name]))
 
 
 def _kronecker_side(layer: LoKrLayer, side: int, name: str) -> Update:
     whole = getattr(layer, f"lokr_w{side}")
     if name in whole:
-        return DenseUpdate(flattened(_array(whole[name])))
+        return DenseUpdate(flattened(as_array(whole[name])))
     return _product(getattr(layer, f"lokr_w{side}_a"), getattr(layer, f"lokr_w{side}_b"), name)
 
 
-def _array(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
+def as_array(tensor: torch.Tensor) -> NDArray[np.floating[Any]]:
+    """Return a copy of a tensor in numpy; bfloat16 becomes float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

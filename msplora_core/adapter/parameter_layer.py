@@ -1,4 +1,4 @@
-"""The layer around a module one of whose parameters is adapted, such as the experts of a mixture."""
+"""The layer around a module with an adapted parameter, such as the experts of a mixture."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from msplora_core.adapter.sizes import parameter_sizes
 class ParamWrapper(MSPLoraLayer):
     """A module with one adapted parameter: a matrix, or a stack of the matrices of several experts.
 
-    Each expert has an update of its own, of the ranks of its site, at every scale: expert 3 of one layer shares with
-    expert 3 of the others. The factors of all experts are stacked, as in PEFT's LoRA: the rows of A by expert and then
-    by rank, the columns of B by rank and then by expert. Several adapted parameters of a module have a layer each,
-    one around the other. PEFT recognises this class by its name.
+    Each expert has its own update at every scale: expert 3 of one layer shares with expert 3 of the others. The factors
+    of all experts are stacked, as in PEFT's LoRA: the rows of A by expert and then by rank, the columns of B by rank
+    and then by expert. Several adapted parameters of a module have one layer each, nested. PEFT recognises this class
+    by its name.
 
     Args:
         base_layer: the module, or the layer for another of its parameters.
-        adapter_name: the first adapter, active from the start.
+        adapter_name: the first adapter, which becomes active.
         parameter_name: name of the parameter in the module.
     """
 
@@ -34,7 +34,7 @@ class ParamWrapper(MSPLoraLayer):
 
     @property
     def transposed(self) -> bool:
-        """Whether the experts' matrices are kept as in × out."""
+        """Whether the experts' matrices are in × out."""
         return self._adapted_parameter().dim() == 3 and getattr(self.get_base_layer(), "is_transposed", False)
 
     def product(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class ParamWrapper(MSPLoraLayer):
 
     @contextmanager
     def _shown(self, adapter_names: list[str]) -> Iterator[None]:
-        """Let the module find the adapted tensor where it looks for its parameter."""
+        """Replace the parameter by the adapted tensor."""
         base, name = self.get_base_layer(), self.parameter_name
         if is_parametrized(base, name):
             chain = base.parametrizations[name]
@@ -109,7 +109,7 @@ class ParamWrapper(MSPLoraLayer):
     def unload_and_optionally_merge_module(
         self, merge: bool, safe_merge: bool, adapter_names: list[str] | None
     ) -> nn.Module:
-        """Return the module without its layers, merged or not. PEFT calls it for the outermost of them."""
+        """Return the module without its adapter layers, merged or not. PEFT calls it for the outermost layer."""
         layer: nn.Module = self
         while isinstance(layer, ParamWrapper):
             if merge:

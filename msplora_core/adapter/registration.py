@@ -49,6 +49,6 @@ def _reduce(name: str, protocol: int) -> tuple[Callable[[str], PeftType], tuple[
 
 
 def register(name: str, config_class: type, model_class: type) -> None:
-    """Enter a method into PEFT's registry, unless it is there already. Its tensors begin with its name and `_`."""
+    """Register a method with PEFT, unless it is registered. The names of its tensors begin with `<name>_`."""
     if method_type(name) not in PEFT_TYPE_TO_CONFIG_MAPPING:
         register_peft_method(name=name, config_cls=config_class, model_cls=model_class, prefix=f"{name}_")

@@ -1,4 +1,4 @@
-"""Which components serve which module, derived from the module tree before anything is attached."""
+"""Decide which components serve which module, from the module tree, before anything is attached."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Site:
     Args:
         module: name of the module type; modules of the same name share.
         layer: index in its stack, None outside any.
-        group: its group at the mid scale, None where there is none.
+        group: its group at the mid scale; None without one.
         sizes: input and output of the module.
         ranks: ranks of (global, mid, layer), 0 for a scale that does not serve it.
         alpha: α of (global, mid, layer).
         use_rslora: whether the scaling is α/√r instead of α/r.
         embedding: whether the module is an embedding.
-        parameter: name of the adapted parameter, where it is not the module's weight that its type implies.
+        parameter: name of an adapted parameter; empty for a module's weight.
     """
 
     module: str
@@ -87,14 +87,14 @@ def plan_sites(
 
     Raises:
         ParameterError: if a module's type is not supported, a stack has fewer layers than groups, or a rank pattern
-            gives layers that share different ranks.
+            gives different ranks to layers that share.
     """
     sizes = {path: sizes_of(path, _base(model.get_submodule(path))) for path in paths}
     for path in parameters:
         module, _, name = path.rpartition(".")
         sizes[path] = parameter_sizes(path, _base(model.get_submodule(module)), name)
     lists = layer_lists(model)
-    # The weight of a module stands where the module does.
+    # The weight of a module has the module's place.
     types = place_modules([path.removesuffix(".weight") for path in sizes], lists)
     placements = {path: types[path.removesuffix(".weight")] for path in sizes}
     by_type: dict[str, list[str]] = defaultdict(list)
@@ -163,26 +163,26 @@ def _plan_type(
 
 
 def _outside_layers(path: str, site: Site) -> Site:
-    """A module outside any list of layers has nothing to share: its own component only."""
+    """The site of a module outside any list of layers: it shares nothing and has a layer component only."""
     own = site.ranks[SCALES.index("layer")]
     if not own:
         raise ParameterError(
             "ranks",
-            expected=f"a rank above 0 at the layer scale for {path}, which stands outside any list of layers",
+            expected=f"a rank above 0 at the layer scale for {path}, which is outside any list of layers",
             found=site.ranks,
-            hint="give it one in rank_pattern, or leave it out with exclude_modules",
+            hint="set one in rank_pattern, or exclude the module with exclude_modules",
         )
     return replace(site, ranks=(0, 0, own))
 
 
 def _check_divisible(path: str, site: Site) -> None:
-    """Every group of a convolution has the same number of ranks."""
+    """Check that the groups of a convolution divide its ranks."""
     if any(rank % site.sizes.groups for rank in site.ranks):
         raise ParameterError(
             "ranks",
             expected=f"multiples of {site.sizes.groups}, the groups of {path}",
             found=site.ranks,
-            hint="give it others in rank_pattern, or leave it out with exclude_modules",
+            hint="set others in rank_pattern, or exclude the module with exclude_modules",
         )
 
 
@@ -208,7 +208,7 @@ def _is_stack(module: nn.Sequential) -> bool:
 
 
 def _stack_length(path: str, lists: dict[str, int]) -> int:
-    """Length of the outermost list that a path runs through; 0 outside any."""
+    """Length of the outermost list of layers in a path; 0 if there is none."""
     return next((lists[name] for name in sorted(lists, key=len) if path.startswith(f"{name}.")), 0)
 
 

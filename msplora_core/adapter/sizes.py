@@ -26,7 +26,7 @@ class Sizes:
         kernel: kernel size of a convolution; empty for other modules.
         groups: groups of a convolution. As in PEFT's LoRA, A reads all input channels, and each group of outputs
             has its own rows of A: r/groups of them.
-        experts: number of matrices, where a parameter holds those of several experts. Each has r rows of A.
+        experts: number of matrices in a parameter that holds several experts. Each has r rows of A.
     """
 
     in_features: int
@@ -62,14 +62,14 @@ def sizes_of(path: str, base: nn.Module) -> Sizes:
     Raises:
         ParameterError: if modules of its type are not supported.
     """
-    # The output projection of `nn.MultiheadAttention` is never called, so an adapter on it would have no effect.
+    # `nn.MultiheadAttention` never calls its output projection, so an adapter on it would have no effect.
     supported = isinstance(base, ADAPTABLE) and not isinstance(base, NonDynamicallyQuantizableLinear)
     if not supported and quantization_backend(base) is None:
         raise ParameterError(
             "target_modules",
             expected=f"modules of type {', '.join(kind.__name__ for kind in ADAPTABLE)} (of transformers)",
             found=f"{path} of type {type(base).__name__}",
-            hint="leave it out with exclude_modules",
+            hint="exclude it with exclude_modules",
         )
     if isinstance(base, CONVOLUTIONS):
         return Sizes(base.in_channels, base.out_channels, tuple(base.kernel_size), base.groups)
@@ -81,7 +81,7 @@ def parameter_sizes(path: str, base: nn.Module, name: str) -> Sizes:
     """Return the sizes of a parameter to be adapted.
 
     As in PEFT's LoRA, a parameter of two dimensions is out × in, and one of three is a stack of such matrices, or of
-    their transposes where the module says so (`is_transposed`).
+    their transposes if the module has `is_transposed`.
 
     Args:
         path: of the parameter, for the message.

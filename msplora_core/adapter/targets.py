@@ -1,4 +1,4 @@
-"""Which modules and parameters of a model an adapter targets."""
+"""Find and check the modules and parameters that an adapter targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def parameter_paths(model: nn.Module, names: Iterable[str] | None) -> list[str]:
     """Return the paths of the parameters that `target_parameters` names, as PEFT matches them.
 
     Args:
-        model: with or without adapters, whose layers do not count in the paths.
+        model: with or without adapters; paths do not contain adapter layers.
         names: ends of paths.
     """
     endings = tuple(f".{name}" for name in names or ())
@@ -33,21 +33,21 @@ def parameter_paths(model: nn.Module, names: Iterable[str] | None) -> list[str]:
 
 
 def _bare(path: str) -> str:
-    """The path of a parameter, as it is without adapters and without parametrizations of torch."""
+    """The path of a parameter without adapter layers and torch's parametrizations."""
     return path.replace(".base_layer", "").replace("parametrizations.", "").removesuffix(".original")
 
 
 def paths_in(state_dict: Iterable[str], config: MSPLoraConfig) -> set[str]:
-    """Return the adapted modules by the keys of an adapter's state dict and by its placement: not all own a key."""
+    """Return the adapted modules from the keys of an adapter's state dict and its placement: not all have a key."""
     named = {key.rpartition(f".{PREFIX}")[0].removeprefix("_orig_mod.") for key in state_dict}
     return (named | set(config.placement or {})) - {""}
 
 
 def check_tokens(model: nn.Module, config: MSPLoraConfig, paths: Iterable[str]) -> None:
-    """Raise an error for an embedding of which an adapter changes all rows and training replaces single ones.
+    """Check that no embedding is both a target and has trainable tokens.
 
     Raises:
-        ParameterError: naming the embedding.
+        ParameterError: otherwise.
     """
     tokens = config.trainable_token_indices
     for path in paths if tokens is not None else ():
@@ -59,18 +59,18 @@ def check_tokens(model: nn.Module, config: MSPLoraConfig, paths: Iterable[str]) 
         if both:
             raise ParameterError(
                 "trainable_token_indices",
-                expected="an embedding that target_modules leaves alone",
+                expected="an embedding that is not in target_modules",
                 found=f"{path}, a target",
             )
 
 
 def check_parameters(config: MSPLoraConfig, others: Mapping[str, MSPLoraConfig]) -> None:
-    """Raise an error unless all adapters of a model that target parameters target the same ones.
+    """Check that all adapters of a model that target parameters target the same ones.
 
-    Their layers stand around each other in one order for all adapters, so that each can be loaded alone.
+    Their layers are nested in one order for all adapters, so that each adapter can be loaded without the others.
 
     Raises:
-        ParameterError: naming the other adapter.
+        ParameterError: otherwise.
     """
     for name, other in others.items():
         if config.target_parameters and other.target_parameters not in (None, config.target_parameters):
@@ -82,7 +82,7 @@ def check_parameters(config: MSPLoraConfig, others: Mapping[str, MSPLoraConfig])
 
 
 def unmatched(model: nn.Module, config: MSPLoraConfig) -> ParameterError:
-    """Return the error for targets of which a model has none, with the names that it has."""
+    """Return the error for targets that match nothing, with the names that the model has."""
     if config.target_parameters and not config.target_modules:
         field, known = "target_parameters", _parameter_names(model)
     else:

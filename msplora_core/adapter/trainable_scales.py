@@ -1,4 +1,4 @@
-"""Training at some scales only."""
+"""Train an adapter at some scales only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from msplora_core.pyramid import SCALES
 def set_trainable_scales(model: nn.Module, scales: Iterable[str], adapter_name: str | None = None) -> None:
     """Train an adapter at some scales only, so that scales can be trained one after another.
 
-    Frozen scales keep their values and still contribute to the forward pass. DoRA's magnitudes count as the layer
-    scale. The choice holds until the next call, also where PEFT disables and enables adapters.
+    Frozen scales keep their values and still contribute to the forward pass. DoRA's magnitudes belong to the layer
+    scale. The choice holds until the next call, even if PEFT disables and enables adapters.
 
     Args:
         model: a model with MSPLoRA.
-        scales: those to train, of "global", "mid" and "layer".
+        scales: scales to train, of "global", "mid" and "layer".
         adapter_name: which adapter; the active ones by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Bottleneck adapters as a PEFT method. Importing this package makes it known to PEFT."""
+"""Bottleneck adapters as a PEFT method. Importing this package registers it with PEFT."""
 
 from msplora_core.adapter.registration import register
 from msplora_core.bottleneck.bottleneck_config import NAME, BottleneckConfig

@@ -24,23 +24,23 @@ class BottleneckConfig(PeftConfig):
 
         h + W_up · GELU(W_down · h + b_down) + b_up,    W_down (m × d), W_up (d × m)
 
-    With m far below d this is 2md + d + m parameters an adapter. The update depends on the input, so it cannot be
-    merged into the weights and has no spectrum. As in the authors' code, GELU is its tanh approximation, and the
-    LayerNorms are trained; here those of the layers that have an adapter. One difference: the authors apply the
-    adapter after the dropout that follows the output projection, and here it is before it.
+    This is 2md + d + m parameters an adapter. The update depends on the input, so it cannot be merged into the weights
+    and has no spectrum. As in the authors' code, GELU is its tanh approximation, and the LayerNorms are trained (here
+    only those of layers with an adapter). Unlike there, the adapter comes before the dropout that follows the output
+    projection, not after it.
 
-    AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918) is the same without adapters in the lowest layers:
+    AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918) has no adapters in the lowest layers:
     `layers_to_transform=range(5, 12)`.
 
     Args:
         bottleneck_size: m, 64 in the authors' code; 8, 64 or 256 in the paper.
-        init_std: standard deviation of W_down and W_up at the start; the normal distribution is cut at twice it, and
-            the biases are zero, so that an adapter starts near the identity.
+        init_std: initial standard deviation of W_down and W_up, from a normal distribution truncated at twice it. The
+            biases start at zero, so that an adapter starts near the identity.
         train_layer_norms: train and save the LayerNorms (or RMSNorms) of each layer that has an adapter.
-        target_modules: names or regular expression of the modules that an adapter follows. Known where left out for
+        target_modules: names or regular expression of the modules that an adapter follows. There are defaults for
             BERT, RoBERTa and similar models, DistilBERT, and Llama and similar models.
-        exclude_modules: names or regular expression of modules to leave alone.
-        layers_to_transform: layers that get adapters, by index; all where left out.
+        exclude_modules: names or regular expression of modules to exclude.
+        layers_to_transform: layers with adapters, by index; by default all.
         layers_pattern: name of the list of layers that `layers_to_transform` indexes.
         modules_to_save: further modules to train in full and to save with the adapter.
 

@@ -1,4 +1,4 @@
-"""The layer that replaces a module which an adapter follows."""
+"""The layer that replaces an adapted module."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
     Args:
         base_layer: the module, or another adapter's layer around it.
-        adapter_name: the first adapter, active from the start.
+        adapter_name: the first adapter, which becomes active.
     """
 
     adapter_layer_names = ("bottleneck_down", "bottleneck_up")
 
-    if TYPE_CHECKING:  # what PEFT's half of this class defines
+    if TYPE_CHECKING:  # attributes of PEFT's base class
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -48,7 +48,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return the module's result as the active adapters transform it."""
+        """Return the module's result, transformed by the active adapters."""
         result: torch.Tensor = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result

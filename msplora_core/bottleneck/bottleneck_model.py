@@ -1,4 +1,4 @@
-"""The tuner: attaches bottleneck adapters to a model."""
+"""The tuner that attaches bottleneck adapters to a model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ OUTPUT_PROJECTIONS = (
     | {"distilbert": ["attention.out_lin", "ffn.lin2"]}
     | dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3"), _OF_LLAMA)
 )
-"""The output projections of attention and feed-forward network, by type of model."""
+"""Output projections of attention and feed-forward network, by model type."""
 
 
 class BottleneckModel(BaseTuner):
     """A model with bottleneck adapters, created by `peft.get_peft_model`; see `BottleneckConfig`."""
 
-    if TYPE_CHECKING:  # what PEFT's half of this class defines
+    if TYPE_CHECKING:  # attributes of PEFT's base class
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -61,7 +61,7 @@ class BottleneckModel(BaseTuner):
         lists = layer_lists(model)
         blocks = tuple({block for path in adapted if (block := _block(path, lists))})
         norms = [
-            path.removesuffix(".original_module")  # of another adapter that trains it, too
+            path.removesuffix(".original_module")  # if another adapter trains it, too
             for path, module in model.named_modules()
             if path.startswith(blocks) and _is_norm(module) and ".modules_to_save." not in path
         ]
@@ -85,7 +85,7 @@ class BottleneckModel(BaseTuner):
         layer = target if isinstance(target, BottleneckLayer) else BottleneckLayer(target, adapter_name)
         layer.add_adapter(adapter_name, config)
         if layer is not target:
-            if adapter_name not in self.active_adapters:  # a further adapter trains only once it is made active
+            if adapter_name not in self.active_adapters:  # it trains when it is made active
                 layer.requires_grad_(False)
             setattr(parent, target_name, layer)
 
@@ -94,7 +94,7 @@ class BottleneckModel(BaseTuner):
 
 
 def _block(path: str, lists: dict[str, int]) -> str | None:
-    """The path of the layer that a module stands in, with a dot behind it; None outside any list of layers."""
+    """The path of a module's layer, with a final dot; None outside any list of layers."""
     outer = next((name for name in sorted(lists, key=len) if path.startswith(f"{name}.")), None)
     return None if outer is None else f"{outer}.{path[len(outer) + 1 :].partition('.')[0]}."
 

@@ -1,4 +1,4 @@
-"""A check-up: what is wrong with an adapter or a run, worst first. numpy alone."""
+"""Checks of an adapter or a run for defects. numpy only."""
 
 from msplora_core.checkup.diagnosis import findings
 from msplora_core.checkup.finding import Finding

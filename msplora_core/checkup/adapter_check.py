@@ -1,4 +1,4 @@
-"""What the file and the configuration of an adapter show beside its spectra."""
+"""Checks of an adapter's values, scaling and configuration."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from msplora_core.formats.weight_files import CONFIG
 from msplora_core.linalg.updates import LowRankUpdate
 
 LARGEST_SCALING, LEAST_SCALING = 16.0, 1 / 256
-"""α/r is 1 or 2 as a rule; α = 1 with r = 128, a default of some trainers, is still usual."""
+"""α/r is usually 1 or 2; α = 1 with r = 128 is a default of some trainers."""
 _HALF = {"float16": 6.1e-5}
-"""The least normal number: below it digits are lost, and in the end the number itself."""
+"""The smallest normal number. Smaller ones lose digits or become zero."""
 _MOST_LOST = 0.5
 
 
 def sound_components(adapter: Adapter, found: list[Finding]) -> Iterator[Component]:
-    """Yield the components of an adapter that can be measured; what is wrong with values goes into `found`."""
+    """Yield the components of an adapter that can be measured; append findings about values to `found`."""
     for stored, key in zip(adapter.updates, adapter.keys, strict=True):
         if key.scale == "total":
             continue
@@ -66,13 +66,13 @@ def rounded_away(component: Component, dtype: str) -> list[Finding]:
 
 
 def _lost(*factors: NDArray[Any]) -> float:
-    """The highest share, over factors that are not zero as a whole, of numbers below the least normal one."""
+    """The highest share of numbers below the smallest normal one, over factors that are not entirely zero."""
     shares = [float(np.mean(np.abs(factor) < _HALF["float16"])) for factor in factors if factor.any()]
     return max(shares, default=0.0)
 
 
 def scaling_findings(adapter: Adapter, config: PeftConfig | None) -> Iterator[Finding]:
-    """α/r far from the usual."""
+    """Yield findings on unusual values of α/r."""
     rslora = config is not None and config.flag("use_rslora")
     for stored, key in zip(adapter.updates, adapter.keys, strict=True):
         size = abs(stored.scaling)
@@ -81,26 +81,26 @@ def scaling_findings(adapter: Adapter, config: PeftConfig | None) -> Iterator[Fi
         advice = "check alpha"
         if rslora and size > LARGEST_SCALING:
             plain = stored.scaling / np.sqrt(stored.rank)
-            advice = f"use_rslora is set: check that alpha does not hold √r already; alpha/r is {plain:.3g}"
-        says = f"scaling {stored.scaling:.3g}, 1 or 2 as a rule"
+            advice = f"use_rslora is set: check whether alpha includes √r already; alpha/r is {plain:.3g}"
+        says = f"scaling {stored.scaling:.3g}, usually 1 or 2"
         yield Finding("doubtful", "unusual scaling", str(key), float(stored.scaling), says, advice)
 
 
 def pattern_findings(adapter: Adapter, config: PeftConfig) -> Iterator[Finding]:
-    """Patterns of adapter_config.json that match no module."""
+    """Yield findings on patterns of adapter_config.json that match no module."""
     paths = [stored.path for stored in adapter.updates]
-    masks = config.peft_type == "ADALORA"  # whose rank_pattern says which triplets are left
+    masks = config.peft_type == "ADALORA"  # its rank_pattern lists the remaining triplets
     for name in ("alpha_pattern",) if masks else ("rank_pattern", "alpha_pattern"):
         for pattern in config.patterns(name).unmatched(paths):
-            says, advice = f"{name} {pattern!r} matches no module", "correct the pattern: its modules have the default"
+            says, advice = f"{name} {pattern!r} matches no module", "correct the pattern; the default applies instead"
             yield Finding("doubtful", "pattern without module", CONFIG, float("nan"), says, advice)
 
 
 def layer_findings(adapter: Adapter) -> Iterator[Finding]:
-    """Layers that other module types of the same stack have, or that are missing between others.
+    """Yield findings on missing layers: a few within the stack, or ones that other module types of the stack have.
 
-    Where more than a few are missing, as in models whose layers differ, that is how the model is. Files that number
-    their modules in order name no layers.
+    If many are missing, the layers of the model differ, which is no defect. Files that number their modules
+    consecutively name no layers.
     """
     stacks, units = adapter.stacks(), defaultdict[str, set[int]](set)
     for stored, key in zip(adapter.updates, adapter.keys, strict=True):

@@ -25,11 +25,11 @@ from msplora_core.storage.folder import first_present
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What a check-up measured and found.
+    """The result of all checks.
 
     Args:
-        findings: worst first.
-        spectra: singular values by component key, of those that could be measured; none of a full fine-tune.
+        findings: the most severe first.
+        spectra: singular values by component key, of the finite components; empty for a full fine-tune.
     """
 
     findings: list[Finding]
@@ -37,21 +37,21 @@ class Diagnosis:
 
 
 def findings(adapter: str | PathLike[str] | Adapter) -> list[Finding]:
-    """Check an adapter for what is wrong with it: values, sizes, copies, unused ranks, configuration.
+    """Check an adapter for defects of its values, sizes, ranks and configuration.
 
-    Looked for are updates that were never trained, are not finite, exploded (20 times the median norm of their kind,
-    or beyond any model's weights), were rounded away in half precision, or are copies of each other; one direction
-    that carries all, and ranks that are not used; layers missing from a stack; an unusual scaling; patterns in
-    `adapter_config.json` that match nothing; and, of a run directory, a loss that blew up.
+    Finds updates that were never trained, are not finite, exploded (20 times the median norm of their kind, or more
+    than any model's weights), were rounded to zero in half precision, or are copies of each other; updates of
+    effectively one direction, and unused ranks; layers missing from a stack; an unusual scaling; patterns in
+    `adapter_config.json` that match no module; and a diverged loss of a run directory.
 
     Args:
         adapter: an adapter, its folder or file, or a run directory.
 
     Returns:
-        Findings, worst first; none for an adapter that is sound.
+        Findings, the most severe first; none for a sound adapter.
 
     Raises:
-        FileError: if it cannot be read. NaN and infinity are findings, no errors.
+        FileError: if it cannot be read. NaN and infinity are findings, not errors.
 
     Example:
         >>> import json, tempfile, numpy as np
@@ -71,7 +71,7 @@ def findings(adapter: str | PathLike[str] | Adapter) -> list[Finding]:
 
 
 def diagnose(adapter: Adapter) -> Diagnosis:
-    """Return the findings of an adapter, and the spectra behind them; see `findings`."""
+    """Return the findings of an adapter and its spectra; see `findings`."""
     found: list[Finding] = []
     components, spectra = sound_components(adapter, found), dict[str, NDArray[np.float64]]()
     if adapter.method == "full":
@@ -95,13 +95,13 @@ def value_findings(adapter: Adapter) -> list[Finding]:
 
 
 def _norm(update: Update) -> float:
-    """The Frobenius norm, without an SVD of a matrix that is formed for it."""
+    """The Frobenius norm, without the SVD of a dense update."""
     values = update.form().astype(np.float64) if isinstance(update, DeferredUpdate) else update.singular_values()
     return float(np.linalg.norm(values))
 
 
 def file_findings(adapter: Adapter) -> list[Finding]:
-    """Return what shapes, scalings and configuration of an adapter show; no value of it is read."""
+    """Return the findings on shapes, scalings and configuration of an adapter, without reading its values."""
     config = _config_of(adapter)
     patterns = pattern_findings(adapter, config) if config is not None else ()
     return [*scaling_findings(adapter, config), *layer_findings(adapter), *patterns]

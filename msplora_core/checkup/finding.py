@@ -1,4 +1,4 @@
-"""One thing that a check-up found, and findings told to people."""
+"""One finding of a check, and summaries of findings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check-up found in one module.
+    """A finding on one module.
 
     Args:
-        severity: `broken`: not to be used as it is; `doubtful`: to be looked at; `note`: good to know.
-        kind: what is wrong, the same words for all modules.
-        module: the component, `layer/query/3`; or what else it concerns, as `adapter_config.json`.
-        value: the number behind it; NaN where there is none.
-        says: what the number is, for people: `norm 4.1e+05, 20 × the median of its kind is 8.2`.
+        severity: `broken`: do not use it; `doubtful`: examine it; `note`: no defect.
+        kind: the defect, in the same words for all modules.
+        module: the component, `layer/query/3`; or the file, `adapter_config.json`.
+        value: the number behind it; NaN if there is none.
+        says: that number in words.
         advice: what to do.
 
     Example:
@@ -41,12 +41,12 @@ class Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings by severity; within one in the order given."""
+    """Return findings sorted by severity, the most severe first."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def summarised(findings: Iterable[Finding]) -> list[str]:
-    """Return a line for each kind of finding, with its first modules and how many more there are.
+    """Return a line for each kind of finding, with its first modules and the number of others.
 
     Example:
         >>> found = [Finding("note", "unused ranks", f"layer/q/{i}", 1.0, "1 of 8", "try r=4") for i in range(5)]

@@ -1,4 +1,4 @@
-"""What the log of a run directory shows."""
+"""Check of the losses that a run logged."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from msplora_core.checkup.finding import Finding
 from msplora_core.runs import RunDirectory
 
 BLOWN_UP = 100.0
-"""Times the least loss of a run. A loss that overfits rises by less."""
+"""Times the lowest loss of a run. Overfitting raises a loss by less."""
 LARGEST_LOSS = 1e4
 
 
 def has_blown_up(last: float, least: float) -> bool:
-    """Return whether a training ended at a loss far above its least, or above that of any sound one."""
+    """Return whether a training diverged: its last loss is far above its lowest, or above `LARGEST_LOSS`."""
     return last > LARGEST_LOSS or (least > 0 and last > BLOWN_UP * max(least, 1e-2))
 
 
@@ -29,8 +29,13 @@ def run_findings(run: RunDirectory) -> Iterator[Finding]:
 
 
 def loss_findings(name: str, losses: Sequence[float]) -> Iterator[Finding]:
-    """Check the losses of a training, in its order, under the name that its log has for them."""
+    """Check the losses of a training.
+
+    Args:
+        name: of the loss in the log.
+        losses: in the order of training.
+    """
     if losses and has_blown_up(losses[-1], min(losses)):
-        says = f"the last {name} is {losses[-1]:.3g}, the least {min(losses):.3g}"
+        says = f"the last {name} is {losses[-1]:.3g}, the lowest {min(losses):.3g}"
         advice = "do not use it; train again at a lower learning rate"
         yield Finding("broken", "the loss blew up", "metrics.jsonl", float(losses[-1]), says, advice)

@@ -1,4 +1,4 @@
-"""What singular values alone show: modules that were not trained, exploded, are copies, or leave ranks unused."""
+"""Checks of spectra: modules that were not trained, exploded, are copies, or leave ranks unused."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from msplora_core.checkup.finding import Finding
 
 OUTLIER = 20.0
-"""Times the median norm of a module's kind. Of the sound adapters that this was tried on, the highest is 10."""
+"""Times the median norm of a module's kind. The highest value in the tested sound adapters is 10."""
 LARGEST = 1e4
-"""Singular value of an update, or its norm where only that is known. Those of the weights are some 10 to 100."""
+"""Singular value of an update, or its norm if only that is known. Those of weights are about 10 to 100."""
 SPIKE = 100.0
-"""Times the second singular value. Of the sound adapters that this was tried on, the highest is 21."""
+"""Times the second singular value. The highest value in the tested sound adapters is 21."""
 _ENERGY = 0.99
 _LEAST_OF_A_KIND = 4
 _DIGITS = 9
@@ -27,7 +27,7 @@ def spectra_findings(spectra: _Spectra, *, pruned: bool = False) -> list[Finding
     """Check the spectra of an adapter's components.
 
     Args:
-        spectra: singular values by component key, float64, descending; `total` is left out, the sum of the others.
+        spectra: singular values by component key, float64, descending; totals are ignored.
         pruned: whether the method sets components to zero on purpose (AdaLoRA).
 
     Returns:
@@ -45,7 +45,7 @@ def spectra_findings(spectra: _Spectra, *, pruned: bool = False) -> list[Finding
 
 
 def norm_findings(norms: Mapping[str, float]) -> list[Finding]:
-    """Check the norms of updates whose spectra are not measured, as of full fine-tunes: a dense SVD each takes long.
+    """Check the norms of updates without spectra, such as those of full fine-tunes, whose dense SVDs take long.
 
     Args:
         norms: Frobenius norms by component key.
@@ -63,10 +63,10 @@ def norm_findings(norms: Mapping[str, float]) -> list[Finding]:
 
 
 def _zeros(own: _Spectra, zero: list[str], pruned: bool) -> Iterator[Finding]:
-    """All, a whole scale, or some of the updates are zero."""
+    """Findings on updates that are zero: all, those of one scale, or some."""
     if pruned and len(zero) < len(own):
         for key in zero:
-            yield Finding("note", "pruned to rank 0", key, 0.0, "no rank left", "nothing to do: it takes no part")
+            yield Finding("note", "pruned to rank 0", key, 0.0, "no rank left", "nothing to do")
         return
     scales = {key.partition("/")[0] for key in own}
     dead = {scale for scale in scales if all(key in zero for key in own if key.startswith(f"{scale}/"))}
@@ -78,12 +78,12 @@ def _zeros(own: _Spectra, zero: list[str], pruned: bool) -> Iterator[Finding]:
         yield Finding("broken", "a scale never trained", scale, 0.0, "every update of it is zero", "train this scale")
     for key in zero:
         if key.partition("/")[0] not in dead:
-            advice = "leave it out of the targets, unless it was meant to train"
+            advice = "exclude it from the targets, or check why it was not trained"
             yield Finding("doubtful", "never trained", key, 0.0, "the update is zero", advice)
 
 
 def _sizes(alive: _Spectra) -> Iterator[Finding]:
-    """A norm far above those of the same kind, or above that of any weight."""
+    """Findings on norms far above the median of their kind, or above those of any model's weights."""
     norms = {key: float(np.linalg.norm(sigma)) for key, sigma in alive.items()}
     medians = _medians(norms)
     for key, norm in norms.items():
@@ -91,12 +91,12 @@ def _sizes(alive: _Spectra) -> Iterator[Finding]:
             says = f"norm {norm:.3g}, {norm / medians[key]:.3g} times the median of its kind"
             yield Finding("broken", "exploded", key, norm, says, "do not use it; train again at a lower learning rate")
         elif alive[key][0] > LARGEST:
-            says = f"norm {norm:.3g}, beyond that of any model's weights"
+            says = f"norm {norm:.3g}, more than any model's weights"
             yield Finding("broken", "exploded", key, norm, says, "do not use it; check alpha and the learning rate")
 
 
 def _medians(norms: Mapping[str, float]) -> dict[str, float]:
-    """The median norm of each component's kind: its scale and module type; its scale where these are too few."""
+    """The median norm of each component's kind: its scale and module type, or its scale if these are too few."""
     by_type, by_scale = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     for key, norm in norms.items():
         by_type[key.rpartition("/")[0]].append(norm)
@@ -112,7 +112,7 @@ def _medians(norms: Mapping[str, float]) -> dict[str, float]:
 
 
 def _shapes(alive: _Spectra) -> Iterator[Finding]:
-    """One direction carries all, or fewer than half of the ranks are used."""
+    """Findings on updates of effectively one direction, or with less than half of their ranks used."""
     for key, sigma in alive.items():
         if len(sigma) < 2:
             continue
@@ -124,7 +124,7 @@ def _shapes(alive: _Spectra) -> Iterator[Finding]:
         used = energy_rank(sigma)
         if used < len(sigma) / 2:
             says = f"{used} of {len(sigma)} ranks hold {_ENERGY:.0%} of the energy"
-            yield Finding("note", "unused ranks", key, float(used), says, "a lower rank would do (convert, plan)")
+            yield Finding("note", "unused ranks", key, float(used), says, "a lower rank suffices (convert, plan)")
 
 
 def energy_rank(sigma: NDArray[np.float64]) -> int:
@@ -134,7 +134,7 @@ def energy_rank(sigma: NDArray[np.float64]) -> int:
 
 
 def _copies(alive: _Spectra) -> Iterator[Finding]:
-    """Components with the same singular values to the ninth digit: the factors of one were copied."""
+    """Findings on components whose singular values agree in nine digits: copied factors."""
     first: dict[tuple[str, ...], str] = {}
     for key, sigma in alive.items():
         numbers = tuple(f"{value:.{_DIGITS - 1}e}" for value in sigma)

@@ -1,4 +1,4 @@
-"""Conversion of adapters: to plain LoRA and to a lower rank, on disk and on a live model."""
+"""Conversion of adapters to plain LoRA, to a lower rank or to MSPLoRA, on disk and on a live model."""
 
 from msplora_core.exports import lazy_exports
 

@@ -1,4 +1,4 @@
-"""An adapter on disk, written as plain LoRA of PEFT for tools that support only LoRA. No torch."""
+"""Write an adapter on disk as plain LoRA of PEFT, for tools that support only LoRA. Does not need torch."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from msplora_core.formats.stored import StoredUpdate
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion wrote, or would write.
+    """The result of a conversion, written or only computed.
 
     Args:
         modules: in natural order of the paths.
         bytes_before: size of the adapter's weights on disk.
         bytes: size of the weights written.
-        notes: sentences that a user of the result should know.
+        notes: remarks on the result, one sentence each.
     """
 
     modules: list[PlainModule]
@@ -44,7 +44,7 @@ class Conversion:
 
     @property
     def error(self) -> float:
-        """What was truncated of all modules together, as a share in the Frobenius norm."""
+        """Error of the truncation over all modules, relative to the updates in the Frobenius norm."""
         return joint_error(self.modules)
 
 
@@ -59,32 +59,32 @@ def convert_adapter(
     parameters: float | None = None,
     plan: str | PathLike[str] | None = None,
 ) -> Conversion:
-    """Write an adapter as plain LoRA of PEFT, with the same updates or with the best of lower rank.
+    """Write an adapter as plain LoRA of PEFT, with the same updates or their best approximations of lower rank.
 
     The scaling is folded into the factors, which are float32. A trained head, biases, trained tokens and DoRA's
-    magnitudes are taken over. An adapter of a diffusion pipeline with several models becomes one folder for each. The
-    folder appears when all of it is written. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such
-    an adapter after loading it.
+    magnitudes are kept. An adapter of a diffusion pipeline with several models becomes one folder for each. The
+    folder is written atomically. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such an adapter
+    after loading it.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
             directory, or a folder of checkpoints, of which the last is converted.
-        out: the folder to write, new or empty; None to write nothing and see what it would be.
+        out: the folder to write, new or empty; None to compute the result without writing it.
         alpha: α, for files that do not hold it.
         rank: keep at most this many ranks of each module.
         energy: instead, keep at least this share of Σσ² of each module.
-        mean_rank: instead, a budget for all modules together: the parameters that this rank has everywhere. The ranks
-            are the optimum under it (see `allocate_ranks`), at least 1 for each module.
-        parameters: instead, a budget of so many parameters, likewise.
-        plan: instead, what `msplora-analyze plan --out` wrote: the ranks of each module; at least 1.
+        mean_rank: instead, a budget for all modules together: the number of parameters of this rank in every module.
+            The ranks are optimal under it (see `allocate_ranks`), at least 1 for each module.
+        parameters: instead, this budget as a number of parameters.
+        plan: instead, the folder or file that `msplora-analyze plan --out` wrote, with the rank of each module.
 
     Returns:
         The modules written, and notes.
 
     Raises:
         AdapterFileError: if the adapter cannot be read.
-        UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names; for a
-            rank or an energy beside a convolution with groups, and another limit than a rank beside adapted parameters.
+        UnsupportedAdapterError: if its updates are not low-rank products, or its modules have no names; for a rank or
+            an energy with a grouped convolution; for a limit other than a rank with adapted parameters.
         FileError: if there are several adapters, or the folder cannot be written or is not empty.
         ParameterError: for an invalid limit, more than one of them, or a budget that cannot be met.
     """

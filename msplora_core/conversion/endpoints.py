@@ -1,4 +1,4 @@
-"""Both ends of a conversion on disk: the one adapter that a path holds, and the folder that is written."""
+"""Input and output of a conversion on disk: the adapter to read, and the folder to write."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from msplora_core.placement import natural_order
 
 @dataclass(frozen=True, eq=False)
 class AdapterFiles:
-    """What an adapter's folder holds.
+    """The contents of an adapter's folder.
 
     Args:
-        tensors: by the names under which PEFT saves them.
+        tensors: by the names that PEFT uses in files.
         configuration: the content of `adapter_config.json`.
     """
 
@@ -38,7 +38,7 @@ class AdapterFiles:
 
 
 def open_adapter(path: str | PathLike[str], alpha: float | None) -> tuple[Adapter, list[str]]:
-    """Return the adapter at a path, the last where it is a folder of checkpoints, and notes.
+    """Return the adapter at a path (the last of a folder of checkpoints) and notes.
 
     Raises:
         AdapterFileError: if it cannot be read.
@@ -52,22 +52,22 @@ def open_adapter(path: str | PathLike[str], alpha: float | None) -> tuple[Adapte
         return read_adapter(place, alpha=alpha), []
     run = runs[0]()
     last = run.checkpoints[-1].path
-    notes = [f"{last.name} is converted, the last of {len(run.checkpoints)} checkpoints."]
+    notes = [f"Converted: {last.name}, the last of {len(run.checkpoints)} checkpoints."]
     return read_adapter(last, alpha=alpha), [*run.notes, *(notes if len(run.checkpoints) > 1 else ())]
 
 
 def whole_updates(adapter: Adapter) -> list[StoredUpdate]:
-    """Return the update of each adapted module, with all its scales, in natural order of the paths."""
+    """Return the update of each adapted module, summed over scales, in natural order of the paths."""
     whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
     updates = [stored for stored, key in zip(adapter.updates, adapter.keys, strict=True) if key.scale == whole]
     return sorted(updates, key=lambda stored: natural_order(stored.path))
 
 
 def low_rank_factors(adapter: Adapter, stored: StoredUpdate) -> LowRankUpdate:
-    """Return the values of an update.
+    """Read an update as two factors.
 
     Raises:
-        UnsupportedAdapterError: if it is no product of two factors.
+        UnsupportedAdapterError: if it is not a product of two factors.
     """
     update = stored.load()
     if not isinstance(update, LowRankUpdate):
@@ -81,7 +81,7 @@ def check_target(target: Path) -> None:
     """Check that a folder can be written: it is new or empty.
 
     Raises:
-        FileError: if it is not.
+        FileError: otherwise.
     """
     if target.exists() and not target.is_dir():
         raise FileError(target, expected="a folder to write into", found="a file")
@@ -101,11 +101,11 @@ def by_model(origin: Origin, paths: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def write_adapters(target: Path, origin: Origin, adapters: Mapping[str, AdapterFiles]) -> None:
-    """Write one adapter into a folder, or several into folders of their own in it; complete or not at all.
+    """Write one adapter into a folder, or several into subfolders, atomically.
 
     Args:
         target: the folder.
-        origin: of which the tensors beside the updates are taken over.
+        origin: holds the tensors to copy.
         adapters: by the name of the model.
 
     Raises:

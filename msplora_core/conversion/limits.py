@@ -1,4 +1,4 @@
-"""How far a conversion reduces ranks: for each module alone, or for all under one budget."""
+"""Limits on the ranks of a conversion: for each module, or a budget for all."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Limits:
             check_limit(self.rank, self.energy)
 
     def ranks(self, adapter: Adapter, updates: Sequence[StoredUpdate]) -> Mapping[str, int]:
-        """Return the rank of each module by its path; none of those that a rank does not limit.
+        """Return the largest rank of each module by its path; empty if ranks are not limited.
 
         Raises:
             ParameterError: for a budget that cannot be met, or a plan that cannot be read.
-            UnsupportedAdapterError: if an update is no product of two factors; for another limit than a rank where
-                parameters are adapted.
+            UnsupportedAdapterError: if an update is not a product of two factors; for a limit other than a rank with
+                adapted parameters.
         """
         wrapper = next((stored.layout.wrapper for stored in updates if stored.layout.wrapper), "")
         if wrapper and any(getattr(self, field.name) is not None for field in fields(self) if field.name != "rank"):
@@ -77,10 +77,10 @@ class Limits:
 
 
 def joint_error(modules: Sequence[PlainModule]) -> float:
-    """Return what was truncated of several modules together, as a share in the Frobenius norm.
+    """Return the error of the truncation over several modules, relative to the updates in the Frobenius norm.
 
     Args:
-        modules: truncated, with factors of equal weight, whose columns have the singular values as squared norms.
+        modules: with factors of equal weight, i.e. the squared norms of their columns are the singular values.
     """
     factors = [np.asarray(one.B, dtype=np.float64).reshape(len(one.B), -1) for one in modules]
     kept = np.array([(np.square(B).sum(axis=0) ** 2).sum() for B in factors])
@@ -95,7 +95,7 @@ def _planned(path: str | PathLike[str], updates: Sequence[StoredUpdate]) -> dict
     try:
         plan = read_rank_plan(fspath(path))
     except FileError as error:
-        raise ParameterError("plan", expected="what msplora-analyze plan --out wrote", found=str(error)) from error
+        raise ParameterError("plan", expected="the output of msplora-analyze plan --out", found=str(error)) from error
     if is_pyramid(plan):
         raise ParameterError("plan", expected="ranks of LoRA", found="ranks of MSPLoRA")
     patterns, common = plan.patterns("rank_pattern"), plan.rank()

@@ -26,13 +26,13 @@ from msplora_core.linalg.updates import joined
 def convert_to_lora(
     model: nn.Module, adapter_name: str | None = None, *, rank: int | None = None, energy: float | None = None
 ) -> PeftModel:
-    """Return a model with the same base and plain LoRA in place of MSPLoRA (or of LoRA of higher rank).
+    """Return a model with the same base and plain LoRA instead of MSPLoRA (or of LoRA of higher rank).
 
     Joining the factors of the scales along the rank gives exactly the same updates; `rank` or `energy` truncate
     each module to the best approximation of lower rank in the Frobenius norm.
 
     Args:
-        model: a model as `peft.get_peft_model` makes it. It is not changed.
+        model: a model from `peft.get_peft_model`. It is not changed.
         adapter_name: which adapter; the active one by default.
         rank: keep at most this many ranks of each module.
         energy: instead, keep at least this share of Σσ² of each module.
@@ -42,11 +42,11 @@ def convert_to_lora(
         saves as any LoRA of PEFT does.
 
     Raises:
-        ParameterError: if the model is no PeftModel, is merged, or has no such adapter; for an invalid rank or
+        ParameterError: if the model is not a PeftModel, is merged, or has no such adapter; for an invalid rank or
             energy.
         UnsupportedAdapterError: if the adapter is neither LoRA nor MSPLoRA; for a rank or an energy beside a
-            convolution with groups; for a convolution with dilation or another padding than zeros; for an energy
-            beside adapted parameters.
+            convolution with groups; for a convolution with dilation or a padding other than zeros; for an energy with
+            adapted parameters.
     """
     peft_model = next((module for module in model.modules() if isinstance(module, PeftModel)), None)
     if peft_model is None:
@@ -97,7 +97,7 @@ def _check_plain(path: str, layer: BaseTunerLayer, adapter_name: str) -> None:
     """Raise an error for LoRA variants that add more than B·A, and for what plain LoRA cannot express."""
     if getattr(layer, "lora_bias", {}).get(adapter_name):
         raise UnsupportedAdapterError(
-            f"adapter {adapter_name}: expected low-rank updates alone, found biases of the adapter (lora_bias)"
+            f"adapter {adapter_name}: expected low-rank updates only, found biases of the adapter (lora_bias)"
         )
     base = layer.get_base_layer()
     if isinstance(layer, Convolution) and (set(base.dilation) != {1} or base.padding_mode != "zeros"):
@@ -128,7 +128,7 @@ def _lora_config(content: dict[str, Any]) -> LoraConfig:
 
 
 def _base_of(model: PeftModel) -> nn.Module:
-    """The base model without adapters: modules of its own around the same frozen weights."""
+    """The base model without adapters: new modules that share the frozen weights."""
     tensors = [*model.parameters(), *model.buffers()]
     shared = {id(tensor): tensor for tensor in tensors if not tensor.requires_grad}
     base: nn.Module = copy.deepcopy(model.base_model.model, shared)
@@ -139,7 +139,7 @@ def _base_of(model: PeftModel) -> nn.Module:
 
 
 def _unwrap(module: nn.Module) -> None:
-    """Put the modules that PEFT wrapped back into their places."""
+    """Replace PEFT's wrappers by the modules that they wrap."""
     for name, child in module.named_children():
         if isinstance(child, BaseTunerLayer):
             child = child.get_base_layer()

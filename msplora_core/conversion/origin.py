@@ -1,4 +1,4 @@
-"""What a converted adapter takes over beside the updates: its configuration, and tensors trained in full."""
+"""What a conversion keeps of an adapter besides its updates: configuration, and tensors trained in full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msplora_core.storage.tensors import Tensor
 
 LORA_MAGNITUDE = ".lora_magnitude_vector"
 PYRAMID_MAGNITUDE = ".msplora_magnitude.weight"
-"""What follows the path of a module in the name of its DoRA magnitudes."""
+"""Suffix of the names of DoRA's magnitudes, after the path of the module."""
 
 _MAGNITUDE = re.compile(r"\.(lora_magnitude_vector|msplora_magnitude)(\.weight)?$")
 _FACTORS = (".lora_", ".msplora_", ".vera_", ".ranknum")
@@ -28,13 +28,13 @@ _PREFIX = "base_model.model."
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of an adapter beside its updates.
+    """What a conversion keeps of an adapter besides its updates.
 
     Args:
         configuration: fields of PEFT's `adapter_config.json`, as far as known.
-        beside: tensors to take over, by the names under which PEFT saves them.
-        models: names of a pipeline's models, with which the paths of its modules begin; empty for a single model.
-        notes: sentences that a user of the result should know.
+        beside: tensors to copy, by the names that PEFT uses in files.
+        models: names of a pipeline's models, the first names of module paths; empty for a single model.
+        notes: remarks on the result, one sentence each.
     """
 
     configuration: Mapping[str, Any]
@@ -44,14 +44,14 @@ class Origin:
 
 
 def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:
-    """Return what is taken over from an adapter.
+    """Return what a conversion keeps of an adapter besides its updates.
 
     Args:
-        adapter: as it was read.
-        magnitude: how the result names DoRA's magnitudes.
+        adapter: the adapter to convert.
+        magnitude: suffix of DoRA's magnitudes in the result.
 
     Raises:
-        UnsupportedAdapterError: if its updates are more than low-rank products, or its modules have no names.
+        UnsupportedAdapterError: if its updates are not low-rank products, or its modules have no names.
     """
     if adapter.format == "PEFT":
         return _of_peft(adapter, magnitude)
@@ -61,7 +61,7 @@ def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:
     numbered = [path for path in paths if path.rpartition(".")[2].isdecimal() and path.count(".") < 2]
     if adapter.format == "pairs of factors" and numbered:
         raise UnsupportedAdapterError(
-            f"{adapter.path}: expected factors under the names of a model's modules, found numbers: {listed(numbered)}"
+            f"{adapter.path}: expected names of a model's modules, found numbers: {listed(numbered)}"
         )
     configuration = {"base_model_name_or_path": adapter.model or None}
     if adapter.format == "loralib":
@@ -95,7 +95,7 @@ def _of_peft(adapter: Adapter, magnitude: str) -> Origin:
 
 
 def _of_loralib(adapter: Adapter, configuration: Mapping[str, Any], adapted: list[str]) -> Origin:
-    """loralib's files hold a trained head beside the factors: PEFT saves it as `modules_to_save`."""
+    """A file of loralib also holds a trained head, which PEFT saves as `modules_to_save`."""
     tensors = read_tensor_file(adapter.files[0]).tensors
     tops = {path.partition(".")[0] for path in adapted}
     heads: dict[str, list[str]] = {}
@@ -106,9 +106,9 @@ def _of_loralib(adapter: Adapter, configuration: Mapping[str, Any], adapted: lis
     lost = [name for module, names in heads.items() if module in adapted or not module for name in names]
     beside = {f"{_PREFIX}{name}": tensors[name] for names in heads.values() for name in names if name not in lost}
     saved = [module for module in heads if module and module not in adapted]
-    notes = (f"{listed(lost)}: not taken over.",) if lost else ()
+    notes = (f"{listed(lost)}: not converted.",) if lost else ()
     return Origin({**configuration, "modules_to_save": saved or None}, beside, notes=notes)
 
 
 def _unsupported(path: Path, found: str) -> UnsupportedAdapterError:
-    return UnsupportedAdapterError(f"{path}: expected low-rank updates alone, found {found}")
+    return UnsupportedAdapterError(f"{path}: expected low-rank updates only, found {found}")

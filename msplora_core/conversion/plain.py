@@ -1,4 +1,4 @@
-"""The parts of a plain LoRA adapter of PEFT, made from any low-rank updates. numpy only."""
+"""Tensors and configuration of a plain LoRA adapter of PEFT, from low-rank updates. numpy only."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ KEPT_FIELDS = (
     "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "trainable_token_indices", "bias",
     "use_dora", "fan_in_fan_out", "lora_dropout", "peft_version",
 )  # fmt: skip
-"""Fields of an adapter's configuration that concern model and modules, whatever its method."""
+"""Fields of an adapter's configuration that concern model and modules, not the method."""
 
 
 @dataclass(frozen=True, eq=False)
 class PlainModule:
-    """One module's update as LoRA stores it.
+    """One module's update in LoRA's layout.
 
     Args:
         path: of the module in the base model.
         B: (out, r) float32, the scaling folded in; (out, r/groups, 1, ...) for a convolution.
         A: (r, in) float32; (r, in, height, ...) for a convolution.
         rank_before: rank of the original update.
-        error: what was truncated, as a share of the update in the Frobenius norm; 0 where nothing was.
-        embedding: whether the module is an embedding, whose factors PEFT stores under other names.
-        experts: of an adapted parameter, whose factors are stacked; 0 for an adapted module.
+        error: error of the truncation, relative to the update in the Frobenius norm; 0 without truncation.
+        embedding: whether the module is an embedding, whose factors have other names in PEFT.
+        experts: number of experts of an adapted parameter, whose factors are stacked; 0 for an adapted module.
     """
 
     path: str
@@ -56,7 +56,7 @@ class PlainModule:
         return f"^{re.escape(path)}" + (r"\.[^.]+" if self.experts else "")
 
     def tensors(self, prefix: str = "base_model.model.") -> dict[str, NDArray[np.float32]]:
-        """Return its factors by the names under which PEFT saves them."""
+        """Return its factors by the names that PEFT uses in files."""
         names = ("lora_embedding_A", "lora_embedding_B") if self.embedding else ("lora_A.weight", "lora_B.weight")
         return {f"{prefix}{self.path}.{name}": factor for name, factor in zip(names, (self.A, self.B), strict=True)}
 
@@ -71,12 +71,12 @@ def plain_module(
     kernel: Sequence[int] = (),
     groups: int = 1,
 ) -> PlainModule:
-    """Return one module's update as LoRA stores it, at its rank or truncated.
+    """Return one module's update in LoRA's layout, at its rank or truncated.
 
     Args:
         path: of the module in the base model.
-        update: what the adapter adds to its weight.
-        rank: number of ranks to keep, at most; all by default.
+        update: the weight update.
+        rank: maximum number of ranks to keep; all by default.
         energy: instead, the least share of Σσ² to keep.
         embedding: whether the module is an embedding.
         kernel: (in, height, ...) of a convolution, whose update is flattened to a matrix.
@@ -101,7 +101,7 @@ def plain_module(
 
 
 def _by_group(B: NDArray[Any], A: NDArray[Any], groups: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The factors as LoRA keeps them for groups: each group of outputs has its own rows of A, as many in each group.
+    """The factors in LoRA's layout for groups: each group of outputs has its own, equally many, rows of A.
 
     Args:
         B: (out, r), zero where a column does not serve a group.
@@ -126,8 +126,7 @@ def plain_configuration(original: Mapping[str, Any], modules: Mapping[str, Plain
     α equals r everywhere, so that the scaling is 1; modules of a less common rank are listed in the patterns.
 
     Args:
-        original: the configuration of the adapter that they were made from; where it names no target modules,
-            they are the paths.
+        original: the configuration of the original adapter; if it names no target modules, they are the paths.
         modules: by path.
 
     Example:

@@ -1,4 +1,4 @@
-"""The parts of an MSPLoRA adapter of PEFT, made for modules that another adapter adapted. numpy only."""
+"""Tensors and configuration of an MSPLoRA adapter of PEFT, from fitted components. numpy only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from msplora_core.placement import place_modules
 from msplora_core.pyramid import SCALES, group_by_layer
 
 _CHOSEN = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-"""Fields that choose modules: the result names each by its path, since all members of a pyramid must be there."""
+"""Fields that choose modules. The result lists their paths instead, since a pyramid needs all its members."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class SharingModules:
     """Modules that share components: of one type and one shape, in order of depth.
 
     Args:
-        module: name of the type, with the shape where several layers differ in it.
-        updates: what the adapter adds to each, not read yet.
+        module: name of the type, with the shape if it differs between layers.
+        updates: the update of each, not read yet.
         paths: in the model.
-        layers: the layer of each; None for the one module outside any list of layers.
-        groups: of each layer, 0 where there is no mid scale.
+        layers: the layer of each; None for a single module outside any list of layers.
+        groups: of each layer; 0 without a mid scale.
         ranks: of (global, mid, layer).
     """
 
@@ -52,10 +52,10 @@ class SharingModules:
         return sum(self.updates[0].shape) * (wide + mid * len(set(self.groups)) + own * len(self.paths))
 
     def tensors(self, components: Mapping[tuple[str, int], LowRankUpdate]) -> dict[str, NDArray[np.float32]]:
-        """Return the components' factors under the names by which PEFT loads them: that of the first module served.
+        """Return the components' factors by the names that PEFT uses in files: that of the first module served.
 
         Args:
-            components: as `fit_pyramid` gives them for these modules.
+            components: from `fit_pyramid` for these modules.
 
         Raises:
             UnsupportedAdapterError: if a factor exceeds the range of float32.
@@ -90,16 +90,16 @@ class SharingModules:
 def sharing_modules(
     updates: Mapping[str, StoredUpdate], ranks: tuple[int, int, int], groups: int | Sequence[int] | None
 ) -> list[SharingModules]:
-    """Return which modules share components, as MSPLoRA decides it when it is attached to a model.
+    """Return the modules that share components, by the same rules as when MSPLoRA is attached to a model.
 
     Args:
         updates: by the path in one model.
         ranks: of (global, mid, layer).
-        groups: as `MSPLoraConfig` takes them.
+        groups: as for `MSPLoraConfig`.
 
     Raises:
-        ParameterError: if groups do not fit the layers, or the layer rank is 0 and a module stands outside any list
-            of layers, which has nothing to share.
+        ParameterError: if groups do not fit the layers, or the layer rank is 0 and a module is outside any list of
+            layers, where nothing is shared.
         UnsupportedAdapterError: for a convolution with groups.
     """
     placements = place_modules(updates)
@@ -140,9 +140,9 @@ def shared_configuration(
 
     Args:
         original: the configuration of the adapter that was converted.
-        modules: all that share, and those that do not.
+        modules: all modules, from `sharing_modules`.
         ranks: of (global, mid, layer).
-        groups: as `MSPLoraConfig` takes them.
+        groups: as for `MSPLoraConfig`.
     """
     kept = {name: original[name] for name in KEPT_FIELDS if name not in _CHOSEN and original.get(name) is not None}
     placement = {path: place for one in modules for path, place in one.placement().items()}
@@ -167,7 +167,7 @@ def _outside_layers(path: str, ranks: tuple[int, int, int]) -> tuple[int, int, i
     if not ranks[2]:
         raise ParameterError(
             "ranks",
-            expected=f"a rank above 0 at the layer scale for {path}, which stands outside any list of layers",
+            expected=f"a rank above 0 at the layer scale for {path}, which is outside any list of layers",
             found=ranks,
         )
     return 0, 0, ranks[2]

@@ -1,4 +1,4 @@
-"""An adapter on disk, written as the MSPLoRA adapter that comes closest to its updates. No torch."""
+"""Write an adapter on disk as the MSPLoRA adapter that comes closest to its updates. Does not need torch."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.pyramid import check_ranks
 
 NULL_DRAWS = 3
-"""Fits of randomly rotated layers, whose mean is the null. They differ little: by 0.0004 at twelve layers of 768²."""
+"""Fits of randomly rotated layers, whose mean is the null. They vary by 0.0004 for twelve layers of 768²."""
 
 Progress = Callable[[str, str, int, float], None]
-"""Module type, what is fitted to it, number of the sweep, share explained."""
+"""Called with module type, what is fitted, number of the sweep, share explained."""
 
 
 @dataclass(frozen=True)
 class SharingFit:
-    """How well a pyramid holds the updates of one module type. All shares are of Σ_l ‖ΔW_l‖².
+    """How much of the updates of one module type a pyramid explains. All shares are of Σ_l ‖ΔW_l‖².
 
     Args:
         module: the module type.
         layers: number of its layers.
         shape: (out, in) of the updates.
         explained: by the pyramid; NaN if all updates are zero.
-        null: by a pyramid fitted to the same updates with random singular vectors, mean of `NULL_DRAWS`; NaN where
+        null: by a pyramid fitted to the same updates with random singular vectors, mean of `NULL_DRAWS`; NaN if
             nothing can be shared: one layer, or no rank at the shared scales.
-        layer_rank: by the layer rank alone.
-        own_ranks: by the same number of parameters spent on ranks of the layers' own, where they explain most.
+        layer_rank: by the layer scale only.
+        own_ranks: by layer scales only, with the same number of parameters, allocated where they explain most.
         sweeps: of the fit.
-        converged: whether it ended for lack of progress.
+        converged: whether the last sweep improved the fit too little to go on.
         zero: paths whose update is zero.
     """
 
@@ -66,19 +66,19 @@ class SharingFit:
 
     @property
     def gain(self) -> float:
-        """What sharing explains of that which random directions leave unexplained; NaN where these leave nothing."""
+        """(explained − null) / (1 − null); NaN if the null explains everything."""
         return (self.explained - self.null) / (1 - self.null) if self.null < 1 - 1e-9 else np.nan
 
 
 @dataclass(frozen=True)
 class PyramidConversion:
-    """What a conversion to a pyramid wrote.
+    """The result of a conversion to a pyramid.
 
     Args:
         fits: one for each module type.
         parameters: number of values in the written factors.
-        parameters_before: in those of the adapter.
-        notes: sentences that a user of the result should know.
+        parameters_before: number of values in the factors of the adapter.
+        notes: remarks on the result, one sentence each.
     """
 
     fits: list[SharingFit]
@@ -99,26 +99,26 @@ def convert_to_pyramid(
 ) -> PyramidConversion:
     """Write an adapter as the MSPLoRA adapter of PEFT whose updates come closest to its own in the Frobenius norm.
 
-    A good fit of the weights does not mean a good score. Components are float32 with scaling 1. A
-    trained head and biases are taken over; an adapter of a pipeline with several models becomes one folder for each.
-    PEFT loads the result after `import msplora_core.adapter`.
+    A good fit of the weights does not imply a good score. Components are float32 with scaling 1. A trained head and
+    biases are kept; an adapter of a pipeline with several models becomes one folder for each. PEFT loads the result
+    after `import msplora_core.adapter`.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
             directory, or a folder of checkpoints, of which the last is converted.
         out: the folder to write; new or empty.
         ranks: of (global, mid, layer); 0 leaves a scale out.
-        groups: number of groups of layers, or their boundaries; by default 3, or as many as there are layers.
+        groups: number of groups of layers, or their boundaries; by default 3, or the number of layers if less.
         alpha: α, for files that do not hold it.
         seed: of the null's random directions.
         progress: called after each sweep of a fit.
 
     Returns:
-        How well each module type is held, beside its null.
+        The fit of each module type, with its null.
 
     Raises:
         AdapterFileError: if the adapter cannot be read.
-        UnsupportedAdapterError: if its updates are more than low-rank products, its modules have no names, or it
+        UnsupportedAdapterError: if its updates are not low-rank products, its modules have no names, or it
             adapts a convolution with groups.
         FileError: if there are several adapters, or the folder cannot be written or is not empty.
         ParameterError: for invalid ranks, or groups that do not fit the layers.
@@ -155,7 +155,7 @@ def convert_to_pyramid(
 def _fitted(
     adapter: Adapter, sharing: SharingModules, seed: int, progress: Progress | None
 ) -> tuple[SharingFit, PyramidFit]:
-    """The pyramid of one module type, beside what it has to be held against."""
+    """The pyramid of one module type, and what to compare it with."""
     updates = [low_rank_factors(adapter, stored) for stored in sharing.updates]
 
     def fitted(given: Sequence[LowRankUpdate], what: str) -> PyramidFit:

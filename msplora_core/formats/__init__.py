@@ -1,4 +1,4 @@
-"""Adapters on disk, whichever tool trained them: recognised, and read one component at a time."""
+"""Read adapters of any tool from disk."""
 
 from msplora_core.formats.adapter_file import Adapter, ModuleSummary
 from msplora_core.formats.checkpoints import AdapterRun, find_runs, recognise_run

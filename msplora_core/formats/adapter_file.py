@@ -1,4 +1,4 @@
-"""An adapter on disk: what it is, and its components one at a time."""
+"""An adapter on disk and its components."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from msplora_core.storage.tensors import Tensor
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on disk, recognised but not read yet.
+    """An adapter on disk, recognised; its weights are not read yet.
 
     Args:
         path: the folder or file.
         format: the tool that writes such files: `PEFT`, `kohya`.
         method: name with the ranks: `lora-r8`, `msplora-8-4-2`.
         model: the base model's id or folder; empty if unknown.
-        notes: sentences that a reader of the numbers should know.
+        notes: remarks on the numbers, one sentence each.
         updates: its weight updates.
-        keys: which component each update is.
-        task: what it was trained on; empty if unknown.
+        keys: the component of each update.
+        task: training data; empty if unknown.
         seed: of the training; None if unknown.
-        files: of its weights.
-        magnitudes: of DoRA as PEFT saves it, by the path of the module: the norm of each row of its weight.
+        files: files of its weights.
+        magnitudes: for PEFT's DoRA, the norm of each row of a module's weight, by module path.
     """
 
     path: Path
@@ -45,16 +45,16 @@ class Adapter:
     magnitudes: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def components(self) -> Iterator[Component]:
-        """Yield every component, one in memory at a time.
+        """Yield every component; each is read when it is yielded.
 
         Raises:
-            AdapterFileError: if values are not finite, or the file changed since it was opened.
+            AdapterFileError: if values are not finite, or the file has changed since it was opened.
         """
         for stored, key in zip(self.updates, self.keys, strict=True):
             yield Component(key, stored.load())
 
     def stacks(self) -> dict[str, str]:
-        """Return by module type the list of layers that it stands in, with its shape: `encoder.block 512x512`."""
+        """Return the stack of each module type: `encoder.block 512x512`."""
         stacks: dict[str, list[str]] = {}
         for stored, key in zip(self.updates, self.keys, strict=True):
             stacks.setdefault(key.module, []).append(stack_name(stored.path, stored.shape))
@@ -62,7 +62,7 @@ class Adapter:
 
     @property
     def size(self) -> int:
-        """Bytes of its weights on disk."""
+        """Bytes of the weights on disk."""
         return sum(file.stat().st_size for file in self.files)
 
     @property
@@ -72,7 +72,7 @@ class Adapter:
 
     @property
     def mean_rank(self) -> float:
-        """Mean rank of the components that have parameters of their own."""
+        """Mean rank of the components, without totals."""
         ranks = [update.rank for update, key in zip(self.updates, self.keys, strict=True) if key.scale != "total"]
         return sum(ranks) / max(1, len(ranks))
 
@@ -84,7 +84,7 @@ class Adapter:
         return [ModuleSummary.of(scale, module, members) for (scale, module), members in lines.items()]
 
     def _repr_html_(self) -> str:
-        """What it is, and a row for each scale and module type, for a notebook."""
+        """Return a table for notebooks: one row for each scale and module type."""
         names = ("scale", "module", "units", "shapes", "ranks", "scalings", "dtypes")
         rows = [[_listed(getattr(line, name)) for name in names] for line in self.modules()]
         cells = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
@@ -97,7 +97,7 @@ class Adapter:
 
 
 def _listed(value: Any) -> str:
-    """Some of a tuple in words: shapes as out × in."""
+    """Up to twelve items of a tuple in words: shapes as out × in."""
     if not isinstance(value, tuple):
         return str(value)
     words = [" × ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value]
@@ -111,11 +111,11 @@ class ModuleSummary:
     Args:
         scale: `global`, `mid`, `layer` or `total`.
         module: the module type.
-        units: the numbers of its units, ascending.
-        shapes: (out, in), each once.
-        ranks: each once, ascending.
-        scalings: each once, ascending.
-        dtypes: each once.
+        units: ascending.
+        shapes: distinct (out, in), ascending.
+        ranks: distinct, ascending.
+        scalings: distinct, ascending.
+        dtypes: distinct.
     """
 
     scale: str

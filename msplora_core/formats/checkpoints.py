@@ -1,4 +1,4 @@
-"""A training that left adapters behind: one adapter, or a Trainer's checkpoints."""
+"""The adapters of one training: a single one, or a Trainer's checkpoints."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class AdapterRun:
-    """One training, as its adapters show it.
+    """The adapters of one training.
 
     Args:
         path: the folder or file.
-        checkpoints: in the order of their steps; a single one where no others were saved.
-        notes: sentences that a reader of the numbers should know.
+        checkpoints: in the order of their steps; at least one.
+        notes: remarks on the numbers, one sentence each.
     """
 
     path: Path
@@ -54,14 +54,14 @@ class AdapterRun:
 
 
 def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRun] | None:
-    """Recognise an adapter, or a folder of checkpoints, by its name and those of the files in it.
+    """Recognise an adapter, or a folder of checkpoints, by the names of its files.
 
     Args:
         path: a file or folder.
-        models: whether whole models count, too, since their base is known.
+        models: whether to recognise whole models, too; reading them needs their base.
 
     Returns:
-        What opens it, and may raise an `AdapterFileError`; None if it is neither.
+        A function that opens it or raises an `AdapterFileError`; None if it is neither.
     """
     if path.is_file():
         return (lambda: _single(path)) if may_hold_adapter(path) else None
@@ -76,13 +76,13 @@ def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRu
 def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
     """Find the trainings at or below a path.
 
-    Of a run directory it is the adapter that was saved at the end, or the checkpoints if there is none yet.
+    In a run directory, the final adapter is found, or the checkpoints if there is none yet.
 
     Args:
-        path: an adapter's folder or file, a folder of checkpoints, or a folder with such at any depth.
+        path: an adapter's folder or file, a folder of checkpoints, or a folder that contains such at any depth.
 
     Returns:
-        What opens each of them, as `recognise_run` gives it.
+        For each a function that opens it, as from `recognise_run`.
     """
     return [opened for _, opened in walk(path, _adapters_of_run)]
 
@@ -111,7 +111,7 @@ def _checkpoint_folders(path: Path, models: bool) -> list[tuple[int, str]]:
 
 
 def _holds_adapter(path: Path, models: bool) -> bool:
-    """Whether a folder is one adapter: by PEFT's names, or as the only file of weights under another known name."""
+    """Whether a folder is one adapter: it has PEFT's files, or a single file of weights with another known name."""
     if any(_present(path / name) for name in (CONFIG, *PEFT_WEIGHTS)) or (models and is_model_folder(path)):
         return True
     return any(_present(path / name) for name in OTHER_WEIGHTS) and len(_weights(path)) == 1
@@ -122,7 +122,7 @@ def _present(path: Path) -> bool:
 
 
 def _weights(folder: Path) -> set[str]:
-    """Names of the files of weights in a folder, one saved in two formats counted once."""
+    """Names of the files of weights in a folder, without suffix: the same weights may be saved in two formats."""
     return {path.stem for path in folder.iterdir() if may_hold_adapter(path)}
 
 
@@ -131,14 +131,14 @@ def _single(path: Path) -> AdapterRun:
 
 
 def _unread_note(path: Path) -> list[str]:
-    """The note on files of weights beside those that an adapter's folder is read from."""
+    """The note on files of weights in an adapter's folder that are not read."""
     if path.is_file():
         return []
     read = {name.partition(".")[0] for name in (*PEFT_WEIGHTS, *OTHER_WEIGHTS)}
     others = sorted(_weights(path) - read)
     if not others or not _present(path / CONFIG):
         return []
-    return [f"{path.name}: not read, since {CONFIG} does not belong to it: {', '.join(others)}; give the file itself."]
+    return [f"{path.name}: not read, since {CONFIG} is not theirs: {', '.join(others)}; to read one, give its path."]
 
 
 def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:
@@ -147,7 +147,7 @@ def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> Adapter
     if any(later <= earlier for earlier, later in pairwise(epochs)):
         note = f"{path.name}: the epochs in its trainer_state.json files do not ascend; its steps are used."
         return AdapterRun(path, tuple(one._replace(epoch=math.nan) for one in found), (note,))
-    if any(map(math.isnan, epochs)):  # known of some only: one run is not measured in two units
+    if any(map(math.isnan, epochs)):  # some epochs are unknown: use steps for all
         return AdapterRun(path, tuple(one._replace(epoch=math.nan) for one in found))
     whole = [float(round(epoch)) for epoch in epochs]
     near = all(abs(epoch - number) < _NEAR_WHOLE for epoch, number in zip(epochs, whole, strict=True))
@@ -157,7 +157,7 @@ def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> Adapter
 
 
 def _checkpoint(path: Path) -> Checkpoint:
-    """An adapter with the epoch and step that its trainer_state.json states, or its folder's name."""
+    """An adapter with its epoch and step, from trainer_state.json or the folder's name."""
     named = _CHECKPOINT.fullmatch(path.name)
     step = int(named[1]) if named else None
     state = path / "trainer_state.json"

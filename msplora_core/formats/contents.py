@@ -1,4 +1,4 @@
-"""What a format reads and returns: a module with `recognise(contents)` and `read(contents)`, in `FORMATS`."""
+"""Input and output of a format: a module with `recognise(contents)` and `read(contents)`, listed in `FORMATS`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from msplora_core.storage.tensors import Tensor
 
 @dataclass(frozen=True)
 class Contents:
-    """What there is to recognise: tensors by name and shape, and the configuration beside them.
+    """The contents of an adapter's files: tensors, and the configuration beside them.
 
     Args:
-        path: what the user named: a folder or a file.
-        tensors: by name, none of them read yet.
-        metadata: what the file of weights says of itself.
+        path: the folder or file that the user named.
+        tensors: by name, not read yet.
+        metadata: of the file of weights.
         config: PEFT's configuration, if there is one.
-        alpha: α as the user gives it, for files that do not hold it.
+        alpha: α from the user, for files that do not hold it.
         base: the base model's folder or file, for formats that need it.
     """
 
@@ -36,21 +36,21 @@ class Contents:
         return self.config is not None and self.config.peft_type in names
 
     def given_scaling(self, rank: int) -> float:
-        """α/r with the user's α; 1 where there is none."""
+        """Return α/r with the user's α; 1 without it."""
         return 1.0 if self.alpha is None else self.alpha / rank
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a format read.
+    """What a format has read.
 
     Args:
-        format: who writes such files, in words.
-        method: with what tells its variants apart, as a word: `lora-r8`.
+        format: the tool that writes such files.
+        method: name with the ranks: `lora-r8`.
         updates: at least one.
         model: the base model's id or folder; empty if unknown.
-        notes: sentences that a reader of the numbers should know.
-        magnitudes: of DoRA, by the path of the module: the norm of each row of its adapted weight (out, in).
+        notes: remarks on the numbers, one sentence each.
+        magnitudes: for DoRA, the norm of each row of a module's adapted weight (out, in), by module path.
     """
 
     format: str

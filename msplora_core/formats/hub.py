@@ -12,32 +12,32 @@ from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHT
 PREFIX = "hf://"
 
 FETCHED = [f"*{name}" for name in (CONFIG, *PEFT_WEIGHTS, *OTHER_WEIGHTS, "trainer_state.json", "lora*.safetensors")]
-"""Patterns of an adapter's own files, at any depth: those of checkpoints, too."""
+"""Patterns of an adapter's own files, at any depth."""
 
 NOT_FETCHED = ["model.safetensors", "*/model.safetensors", "*model-*-of-*", "*pytorch_model*"]
-"""Patterns of a base model's weights, whatever their folder is called."""
+"""Patterns of a base model's weights, in any folder."""
 
 _HUB_ID = re.compile(r"hf:/{1,2}(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
 
 
 def is_hub_id(path: str | PathLike[str]) -> bool:
-    """Whether a name is that of an adapter on the hub; every other one is a path on this disk.
+    """Whether a name is that of an adapter on the hub; all other names are local paths.
 
     Example:
         >>> is_hub_id("hf://owner/name"), is_hub_id("owner/name")
         (True, False)
     """
-    return str(path).startswith((PREFIX, "hf:/"))  # pathlib makes one slash of two
+    return str(path).startswith((PREFIX, "hf:/"))  # pathlib turns two slashes into one
 
 
 def local_path(path: str | PathLike[str]) -> Path:
-    """Return where an adapter lies on this disk: the path itself, or where the hub's files were fetched to.
+    """Return the local path of an adapter; fetch it if it is named by its id on the hub.
 
     Args:
         path: a path, or `hf://owner/name`, or `hf://owner/name@revision`.
 
     Raises:
-        AdapterFileError: if nothing lies there, or the adapter cannot be fetched.
+        AdapterFileError: if the path does not exist, or the adapter cannot be fetched.
         MissingDependencyError: for an id on the hub, if huggingface_hub is not installed.
     """
     if is_hub_id(path):
@@ -67,7 +67,7 @@ def _fetched(name: str) -> Path:
                 match["id"], revision=match["revision"], allow_patterns=FETCHED, ignore_patterns=NOT_FETCHED
             )
         )
-    except Exception as error:  # the hub's client raises errors of its own, of its HTTP library and of the system
+    except Exception as error:  # the hub's client raises many types: its own, of its HTTP library, of the system
         raise AdapterFileError(
             name,
             expected="an adapter on the hub",

@@ -1,4 +1,4 @@
-"""Which component each stored update is: its module type and its layer."""
+"""Assign a component key, i.e. module type and layer, to each stored update."""
 
 from __future__ import annotations
 
@@ -22,21 +22,18 @@ Order = tuple[int | str, ...]
 
 
 def component_keys(path: Path, updates: Sequence[StoredUpdate]) -> list[ComponentKey]:
-    """Return the component that each update is: a layer's own, unless the file says otherwise.
+    """Return the key of each update: scale `layer`, unless the file states another.
 
     The layer is the number in the module's path (`layers.3`), the module type the names that follow. In a U-Net
-    the block belongs to the type, and the order within the block gives the layer. Paths without a number are
+    the block is part of the type, and the order within the block gives the layer. Paths without a number are
     ordered by name. Matrices of different shapes are different types, named after their shape.
 
     Args:
         path: of the adapter, for errors.
-        updates: all of it.
-
-    Returns:
-        For each update its key.
+        updates: all updates of the adapter.
 
     Raises:
-        AdapterFileError: if two updates would be one component, or a layer's number is too large.
+        AdapterFileError: if two updates have the same key, or a layer's number is too large.
     """
     unplaced = [update for update in updates if update.key is None]
     placed = iter(_keys_by_path(tuple((update.path, update.shape) for update in unplaced)))
@@ -47,7 +44,7 @@ def component_keys(path: Path, updates: Sequence[StoredUpdate]) -> list[Componen
 
 @lru_cache(maxsize=8)
 def _keys_by_path(modules: tuple[tuple[str, tuple[int, int]], ...]) -> list[ComponentKey]:
-    """The keys of updates known by path and shape; cached, since adapters of one study share them."""
+    """The keys of updates by path and shape; cached, since the adapters of a study share them."""
     paths = [path.replace("/", ".") for path, _ in modules]
     types = _types(set(paths))
     shapes: dict[str, set[tuple[int, int]]] = defaultdict(set)
@@ -65,7 +62,7 @@ def _keys_by_path(modules: tuple[tuple[str, tuple[int, int]], ...]) -> list[Comp
 
 
 def _types(paths: Collection[str]) -> dict[str, tuple[str, int | Order]]:
-    """For each path its module type, with the layer's number or, where there is none, a sort key."""
+    """For each path its module type, with the number of the layer or a sort key."""
     types: dict[str, tuple[str, int | Order]] = {}
     for path in paths:
         names = path.split(".")
@@ -79,7 +76,7 @@ def _types(paths: Collection[str]) -> dict[str, tuple[str, int | Order]]:
 
 
 def _unet_type(block: str, names: list[str]) -> tuple[str, Order]:
-    """The block with the name of the module in it, and the numbers that order such modules within the block."""
+    """The block with the name of the module in it, and the numbers that order these modules within the block."""
     kept, order, before = [], [], ""
     for name in names:
         if name.isdecimal() and (before in _UNET_LISTS or not before):

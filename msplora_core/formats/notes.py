@@ -1,4 +1,4 @@
-"""Sentences that a reader of an adapter's spectra should know."""
+"""Remarks on the spectra of an adapter, one sentence each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DORA = (
 
 
 def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[str]:
-    """Return the notes on tensors of the file that are no low-rank update.
+    """Return the notes on tensors that are not low-rank updates.
 
     Args:
         names: of the tensors.
@@ -24,8 +24,8 @@ def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[st
 
     Example:
         >>> beside_notes(["base_model.model.classifier.weight", "norm.running_mean"])
-        ['classifier.weight: trained beside the adapter, no low-rank update.', \
-'norm.running_mean: saved beside the adapter, no low-rank update.']
+        ['classifier.weight: trained beside the adapter, not a low-rank update.', \
+'norm.running_mean: saved beside the adapter, not a low-rank update.']
     """
     whole = {part for name in trained for part in name.split(".")[-1:]} | _HEADS
     paths = sorted(name.removeprefix("base_model.model.") for name in names)
@@ -33,19 +33,19 @@ def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[st
     rest = [path for path in paths if path not in heads]
     notes = []
     if heads:
-        notes.append(f"{listed(heads)}: trained beside the adapter, no low-rank update.")
+        notes.append(f"{listed(heads)}: trained beside the adapter, not a low-rank update.")
     if rest:
-        notes.append(f"{listed(rest)}: saved beside the adapter, no low-rank update.")
+        notes.append(f"{listed(rest)}: saved beside the adapter, not a low-rank update.")
     return notes
 
 
 def alpha_notes(given: float | None, *, own: bool, otherwise: str = "B·A is unscaled") -> list[str]:
-    """Return the note on what α the updates are scaled by.
+    """Return the note on the α by which the updates are scaled.
 
     Args:
-        given: α as the user gives it.
-        own: whether the file has its own, which is used.
-        otherwise: what is done where there is neither.
+        given: α from the user.
+        own: whether the file holds α, which is then used.
+        otherwise: what is done without any α.
 
     Example:
         >>> alpha_notes(16, own=True)
@@ -59,7 +59,7 @@ def alpha_notes(given: float | None, *, own: bool, otherwise: str = "B·A is uns
 
 
 def rank_notes(updates: Sequence[StoredUpdate]) -> list[str]:
-    """Return the note on factors of higher rank than their matrix can have.
+    """Return the note on factors whose rank exceeds the size of their matrix.
 
     Example:
         >>> wide = StoredUpdate("layers.0.q", (16, 32), 400, 1.0, "float32", load=lambda: None)
@@ -79,6 +79,6 @@ def rank_notes(updates: Sequence[StoredUpdate]) -> list[str]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first three names and how many more there are."""
+    """Return the first three names and the number of others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more}"

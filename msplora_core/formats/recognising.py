@@ -1,4 +1,4 @@
-"""From a path to an adapter: open the files, let the first format that recognises them read them."""
+"""Read an adapter: open its files, find the format that recognises them, and let it read them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ FORMATS: tuple[ModuleType, ...] = (
     loralib,
     pairs,
 )
-"""Every format that can be read, the most specific first. A new one is a module like these and a name here."""
+"""All formats, the most specific first: modules with `recognise(contents)` and `read(contents)`."""
 
 READABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "VERA", "MSPLORA")
 _REFUSED = {
     "depends on the input": ("XLORA", "LILY", "POLY", "SHADOW", "BOTTLENECK"),
-    "is no weight update": ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
-                            "ADAPTION_PROMPT", "CARTRIDGE", "TRAINABLE_TOKENS", "LN_TUNING"),
+    "is not a weight update": ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT",
+                               "ADAPTION_PROMPT", "CARTRIDGE", "TRAINABLE_TOKENS", "LN_TUNING"),
     "multiplies the base model's weights": ("IA3", "OFT", "BOFT", "HRA", "ROAD", "HIRA", "PSOFT"),
 }  # fmt: skip
 
@@ -58,22 +58,22 @@ def read_adapter(
     task: str | None = None,
     seed: int | None = None,
 ) -> Adapter:
-    """Recognise an adapter. Its values are read when its components are requested, one at a time.
+    """Open an adapter. Its values are read one component at a time, when the components are iterated.
 
     Args:
         path: an adapter's folder or file, or `hf://owner/name`; with `base`, a full fine-tune.
-        alpha: α for files that do not hold it; their updates are unscaled without.
-        base: the base model's folder or file, which a full fine-tune is compared with.
-        module: module types or ends of module paths to keep; all where empty.
-        model: the base model's id, instead of the one that the adapter records.
-        task: what the adapter was trained on.
+        alpha: α for files that do not hold it; without it, their updates are unscaled.
+        base: the base model's folder or file, to compare a full fine-tune with.
+        module: module types or ends of module paths to keep; by default all.
+        model: the base model's id; by default the one that the adapter records.
+        task: the task on which the adapter was trained.
         seed: of the training.
 
     Raises:
-        AdapterFileError: if there is nothing to read, or it is damaged or inconsistent.
+        AdapterFileError: if there is no adapter, or it is damaged or inconsistent.
         UnsupportedAdapterError: if the method's update has no spectrum.
         MissingDependencyError: if a `.bin` or `.pt` is read without torch.
-        ParameterError: if no module is called as `module` says, alpha is no finite number, or base is on the hub.
+        ParameterError: if no module matches `module`, alpha is not finite, or base is on the hub.
 
     Example:
         >>> import json, tempfile, numpy as np

@@ -1,4 +1,4 @@
-"""A weight update on disk: shape, rank and place, known before any of its values is read."""
+"""A weight update on disk: shape, rank and path are known, the values are read on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from msplora_core.storage.tensors import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """How the adapted layer keeps its weight.
+    """The layout of the adapted layer's weight.
 
     Args:
         kernel: input channels and kernel size of a convolution; empty for a matrix.
@@ -40,15 +40,15 @@ class StoredUpdate:
     """One weight update of an adapter, not read yet.
 
     Args:
-        path: dotted path of the adapted module in its model; numbers in it are places in lists of layers.
+        path: dotted path of the adapted module in its model; numbers in it are indices in lists of layers.
         shape: (out, in) of ΔW.
         rank: number of its singular values.
         scaling: factor of the product of its factors.
         dtype: of its factors: `float32`.
-        load: reads it.
-        key: its component, where the file says more than the path does; else a layer's own.
+        load: reads its values.
+        key: its component, if the file states it; None to derive scale `layer` and the unit from the path.
         parameters: number of values in its factors.
-        layout: how the adapted layer keeps its weight.
+        layout: of the adapted layer's weight.
     """
 
     path: str
@@ -70,8 +70,8 @@ def grouped(tensors: Iterable[Tensor], names: re.Pattern[str]) -> tuple[dict[str
     """Group tensors by the module that they adapt.
 
     Args:
-        tensors: those of a file.
-        names: matches a name as a whole, with the groups `path` and `part`.
+        tensors: of a file.
+        names: matches a whole name, with the groups `path` and `part`.
 
     Returns:
         For each path its tensors by part; and the names that do not match.
@@ -110,7 +110,7 @@ def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: Compone
     """Return the update scaling·B·A; kernels of convolutions are flattened.
 
     In a convolution with groups, each group of outputs has its own ranks: B holds the blocks of a block-diagonal
-    matrix.
+    matrix, stacked.
 
     Args:
         path: of the adapted module.
@@ -120,7 +120,7 @@ def low_rank(path: str, B: Tensor, A: Tensor, scaling: float = 1.0, key: Compone
         key: as for `StoredUpdate`.
 
     Raises:
-        AdapterFileError: if a factor is empty or no matrix, or the inner sizes differ.
+        AdapterFileError: if a factor is empty or not a matrix, or the inner sizes differ.
     """
     for tensor in (B, A):
         if len(tensor.shape) < 2 or not math.prod(tensor.shape):

@@ -1,4 +1,4 @@
-"""Which files hold an adapter, by their names."""
+"""Find the files of an adapter's weights by their names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_ADAPTER = re.compile(
 
 
 def may_hold_adapter(path: Path) -> bool:
-    """Whether a file is named as weights are, and not as the state of a training or a whole model.
+    """Whether a file may hold an adapter, by its name: not the state of a training or a whole model.
 
     Example:
         >>> may_hold_adapter(Path("style.safetensors")), may_hold_adapter(Path("optimizer.bin"))
@@ -37,7 +37,7 @@ def only_weights(folder: Path) -> Path:
         AdapterFileError: if there is none, or more than one.
     """
     files = [file.name for file in sorted(folder.iterdir(), reverse=True) if may_hold_adapter(file)]
-    if len({Path(name).stem for name in files}) == 1:  # one, or the same in two formats, .safetensors first
+    if len({Path(name).stem for name in files}) == 1:  # one file, or the same weights in two formats
         return inside(folder, files[0])
     files.reverse()
     if files:

@@ -1,4 +1,4 @@
-"""Linear algebra on factors: singular values, decompositions, inner products, truncation; no product is formed."""
+"""Linear algebra on factors, without forming their product: singular values, inner products, truncation."""
 
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.nested import nested_singular_values

@@ -21,19 +21,19 @@ def allocate_ranks(
     share: float | None = None,
     least: int = 1,
 ) -> NDArray[np.intp]:
-    """Return the rank of each update that together keep the most energy for their cost.
+    """Return the ranks of several updates that together keep the most energy Σσ² under a budget.
 
-    Greedy: the next rank goes to the update whose largest remaining σ² per parameter is the largest anywhere. Energy is
-    a concave function of each rank, so this is the optimum where all costs are equal; where they differ, the optimum
-    keeps at most the energy of one more rank.
+    Greedy: each further rank goes to the update with the largest remaining σ² per parameter. Energy is a concave
+    function of each rank, so this is the optimum if all costs are equal; otherwise the optimum keeps at most the energy
+    of one more rank.
 
     Args:
         squares: (n, K) squared singular values of n updates, descending, padded with zeros.
-        costs: (n,) what one rank of each costs, above 0: its parameters, in + out.
-        most: (n,) the highest rank that each can have; K where not given.
-        budget: what all ranks may cost together.
+        costs: (n,) cost of one rank of each, above 0: its parameters, in + out.
+        most: (n,) the highest rank of each; K by default.
+        budget: the largest total cost.
         share: instead, the least share of Σσ² over all updates to keep.
-        least: the lowest rank of each, where `most` allows it; 0 may leave updates out.
+        least: the lowest rank of each, if `most` allows it; 0 may leave updates out.
 
     Returns:
         (n,) whole ranks.
@@ -90,16 +90,16 @@ def rank_budget(
     Args:
         costs: (n,) parameters of one rank of each update.
         most: (n,) the highest rank of each.
-        mean_rank: the parameters that this rank has everywhere.
-        parameters: instead, so many.
-        keep: instead, this share of the parameters of the highest ranks.
+        mean_rank: the budget is the number of parameters of this rank in every update.
+        parameters: instead, the budget itself.
+        keep: instead, a share of the parameters of the highest ranks.
         least: the lowest rank of each.
 
     Returns:
         Parameters; None if none of the three is given.
 
     Raises:
-        ParameterError: for a budget that cannot be met, naming the one given.
+        ParameterError: for a budget that cannot be met; names the given argument.
 
     Example:
         >>> rank_budget(np.array([8.0, 16.0]), np.array([4, 4]), mean_rank=2)

@@ -1,4 +1,4 @@
-"""Inner products between weight updates, from their factors alone."""
+"""Inner products between weight updates, from their factors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from msplora_core.linalg.truncation import low_rank_svd
 from msplora_core.linalg.updates import LowRankUpdate
 
 _SAFE_CANCELLATION = 1e3
-"""Largest ratio between the terms of a squared norm and the norm itself for which the factors are used as they are.
+"""Largest ratio of the terms of a squared norm to that norm for which the factors are used directly.
 
-The terms cancel where the columns of B·A nearly do. The relative error is about eps times this ratio.
+The terms cancel if the rank-one parts of B·A nearly cancel. The relative error is about eps times this ratio.
 """
 
 
 _PANEL = 2048
-"""Columns of factors that are multiplied at once: enough for the speed of large products, few enough for memory."""
+"""Columns of factors that are multiplied at once, a compromise between speed and memory."""
 
 
 def update_inner_products(
@@ -29,8 +29,8 @@ def update_inner_products(
     """Return the Frobenius inner products of weight updates of one shape.
 
     ⟨ΔW_i, ΔW_j⟩ = s_i·s_j·tr((B_iᵀ·B_j)·(A_j·A_iᵀ)), at O(L²·r²·(in + out)) and without a matrix of size
-    out × in. Where the terms of the trace cancel, the factors are replaced by those of the singular value
-    decomposition first, which do not. Every value agrees with that of the dense updates to 1e-12 of the largest.
+    out × in. If the terms of the trace cancel, the factors are first replaced by those of the singular value
+    decomposition, whose terms do not. Every value agrees with that of the dense updates to 1e-12 of the largest.
 
     Args:
         updates: L updates of equal shape (out, in), or their (B, A, scaling); ranks and dtypes may differ.
@@ -63,7 +63,7 @@ def update_inner_products(
 
 
 def _from_factors(updates: Sequence[LowRankUpdate]) -> tuple[NDArray[np.float64], float]:
-    """The inner products, and the largest sum of the sizes of the terms of a squared norm; NaN on overflow."""
+    """The inner products, and the largest sum of the absolute terms of a squared norm; NaN on overflow."""
     out, in_ = updates[0].shape
     starts = np.cumsum([0, *(update.rank for update in updates)])
     B, A = np.empty((out, starts[-1])), np.empty((starts[-1], in_))
@@ -87,7 +87,7 @@ def _from_factors(updates: Sequence[LowRankUpdate]) -> tuple[NDArray[np.float64]
 
 
 def _panels(starts: NDArray[np.int_]) -> list[tuple[int, int]]:
-    """Consecutive updates, first and last, whose ranks add up to a size at which matrix products are fast."""
+    """Ranges of consecutive updates whose ranks add up to at most `_PANEL`."""
     panels, first = [], 0
     for last in range(1, len(starts)):
         if last == len(starts) - 1 or starts[last + 1] - starts[first] > _PANEL:

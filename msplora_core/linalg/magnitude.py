@@ -1,4 +1,4 @@
-"""Powers of two divided out of matrices, so that products of large or small factors neither overflow nor vanish."""
+"""Divide powers of two out of matrices, so that products of large or small factors neither overflow nor underflow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def multiplied(sigma: NDArray[Any], scaling: ArrayLike, exponent: ArrayLike) -> 
     Args:
         sigma: (..., r) float64.
         scaling: (...), any sign.
-        exponent: (...), as `divided` gives them, added up.
+        exponent: (...), the sum of the exponents from `divided`.
 
     Raises:
         ParameterError: if a value exceeds the range of float64.

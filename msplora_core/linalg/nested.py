@@ -9,7 +9,7 @@ from msplora_core.linalg.singular_values import low_rank_singular_values
 
 
 def nested_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """Return the singular values of the update that each rank b ≤ r of DyLoRA leaves.
+    """Return the singular values of DyLoRA's update at each rank b ≤ r.
 
     DyLoRA (arXiv 2210.07558) trains factors that can be cut at any rank b: ΔW_b = (α/b)·B[:, :b]·A[:b]. At b = r this
     is the update of plain LoRA.
@@ -17,7 +17,7 @@ def nested_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0)
     Args:
         B: (..., out, r), any float dtype.
         A: (..., r, in), any float dtype; leading axes as those of B.
-        scaling: α/r, as a LoRA update of rank r has it.
+        scaling: α/r.
 
     Returns:
         (..., r, r) float64: row b − 1 holds the b values of ΔW_b, descending, then zeros.
@@ -30,7 +30,7 @@ def nested_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0)
         array([[4., 0.],
                [6., 2.]])
 
-        Of a run: `for layer, update in load_updates("runs/mrpc-dylora-r8-seed0").layers("query").items():`, then
+        For a run: `for layer, update in load_updates("runs/mrpc-dylora-r8-seed0").layers("query").items():`, then
         `nested_singular_values(update.B, update.A, update.scaling)`.
     """
     B, A = np.asarray(B), np.asarray(A)

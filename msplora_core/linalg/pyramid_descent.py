@@ -1,4 +1,4 @@
-"""The descent behind a pyramid fit: shared and own components improved in turn."""
+"""Block coordinate descent for a pyramid fit: shared and own components are improved in turn."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_GAIN = 1e-8
-"""The fit ends after a sweep that raises the explained share by less."""
+"""The fit ends when a sweep raises the explained share by less."""
 
 MOST_SWEEPS = 2_000
 _MOST_MOMENTUM = 3.0
-"""In units of the last step: with less, steep spectra take thousands of sweeps."""
+"""In units of the last step. With less, steep spectra take thousands of sweeps."""
 _FOLLOWED = 8
-"""Directions followed beyond a component's rank: they keep the leading ones leading, also where values lie close."""
+"""Oversampling: extra directions of subspace iteration, which separate close singular values."""
 
 _FIRST_STEPS = 8
-"""Steps of subspace iteration in the first sweep, which starts at random; later ones start from the sweep before."""
+"""Steps of subspace iteration in the first sweep, which starts at random; later sweeps take one step."""
 
 Array = NDArray[np.float64]
 Pair = tuple[Array, Array]
@@ -29,8 +29,8 @@ def descended(
 ) -> tuple[list[float], bool]:
     """Return the share explained after each sweep, and whether the last one changed little.
 
-    Most sweeps start beyond the last one, in the direction of the last step (Ang and Gillis 2019). Where that does not
-    help, a plain sweep takes its place, so that the share never falls, and only a plain one ends the descent.
+    Most sweeps start from an extrapolation of the last step (Ang and Gillis 2019). If that does not raise the share, a
+    plain sweep replaces it. So the share never falls, and only a plain sweep ends the descent.
     """
     course: list[float] = []
     momentum = _Momentum()
@@ -52,7 +52,7 @@ def descended(
 
 
 class _Momentum:
-    """How far beyond the last sweep the next one starts, in units of the last step."""
+    """Length of the extrapolation, in units of the last step."""
 
     def __init__(self) -> None:
         self.now, self._limit = 0.5, _MOST_MOMENTUM
@@ -90,7 +90,7 @@ class Descent:
 
     @property
     def state(self) -> tuple[Any, ...]:
-        """All that sweeps change."""
+        """Everything that sweeps change."""
         return self.own, self.last, [vars(one).copy() for one in (self.shared, *self.mid)]
 
     @state.setter
@@ -100,10 +100,10 @@ class Descent:
             vars(one).update(before)
 
     def sweep(self, momentum: float = 0.0) -> float:
-        """Improve each component once, the coarse scale first; return Σ_l of what is not explained, squared.
+        """Improve each component once, the coarse scale first; return the squared error summed over layers.
 
         Args:
-            momentum: how far beyond the last sweep to start, in units of its step.
+            momentum: length of the extrapolation, in units of the last step.
         """
         (B, A), mids = self.own, self._mids()
         (last_B, last_A), last_mids = self.last
@@ -129,7 +129,7 @@ class Descent:
         return np.stack([mid.product() for mid in self.mid])
 
     def start_from_own(self) -> None:
-        """Begin again, with the layers' updates at their own rank as the layer scale and nothing shared."""
+        """Restart without shared components, with each layer's update truncated to the layer rank."""
         for coarse in (self.shared, *self.mid):
             coarse.clear()
         U, sigma, Vt = _thin_svd(self.B, self.A)
@@ -162,7 +162,7 @@ class _Leading:
         self.B, self.A, self._steps = np.zeros_like(self.B), np.zeros_like(self.A), _FIRST_STEPS
 
     def refit(self, M: Array) -> None:
-        """Follow the leading part: what is found is at least as close to M as what was before."""
+        """Improve the approximation of M by subspace iteration; its error never rises."""
         if not self.rank:
             return
         for _ in range(self._steps):

@@ -1,4 +1,4 @@
-"""The best sum of shared and own components for the updates of a stack of layers, from factors alone."""
+"""Fit shared and own components to the updates of a stack of layers, from their factors."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.pyramid import SCALES, check_ranks
 
 _ROUNDING = 1e-15
-"""Singular values below this share of the largest are the rounding of zeros."""
+"""Singular values below this share of the largest are treated as zero."""
 
 
 @dataclass(frozen=True, eq=False)
 class PyramidFit:
-    """A pyramid in place of the updates of a stack of layers.
+    """A pyramid fitted to the updates of a stack of layers.
 
     Args:
-        components: by scale and unit (0; the group; the place of the layer). Float64, scaling 1, B and A of equal
-            weight, all of the rank asked for: what the updates do not need is zero.
+        components: by scale and unit (0; the group; the position of the layer). Float64, scaling 1, B and A of equal
+            weight, padded with zeros to the given rank.
         explained: 1 − Σ_l ‖ΔW_l − fit_l‖² / Σ_l ‖ΔW_l‖²; NaN if all updates are zero.
-        course: that share after each sweep; it never falls.
+        course: that share after each sweep; never decreasing.
         converged: whether the last sweep raised it by less than 1e-8.
     """
 
@@ -44,21 +44,20 @@ def fit_pyramid(
 ) -> PyramidFit:
     """Return global, mid and layer components whose sums are close to the updates of a stack of layers.
 
-    Minimises Σ_l ‖ΔW_l − G − M_g(l) − D_l‖²_F over matrices of the given ranks by block coordinate descent. The best
-    G, given the rest, is the truncated SVD of the mean of what the rest leaves of each layer (Eckart and Young 1936),
-    and likewise the M of a group and the D of a layer. Those of G and M are followed by one step of subspace
-    iteration a sweep, which never raises the error. A sweep goes from the coarse scale to the fine one: from fine to
-    coarse, the layers' own components would take what is shared, and the descent ends in a worse optimum. The
-    problem is not convex: even this optimum need not be the best one. Where it is worse than the layer rank alone, the
-    descent begins again from there.
+    Minimises Σ_l ‖ΔW_l − G − M_g(l) − D_l‖²_F over matrices of the given ranks by block coordinate descent. Given the
+    other components, the best G is the truncated SVD of the mean residual over the layers (Eckart and Young 1936), and
+    likewise the M of a group and the D of a layer. G and M take one step of subspace iteration a sweep, which never
+    raises the error. A sweep goes from coarse to fine: in the other order, the layers' own components take what is
+    shared, and the optimum is worse. The problem is not convex, so the optimum found need not be the best. If it is
+    worse than the layer rank alone, the descent restarts from that.
 
-    All is computed in the space that the stacked factors span, which holds the best fit. Nothing of size out × in is
-    formed.
+    All is computed in the space spanned by the stacked factors, which contains the best fit. No matrix of size
+    out × in is formed.
 
     Args:
         updates: L updates of equal shape (out, in), in order of depth; ranks and dtypes may differ.
         ranks: of (global, mid, layer); 0 leaves a scale out.
-        groups: the group of each layer, as `layer_groups` gives them.
+        groups: the group of each layer, as from `layer_groups`.
         progress: called after each sweep with its number and the share explained so far.
 
     Returns:
@@ -105,9 +104,9 @@ def fit_pyramid(
 
 
 def rotated(updates: Sequence[LowRankUpdate], seed: int = 0) -> list[LowRankUpdate]:
-    """Return updates with the same singular values and random singular vectors, drawn for each layer apart.
+    """Return updates with the same singular values and random singular vectors, drawn independently for each layer.
 
-    Such layers share nothing but by chance: the null of what layers share.
+    They serve as null model of what layers share.
 
     Args:
         updates: any number.

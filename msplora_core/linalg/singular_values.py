@@ -1,4 +1,4 @@
-"""Exact singular values of low-rank products, from the factors alone."""
+"""Exact singular values of low-rank products, from the factors."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.triangular import triangular_factor
 
 _CHUNK_ELEMENTS = 2**18
-"""Factor elements converted to float64 at a time: 2 MB, so that they are still in the cache when used."""
+"""Factor elements converted to float64 at a time: 2 MB, which fit the cache."""
 
 
 def low_rank_singular_values(B: ArrayLike, A: ArrayLike, scaling: ArrayLike = 1.0) -> NDArray[np.float64]:
     """Return the singular values of scaling·B·A, without forming the product.
 
-    Triangular factors B = Q_B·R_B and Aᵀ = Q_A·R_A leave the singular values to the r × r core
-    R_B·R_Aᵀ, at O((in + out)·r²) instead of O(in·out·min(in, out)). Each value agrees with a dense
-    float64 SVD of the product to 1e-12 of the largest, also where they spread over many orders of
-    magnitude, and for rank-deficient and zero factors.
+    With B = Q_B·R_B and Aᵀ = Q_A·R_A, they are the singular values of the r × r core R_B·R_Aᵀ, at
+    O((in + out)·r²) instead of O(in·out·min(in, out)). Each value agrees with a dense float64 SVD of the product to
+    1e-12 of the largest, also if they spread over many orders of magnitude, and for rank-deficient and zero factors.
 
     Args:
-        B: (..., out, r), any float dtype (bfloat16 as ml_dtypes has it, too).
+        B: (..., out, r), any float dtype (also bfloat16 of ml_dtypes).
         A: (..., r, in), any float dtype; leading axes as those of B.
         scaling: one number, or one for each product of the batch; its sign does not matter.
 
     Returns:
-        (..., r) float64, descending; where r exceeds in or out, the rest are zero.
+        (..., r) float64, descending; if r exceeds in or out, the rest are zero.
 
     Raises:
         ParameterError: if the shapes do not fit, or a value is not finite or too large for float64.
@@ -65,7 +64,7 @@ def factored_singular_values(
 
 
 def _spectra(B: ArrayLike, A: ArrayLike, scaling: ArrayLike, *, factors: bool) -> list[NDArray[np.float64]]:
-    """Singular values of the product, and where asked for of both factors, each (..., r)."""
+    """Singular values of the product and, with `factors`, of both factors, each (..., r)."""
     B, A = np.asarray(B), np.asarray(A)
     if B.ndim < 2 or A.ndim != B.ndim or B.shape[:-2] != A.shape[:-2] or B.shape[-1] != A.shape[-2]:
         raise ParameterError("B, A", expected="shapes (..., out, r) and (..., r, in)", found=(B.shape, A.shape))
@@ -97,7 +96,7 @@ def _spectra(B: ArrayLike, A: ArrayLike, scaling: ArrayLike, *, factors: bool) -
 
 
 def _factor(name: str, M: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """The triangular factor of each matrix, with a power of two taken out."""
+    """The triangular factor of each matrix, divided by a power of two."""
     M = _finite(name, M)
     with np.errstate(over="ignore", invalid="ignore"):
         R = triangular_factor(M)
@@ -109,8 +108,9 @@ def _factor(name: str, M: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[An
 
 
 def _finite(name: str, M: NDArray[Any]) -> NDArray[np.float64]:
-    """The factor in float64. A sum is NaN or infinite if one of its terms is; only then is it worth looking."""
+    """The factor in float64, if all values are finite."""
     M = M.astype(np.float64, copy=False)
+    # The sum is not finite if a value is not; checking each value is slower.
     with np.errstate(over="ignore", invalid="ignore"):
         total = M.sum()
     if not np.isfinite(total) and not np.isfinite(M).all():

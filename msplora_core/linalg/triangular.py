@@ -1,4 +1,4 @@
-"""Triangular factors R of tall matrices M = Q·R, by the fastest route that keeps full accuracy."""
+"""Triangular factors R of tall matrices M = Q·R, by the fastest method that keeps full accuracy."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ The relative error of the factor is about r·eps / eigenvalue; at 0.01 it stays 
 _BLOCK_ELEMENTS = 2**13
 """Size of the blocks of rows for Householder QR: a block fits the cache, and BLAS does not split it among threads.
 
-Its threads would synchronise after every column, which on a busy machine takes a hundred times as long as the
-arithmetic.
+Threads synchronise after every column, which on a busy machine takes a hundred times as long as the arithmetic.
 """
 
 _SMALLEST_SQUARE, _LARGEST_SQUARE = 1e-200, 1e200
@@ -31,12 +30,11 @@ _qr: Any = partial(np.linalg.qr, mode="r")  # numpy's type stubs know of the oth
 def triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return R of M = Q·R for a batch of matrices, its rows up to sign.
 
-    The Gram matrix gives R by Cholesky at the cost of one matrix product, but squares the condition number. So
-    its columns are scaled to unit length, which removes a mere difference in their sizes, and its smallest
-    eigenvalue decides: far from zero, R is as accurate as Householder's. Closer to zero, M is first
-    preconditioned with the R of a random sketch of its rows, after which the same check applies (randomised
-    preconditioned Cholesky QR; Garrison and Ipsen 2024, arXiv 2406.11751). Where that fails, as for dependent
-    columns, Householder QR computes R.
+    Cholesky of the Gram matrix gives R at the cost of one matrix product, but squares the condition number. So the
+    columns are scaled to unit length, and the smallest eigenvalue decides: far from zero, R is as accurate as
+    Householder's. Closer to zero, M is first preconditioned with the R of a random sketch of its rows, and the same
+    check applies (randomised preconditioned Cholesky QR; Garrison and Ipsen 2024, arXiv 2406.11751). If that fails,
+    as for dependent columns, Householder QR computes R.
 
     Args:
         M: (n, rows, r) float64, finite.
@@ -59,7 +57,7 @@ def triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def stacked_triangular_factor(blocks: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return R of blocks of rows stacked on each other, with one block in memory at a time.
+    """Return R of stacked blocks of rows, with one block in memory at a time.
 
     As stable as Householder QR of the whole (TSQR; Demmel et al. 2012, arXiv 0808.2664).
 
@@ -81,7 +79,7 @@ def stacked_triangular_factor(blocks: Iterable[NDArray[np.float64]]) -> NDArray[
 
 
 def _by_gram(M: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """R by Cholesky of the scaled Gram matrix, and for which matrices of the batch it is accurate."""
+    """R by Cholesky of the scaled Gram matrix, and whether it is accurate for each matrix of the batch."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         gram = M.swapaxes(-1, -2) @ M
     squares = np.diagonal(gram, axis1=-2, axis2=-1)
@@ -94,7 +92,7 @@ def _by_gram(M: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bo
 
 
 def _by_sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R by Cholesky after preconditioning with a sketch; by Householder QR where that is not accurate."""
+    """R by Cholesky after preconditioning with a sketch, or by Householder QR if that is not accurate."""
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow leaves a pivot that is not finite
         sketched = _qr(_sketch(M))
     pivots = abs(np.diagonal(sketched, axis1=-2, axis2=-1))
@@ -113,7 +111,7 @@ def _by_sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
 def _sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
     """2r sums of rows with random signs (count sketch): (n, rows, r) -> (n, at most 2r, r).
 
-    The seed is fixed: a matrix has the same R every time.
+    The seed is fixed, so that results are reproducible.
     """
     count, rows, rank = M.shape
     size = min(2 * rank, rows)
@@ -126,8 +124,8 @@ def _sketch(M: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _solved(R: NDArray[np.float64], M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """M·R⁻¹ by substitution, whose error is small in each row also where R is ill-conditioned."""
-    from scipy.linalg.blas import dtrsm  # not at import: reading sound adapters does not need it
+    """M·R⁻¹ by substitution, whose error is small in each row even if R is ill-conditioned."""
+    from scipy.linalg.blas import dtrsm  # slow to import, and needed for ill-conditioned factors only
 
     if M.flags.f_contiguous:
         return np.asarray(dtrsm(1.0, R, M, side=1))
@@ -135,7 +133,7 @@ def _solved(R: NDArray[np.float64], M: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _row_blocks(M: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Views of consecutive rows that fit the cache."""
+    """Blocks of consecutive rows that fit the cache."""
     step = max(2 * M.shape[-1], _BLOCK_ELEMENTS // M.shape[-1])
     for start in range(0, M.shape[-2], step):
         yield M[:, start : start + step]

@@ -17,7 +17,7 @@ def low_rank_svd(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the thin singular value decomposition U·diag(σ)·Vᵀ of scaling·B·A.
 
-    With B = Q_B·R_B and Aᵀ = Q_A·R_A, it is that of the r × r core R_B·R_Aᵀ, multiplied by Q_B and Q_A.
+    With B = Q_B·R_B and Aᵀ = Q_A·R_A, it is the SVD of the r × r core R_B·R_Aᵀ, multiplied by Q_B and Q_A.
 
     Args:
         B: (out, r), any float dtype.
@@ -55,8 +55,8 @@ class Truncated:
     """An update of reduced rank.
 
     Args:
-        update: the best of its rank in the Frobenius norm; factors of equal weight, scaling 1, float64.
-        error: what was cut off, as a share of the whole, in that norm.
+        update: the best approximation of its rank in the Frobenius norm; factors of equal weight, scaling 1, float64.
+        error: norm of the error, relative to the norm of the original update.
     """
 
     update: LowRankUpdate
@@ -68,11 +68,11 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
 
     Args:
         update: any low-rank update.
-        rank: number of singular values to keep, at most.
+        rank: maximum number of singular values to keep.
         energy: instead, the smallest share of Σσ² to keep.
 
     Returns:
-        The truncated update, of rank 1 at least, and its error.
+        The truncated update, of rank at least 1, and its error.
 
     Raises:
         ParameterError: unless exactly one of `rank` and `energy` is given, at least 1 or within (0, 1].
@@ -94,7 +94,7 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
 
 
 def ranks_holding(squares: NDArray[np.float64], share: float) -> NDArray[np.intp]:
-    """Return the least k whose squared singular values reach a share of all: Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
+    """Return the least k with Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
 
     A share is reached up to the rounding of a float64 sum (1e-12 of it).
 

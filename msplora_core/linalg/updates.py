@@ -1,4 +1,4 @@
-"""Weight updates whose spectrum is not that of one plain product: Hadamard and Kronecker products, dense matrices."""
+"""Weight updates and their singular values: low-rank, Hadamard and Kronecker products, dense matrices."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.triangular import stacked_triangular_factor
 
 MOST_ELEMENTS = 2**25
-"""Float64 numbers (256 MiB) that an update may take beyond those of its file: a small file can describe any number."""
+"""Float64 numbers (256 MiB) that an update may take in memory; a small file can describe a huge matrix."""
 
 
 class Update(Protocol):
-    """A weight update ΔW that gives its singular values."""
+    """A weight update ΔW with singular values."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class LowRankUpdate:
     Args:
         B: (out, r), any float dtype.
         A: (r, in), any float dtype.
-        scaling: α/r, or what the method uses instead.
+        scaling: α/r, or the scaling of the method.
     """
 
     B: NDArray[Any]
@@ -85,7 +85,7 @@ class DenseUpdate:
 
     Args:
         matrix: (out, in), any float dtype.
-        scaling: a factor of all of it.
+        scaling: a common factor.
     """
 
     matrix: NDArray[Any]
@@ -110,7 +110,7 @@ class DeferredUpdate:
 
     Args:
         shape: (out, in) of ΔW.
-        form: returns it, any float dtype.
+        form: returns ΔW in any float dtype.
     """
 
     shape: tuple[int, int]
@@ -123,7 +123,7 @@ class DeferredUpdate:
     def singular_values(self) -> NDArray[np.float64]:
         matrix = self.form()
         if not np.isfinite(matrix).all():
-            raise ParameterError("update", expected="finite numbers", found="others")
+            raise ParameterError("update", expected="finite numbers", found="NaN or infinity")
         return DenseUpdate(matrix).singular_values()
 
 
@@ -132,9 +132,9 @@ class KroneckerUpdate:
     """ΔW = scaling·(left ⊗ right): its singular values are the products of those of its factors.
 
     Args:
-        left: itself an update, dense or low-rank.
+        left: a dense or low-rank update.
         right: likewise.
-        scaling: a factor of all of it.
+        scaling: a common factor.
 
     Example:
         >>> left, right = DenseUpdate(np.diag([2.0, 1.0])), DenseUpdate(np.diag([5.0, 3.0]))
@@ -163,7 +163,7 @@ class KroneckerUpdate:
 
 
 class Factor(Protocol):
-    """A matrix of known shape and rank, whether its values are read or not."""
+    """A matrix of known shape and rank; its values need not be read."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
@@ -173,7 +173,7 @@ class Factor(Protocol):
 
 
 def kronecker_rank(left: Factor, right: Factor) -> int:
-    """Return the number of singular values of a Kronecker product that its factors do not force to zero."""
+    """Return the largest rank that a Kronecker product of these factors can have."""
     return min(left.rank, *left.shape) * min(right.rank, *right.shape)
 
 
@@ -183,13 +183,13 @@ class HadamardUpdate:
 
     Its rank is at most the product of the ranks. Its factors are the products of every column of one B with
     every column of the other, and of every row of one A with every row of the other (Hyeon-Woo et al. 2022,
-    FedPara, arXiv 2108.06098). They are built in blocks of rows and reduced to their triangular factors. Where
-    the product of the ranks reaches the size of the matrix, the matrix itself is decomposed.
+    FedPara, arXiv 2108.06098). They are built in blocks of rows and reduced to their triangular factors. If the
+    product of the ranks reaches the size of the matrix, the matrix itself is decomposed.
 
     Args:
         left: (out, in) of rank r₁.
         right: (out, in) of rank r₂.
-        scaling: a factor of all of it.
+        scaling: a common factor.
 
     Example:
         >>> one = LowRankUpdate(np.array([[1.0], [2.0]]), np.array([[3.0, 4.0]]))
@@ -240,7 +240,7 @@ def _khatri_rao_factor(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.fl
 
 
 def hadamard_rank(left: Factor, right: Factor) -> int:
-    """Return the number of singular values of a Hadamard product that its factors do not force to zero."""
+    """Return the largest rank that a Hadamard product of these factors can have."""
     return min(left.rank * right.rank, *left.shape)
 
 

@@ -1,4 +1,4 @@
-"""The run directory: the only bridge between training and analysis."""
+"""The run directory: the only connection between training and analysis."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_print
 from msplora_core.storage.strict_json import plain
 
 TUNING = "tuning"
-"""The folder of a study that holds the runs which chose its learning rates, in `lr-*`."""
+"""Subfolder of a study with the runs that chose its learning rates, in `lr-*`."""
 
 
 class RunDirectory:
     """A run's folder: `run.json`, `metrics.jsonl`, `snapshots/`, `adapter/`, `checkpoints/`, `analysis/`.
 
-    Nothing is read or written until asked for.
-
     Args:
-        path: the folder; it need not exist before something is written.
+        path: the folder; created when something is written.
 
     Example:
         >>> import tempfile
@@ -68,17 +66,17 @@ class RunDirectory:
         return self.path / "analysis"
 
     def snapshot_path(self, epoch: float, step: int = 0) -> Path:
-        """Where the snapshot at an epoch's end is, or within an epoch the one at a step."""
+        """Return the path of the snapshot at an epoch's end, or of the one at a step within an epoch."""
         within = "" if float(epoch).is_integer() else f".step-{step:08d}"
         return self.path / "snapshots" / f"epoch-{int(epoch):04d}{within}.safetensors"
 
     @staticmethod
     def is_run(path: Path) -> bool:
-        """Whether a folder says that it is a run."""
+        """Whether a folder is a run directory."""
         return (path / "run.json").is_file()
 
     def read_record(self) -> RunRecord:
-        """Return what the run was.
+        """Return the record of the run.
 
         Raises:
             FileError: if run.json is missing, malformed, or leads out of the run directory.
@@ -100,7 +98,7 @@ class RunDirectory:
         """Return the snapshot files in the order of training, by their names.
 
         Raises:
-            FileError: if the folder leads out of the run directory, or holds more snapshots than can be.
+            FileError: if the folder leads out of the run directory, or holds more than `MOST_SNAPSHOTS`.
         """
         folder = inside(self.path, "snapshots")
         paths = [path for path in folder.glob("epoch-*.safetensors") if _SNAPSHOT.fullmatch(path.name)]
@@ -112,7 +110,7 @@ class RunDirectory:
         """Return the snapshots in the order of training, one in memory at a time.
 
         Args:
-            errors: where given, receives the error of each file that cannot be read, and the others are read;
+            errors: if given, receives the error of each file that cannot be read, and the others are read;
                 otherwise the first such error is raised.
         """
         for path in self.snapshot_paths():
@@ -126,11 +124,11 @@ class RunDirectory:
                 errors.append(error)
 
     def append_metrics(self, event: Mapping[str, Any]) -> None:
-        """Add one event to metrics.jsonl, on the disk when this returns; null for a number that is not finite."""
+        """Append one event to metrics.jsonl and flush it to the disk; numbers that are not finite become null."""
         append_line(self.metrics_path, json.dumps(plain(event), allow_nan=False))
 
     def record_scores(self, epoch: float, step: int, scores: Mapping[str, float]) -> None:
-        """Add scores of an epoch to metrics.jsonl. They replace those of the same names that are there for it."""
+        """Add scores of an epoch to metrics.jsonl, replacing scores of the same names and epoch."""
         names = {f"eval_{name}": value for name, value in scores.items()}
         events = [
             {key: value for key, value in event.items() if event.get("epoch") != epoch or key not in names}
@@ -145,12 +143,12 @@ class RunDirectory:
         """Return the events of metrics.jsonl in order; none if there is no such file.
 
         Args:
-            errors: where given, receives the error of each line that is no event, and of a last line that a
-                kill cut short; the other lines are returned. Otherwise the first such error is raised, and a
-                last line that was cut short is left out.
+            errors: if given, receives the error of each invalid line, and of a last line that was cut short;
+                the other lines are returned. Otherwise the first error is raised, and a last line that was cut
+                short is left out.
 
         Raises:
-            FileError: if the file is too large, no plain file, or leads out of the run directory.
+            FileError: if the file is too large, not a regular file, or leads out of the run directory.
         """
         if not self.metrics_path.exists() and not self.metrics_path.is_symlink():
             return []
@@ -178,12 +176,12 @@ def _epoch_and_step(path: Path) -> list[int]:
 
 
 def holds_tuning(folder: Path) -> bool:
-    """Whether a folder holds the runs that chose a study's learning rates, which are no part of the study itself."""
+    """Whether a folder holds the runs that chose a study's learning rates, which are not part of the study itself."""
     return folder.name == TUNING and any(folder.glob("lr-*"))
 
 
 def _check_event(path: Path, place: str, event: Mapping[str, Any]) -> None:
-    """Refuse an event whose names would not print, or whose epoch or step is none."""
+    """Refuse an event with unprintable names, or an invalid epoch or step."""
     for name in event:
         if not is_printable_name(name):
             expected = f"printable names of at most {LONGEST_NAME} characters"

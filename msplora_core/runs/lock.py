@@ -1,4 +1,4 @@
-"""The lock of a run directory: one process at a time writes a run."""
+"""The lock of a run directory, so that one process at a time writes a run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from msplora_core.errors import LockedRunError, RunDirectoryError
 NAME = "LOCK"
 
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Opens no link, and does not wait for a FIFO."""
+"""Do not follow links, and do not block on a FIFO."""
 
 _TRIES, _PAUSE = 5, 0.05
-"""`is_locked` of another process holds a left-over file for an instant: that is no run that trains. Seconds."""
+"""Tries, and seconds between them: `is_locked` of another process holds the lock for an instant, too."""
 
 
 @contextmanager
 def run_lock(path: Path) -> Iterator[None]:
     """Hold the lock of a run directory, so that no other process trains the same run.
 
-    The lock is the operating system's (`flock`) on the file `LOCK`, so it ends with the process, however that ends.
-    The file names the holder for messages alone and is deleted on release; a file that is left over locks nothing.
+    The lock is an operating system's `flock` on the file `LOCK`, so it ends with the process even if that is killed.
+    The file names the holder for messages only and is deleted on release; a file that is left over locks nothing.
     A system without `flock` has no locks.
 
     Args:
-        path: the run directory; made where missing, and then removed again if it stays empty.
+        path: the run directory; created if missing, and removed again if it stays empty.
 
     Raises:
         LockedRunError: if another process holds the lock.
@@ -45,7 +45,7 @@ def run_lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (path / NAME).unlink(missing_ok=True)  # before the lock goes: nobody else may hold this file
+        (path / NAME).unlink(missing_ok=True)  # before the release, so that no other process locks this file
         os.close(file)
         if made and not any(path.iterdir()):
             path.rmdir()
@@ -89,7 +89,7 @@ def _acquire(path: Path) -> int:
             ) from None
         if _is_current(path, file):
             break
-        os.close(file)  # its last holder deleted it in between
+        os.close(file)  # its last holder has deleted it meanwhile
     os.truncate(file, 0)
     os.write(file, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
     return file

@@ -1,4 +1,4 @@
-"""What a run was: the contents of run.json."""
+"""The record of a run: the contents of run.json."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class RunRecord:
     """One training of one method on one task with one seed.
 
     Args:
-        method: the method with what tells its variants apart, as a word: `lora-r8`, `msplora-8-4-2`.
+        method: name with the ranks: `lora-r8`, `msplora-8-4-2`.
         model: the base model's id or folder name.
-        task: what it was trained on; empty if unknown.
+        task: training data; empty if unknown.
         seed: of the training; None if unknown.
         layers: number of layers of the deepest stack.
         modules: module types, in the order of the model.
-        components: per component its key, rank, shape [out, in], scaling, stack (the list of layers that it serves,
-            with the shape: `encoder.layer 768x768`) and the indices of the layers that it serves.
-        configuration: the adapter's own configuration (for PEFT, its `adapter_config.json`).
+        components: for each component its key, rank, shape [out, in], scaling, stack (`encoder.layer 768x768`) and
+            the indices of the layers that it serves.
+        configuration: of the adapter (for PEFT, its `adapter_config.json`).
         hyperparameters: of the training.
         metric: the task's metric, as metrics.jsonl names it after `eval_`; empty if unknown.
-        constant_score: that metric for a constant answer to every development example; None if unknown.
-        no_spectra: why the method's updates have no spectra; empty where they have.
-        cost: of the training since it was last begun or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
+        constant_score: the best value of that metric for a constant answer; None if unknown.
+        no_spectra: why the method's updates have no spectra; empty if they have.
+        cost: of the training since it was last started or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
             `peak_bytes`; empty if unknown.
-        data: SHA-256 of the file of instructions that it was trained on; empty for other tasks.
-        versions: of the packages that made the run.
+        data: SHA-256 of the file of instructions; empty for other tasks.
+        versions: of the packages used.
         started: ISO 8601 with time zone.
-        finished: the same; None while the run trains, or if it was killed.
+        finished: likewise; None while the run trains, or if it was killed.
     """
 
     method: str
@@ -64,17 +64,17 @@ class RunRecord:
     finished: str | None = None
 
     def write(self, path: Path) -> None:
-        """Write run.json, whole or not at all."""
+        """Write run.json atomically."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
         write_atomically(path, json.dumps(plain(content), indent=2).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
-        """Read run.json; of method, model and task what is printable.
+        """Read run.json; unprintable characters of method, model and task are removed.
 
         Raises:
-            FileError: if it is missing, no JSON object, of another format or a newer version, or a field is
-                missing or holds something else than expected.
+            FileError: if it is missing, not a JSON object, of another format or a newer version, or a field is
+                missing or invalid.
         """
         content = read_json_object(path)
         if content.get("format") != FORMAT:
@@ -117,7 +117,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _is_component(value: Any) -> bool:
-    """Whether an entry has a component's key and shape, and a printable stack if it names one."""
+    """Whether an entry has a component's key and shape, and a printable stack if any."""
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         return False
     try:

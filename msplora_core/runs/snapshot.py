@@ -1,4 +1,4 @@
-"""A snapshot: what is measured of every component at one moment of training, in one safetensors file.
+"""A snapshot: the measured values of all components at one step of training, in one safetensors file.
 
     key                         value, float64
     scale/module/unit           singular values of the weight update, scaling included
@@ -6,11 +6,11 @@
     factor_B/scale/module/unit  likewise of B; the factors of `total` are those of all scales, scaling folded into B
     inner/module                inner products ⟨ΔW_i, ΔW_j⟩ of the module type's layers, rows in ascending unit order
     between_scales/global-mid/module/layer   mean and standard deviation, over steps, of a cosine
-    between_layers/scale/module/unit         the same of a matrix of cosines, (2, L, L), a row a layer of the component
+    between_layers/scale/module/unit         likewise of the cosines between the layers of a component, (2, L, L)
 
-The last two are there if the training was asked for them (see `training.interference`). The header holds format,
-version, epoch and step as text. Version 1 had the first kind of key alone, version 2 all but the last two; a snapshot
-without these is still written as version 2.
+The last two are optional (see `training.interference`). The header holds format, version, epoch and step as text.
+Version 1 had only the first kind of key, version 2 all but the last two; a snapshot without these is still written as
+version 2.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from msplora_core.storage.tensors import Tensor
 FORMAT = "msplora-snapshot"
 VERSION = 3
 LARGEST_FILE = 2**27
-"""Bytes. The spectra of 1,000 modules of rank 1,000, with their factors', take a fifth of it."""
+"""Bytes. The spectra of 1,000 modules of rank 1,000 and of their factors take a fifth of it."""
 LONGEST_SPECTRUM = 2**16
 
 _Arrays = Mapping[str, NDArray[np.float64]]
 
 LAST_EPOCH = 100_000
-"""A later one is refused: pictures have a column for each."""
+"""Later epochs are refused, since figures have a column for each."""
 LAST_STEP = 2**53
 """The largest whole number that JSON readers agree on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What is known of an adapter at one moment of training.
+    """The measured values of an adapter at one step of training.
 
     Args:
         epoch: 0 before the first step, n after the n-th epoch, a fraction within an epoch.
         step: optimiser steps so far.
         spectra: singular values by component key (`scale/module/unit`), 1-D float64, descending.
-        factor_A: those of the factor A, likewise; empty in files of version 1.
-        factor_B: those of the factor B, likewise.
+        factor_A: singular values of the factor A, likewise; empty in files of version 1.
+        factor_B: singular values of the factor B, likewise.
         inner: by module type the inner products of its layers' updates, (L, L) float64, layers in ascending
             order of the unit; empty in files of version 1.
         between_scales: by `global-mid/module/layer` mean and standard deviation (2,) of the cosine between the steps
-            of two scales; empty where not recorded.
+            of two scales; empty if not recorded.
         between_layers: by component (2, L, L), mean and standard deviation of the cosines between the gradients of
             its layers; likewise.
     """
@@ -77,7 +77,7 @@ class Snapshot:
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot, whole or not at all."""
+    """Write a snapshot atomically."""
     epoch = f"{snapshot.epoch:.9f}".rstrip("0").rstrip(".")
     version = VERSION if snapshot.between_scales or snapshot.between_layers else 2
     header = {"format": FORMAT, "version": str(version), "epoch": epoch, "step": str(snapshot.step)}
@@ -97,8 +97,8 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read a snapshot.
 
     Raises:
-        FileError: if the file is truncated, too large, of another format or a newer version, or holds
-            something else.
+        FileError: if the file is truncated, too large, of another format or a newer version, or holds invalid
+            tensors.
     """
     file = read_safetensors(path)
     epoch, step = _read_header(path, file.metadata)
@@ -128,7 +128,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def _read_header(path: Path, header: Mapping[str, str]) -> tuple[float, int]:
-    """Epoch and step; the epoch as a whole number where it is one."""
+    """Epoch (an integer, or a float within an epoch) and step."""
     if header.get("format") != FORMAT:
         raise RunDirectoryError(path, key="format", expected=FORMAT, found=header.get("format", "none"))
     for key in ("version", "step"):
@@ -152,7 +152,7 @@ def _spectrum(tensor: Tensor, key: str) -> NDArray[np.float64]:
         raise tensor.error("a key scale/module/unit", key)
     if tensor.dtype == "float64" and len(tensor.shape) == 1 and 0 < tensor.shape[0] <= LONGEST_SPECTRUM:
         sigma = tensor.load()
-        # Where every value is at most the one before (NaN never is), the ends answer for all.
+        # In descending order (which excludes NaN), all values are finite and non-negative if the first and last are.
         if np.isfinite(sigma[0]) and sigma[-1] >= 0 and (sigma[1:] <= sigma[:-1]).all():
             return sigma
     raise _described(tensor, f"finite float64 singular values in descending order, 1 to {LONGEST_SPECTRUM} of them")

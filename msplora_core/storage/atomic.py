@@ -12,7 +12,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a temporary file and rename it, so that a kill at any moment leaves the old file or the new.
 
     Args:
-        path: where; its folder is made where missing.
+        path: the file; its folder is created if missing.
         data: the whole content.
 
     Raises:
@@ -34,7 +34,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append a line to a file and wait until it is on the disk. A last line that a kill cut short stays a line.
+    """Append a line to a file and wait until it is on the disk. A last line without line break is completed first.
 
     Raises:
         FileError: if it cannot be written.

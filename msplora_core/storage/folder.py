@@ -1,4 +1,4 @@
-"""Files in untrusted folders: each must lie in its folder, be a plain file and have a sensible size."""
+"""Files in untrusted folders: each must lie in its folder, be a regular file and not exceed a size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _POINTER = b"version https://git-lfs"
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder, if it lies there also when links are followed.
+    """Return the path of a file in a folder, if it stays inside the folder when links are followed.
 
-    The hub's cache is an exception: its snapshots are links into the `blobs` beside them.
+    The hub's cache is an exception: its snapshots are links to the `blobs` folder beside them.
 
     Args:
-        folder: what the user named; may itself be a link.
+        folder: the folder that the user named; may itself be a link.
         name: of the file, relative to the folder.
 
     Raises:
@@ -31,7 +31,7 @@ def inside(folder: Path, name: str) -> Path:
     if root.parent.name == "snapshots" and (cache / "blobs").is_dir() and target.is_relative_to(cache / "blobs"):
         return path
     if not target.is_relative_to(root):
-        raise FileError(path, expected=f"a file in {folder}", found="a way out of it", hint="copy it in")
+        raise FileError(path, expected=f"a file in {folder}", found="a path outside it", hint="copy it in")
     return path
 
 
@@ -48,7 +48,7 @@ def first_present(folder: Path, *names: str) -> Path | None:
 
 
 def refuse_pointer(path: Path, start: bytes) -> None:
-    """Refuse a file that Git LFS has not fetched, by its first bytes: a pointer stands in its place.
+    """Refuse a Git LFS pointer, which stands for a file that was not fetched.
 
     Raises:
         FileError: if it is such a pointer.
@@ -60,7 +60,7 @@ def refuse_pointer(path: Path, start: bytes) -> None:
 
 
 def check_file(path: Path, expected: str) -> None:
-    """Refuse what is no plain file: a folder, or a FIFO, which would block.
+    """Refuse a path that is not a regular file: a folder, or a FIFO, which would block.
 
     Raises:
         FileError: unless it is a file.
@@ -70,15 +70,15 @@ def check_file(path: Path, expected: str) -> None:
 
 
 def read_file(path: Path, expected: str, largest: int) -> bytes:
-    """Return the content of a plain file of limited size.
+    """Return the content of a regular file of limited size.
 
     Args:
         path: the file.
         expected: what it should be, for the error.
-        largest: bytes that it may have.
+        largest: maximum size in bytes.
 
     Raises:
-        FileError: if it is no plain file, too large, or cannot be read.
+        FileError: if it is not a regular file, too large, or cannot be read.
     """
     check_file(path, expected)
     try:

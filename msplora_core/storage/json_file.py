@@ -12,7 +12,7 @@ from msplora_core.errors import FileError
 from msplora_core.storage.folder import read_file
 
 LARGEST_FILE = 2**25
-"""Bytes. A trainer's state of a long training has a few million."""
+"""Bytes. The trainer_state.json of a long training has a few million."""
 LARGEST_LOG = 2**27
 """Bytes. Half a million lines of a Trainer's log."""
 LONGEST_NAME = 500
@@ -22,8 +22,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        FileError: if the file is missing, too large, not UTF-8, not JSON (NaN, infinity and whole numbers
-            beyond 64 bits are refused), nested too deeply, repeats a name, or holds no object.
+        FileError: if the file is missing, too large, not UTF-8, not JSON (NaN, infinity and integers of more
+            than 64 bits are refused), nested too deeply, repeats a name, or is not an object.
     """
     return _parse(path, "", read_file(path, "a JSON file", LARGEST_FILE))
 
@@ -37,7 +37,7 @@ def read_json_lines(path: Path, errors: list[FileError]) -> Iterator[tuple[str, 
 
     Args:
         path: the file.
-        errors: receives an error for each line that is no JSON object, a `TornLineError` for a last line that
+        errors: receives an error for each line that is not a JSON object, a `TornLineError` for a last line that
             was cut short; the other lines are returned.
 
     Raises:
@@ -67,7 +67,7 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object of these pairs, for `json.loads(object_pairs_hook=...)`.
 
     Raises:
-        RepeatedName: if two have one name.
+        RepeatedName: if two have the same name.
     """
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -114,7 +114,7 @@ def _parse(path: Path, place: str, text: bytes) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(text: str) -> float:

@@ -1,7 +1,7 @@
-"""safetensors files, read with numpy alone: every dtype of the format that holds numbers, one tensor at a time.
+"""safetensors files, read with numpy alone: every numeric dtype of the format, one tensor at a time.
 
-The header is checked as strictly as safetensors itself does it, and some more: names may not repeat.
-safetensors' own numpy reader knows neither bfloat16 nor float8, and says less of what is wrong where.
+The header is checked as strictly as by safetensors itself, and repeated names are refused, too. The numpy reader of
+safetensors lacks bfloat16 and float8, and its errors name no tensor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from msplora_core.storage.json_file import LONGEST_NAME, RepeatedName, is_printa
 from msplora_core.storage.tensors import MOST_DIMENSIONS, Tensor, TensorFile
 
 LARGEST_HEADER = 2**24
-"""Bytes. Some 100,000 tensors; more is no adapter, and costs a reader many times its size in memory."""
+"""Bytes: about 100,000 tensors. No adapter has more, and parsing takes many times the size in memory."""
 
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
          "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
@@ -35,15 +35,15 @@ _BLOCK = 2**18
 _OPENINGS = itertools.count()
 
 _Span = tuple[str, tuple[int, ...], int, int]
-"""Type code, shape, and where its data begin and end."""
+"""Type code, shape, first byte of the data and the byte after the last."""
 
 
 def read_safetensors(path: Path) -> TensorFile:
-    """The tensors of a safetensors file; only its header is read.
+    """Return the tensors of a safetensors file; only its header is read.
 
     Raises:
-        FileError: if the header is cut short, no JSON, or lies about sizes; if tensors overlap, leave
-            holes, reach beyond the file or bear one name.
+        FileError: if the header is cut short, not JSON, or contradicts the file's size; if tensors overlap, leave
+            holes, exceed the file or share a name.
     """
     check_file(path, "a safetensors file")
     try:
@@ -74,7 +74,7 @@ def read_safetensors(path: Path) -> TensorFile:
 
 
 class _HeaderError(Exception):
-    """What is wrong with a header, whichever file it stands in."""
+    """What is wrong with a header, without the file's path."""
 
     def __init__(self, key: str, expected: str, found: object) -> None:
         self.key, self.expected, self.found = key, expected, found
@@ -85,12 +85,12 @@ _DECODER = json.JSONDecoder(object_pairs_hook=unique_names)
 
 
 def _checked(text: bytes, size: int) -> tuple[dict[str, _Span], dict[str, str]]:
-    """Spans and metadata of a header over so many bytes of data."""
+    """Spans and metadata of a header; `size` is the number of bytes after it."""
     apart: dict[str, str] | None = None
     try:
         layout = text.decode("utf-8")
         if layout.startswith(_OPENING):
-            # Parsed apart, since the files of a study often differ in nothing else; a long layout is not kept.
+            # Parsed separately, so that files that differ in metadata alone share one cached layout.
             first, end = _DECODER.raw_decode(layout, len(_OPENING) - 1)
             if layout.startswith(',"', end):
                 apart, layout = _texts(first), "{" + layout[end + 1 :]
@@ -114,7 +114,7 @@ def _texts(metadata: Any) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _spans(layout: str, size: int) -> tuple[dict[str, _Span], dict[str, str] | None]:
-    """Spans of a header as text, and metadata if it has some; also raises what the JSON decoder raises."""
+    """Spans and metadata of a header; passes on the errors of the JSON decoder."""
     header = json.loads(layout, object_pairs_hook=unique_names)
     if not isinstance(header, dict):
         raise _HeaderError("header", "a JSON object", type(header).__name__)
@@ -128,7 +128,7 @@ def _spans(layout: str, size: int) -> tuple[dict[str, _Span], dict[str, str] | N
 
 
 def _span(name: str, entry: Any) -> _Span:
-    """Type code, shape, first byte and the byte after the last, if they agree with each other."""
+    """The span of one tensor, if its type, shape and offsets agree with each other."""
     if not isinstance(entry, dict) or {"dtype", "shape", "data_offsets"} - set(entry):
         raise _HeaderError(name, "dtype, shape and data_offsets", entry)
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -149,7 +149,7 @@ def _whole_numbers(value: Any) -> bool:
 
 
 def _check_cover(spans: dict[str, _Span], size: int) -> None:
-    """The tensors must lie end to end and fill the file: no overlap, no hole, nothing beyond."""
+    """Check that the tensors fill the file without overlaps or holes."""
     reached, before = 0, "the header"
     for name, (_, _, start, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if start != reached:
@@ -167,7 +167,7 @@ def _load(path: Path, opened: int, name: str, code: str, shape: tuple[int, ...],
     size = count * stored.itemsize
     first, last = offset // _BLOCK, (offset + size - 1) // _BLOCK
     try:
-        if first == last:  # small tensors lie together, and are read together
+        if first == last:  # small tensors are read together with their neighbours
             data, start = _block(path, opened, first), offset - first * _BLOCK
         else:
             data, start = _bytes(path, offset, size), 0
@@ -191,12 +191,12 @@ def _stored(code: str) -> np.dtype[Any]:
 
 @lru_cache(maxsize=2)
 def _block(path: Path, opened: int, number: int) -> bytearray:
-    """A stretch of a file. `opened` tells one opening from another: the file may have changed since."""
+    """A block of a file. `opened` numbers the openings, since the file may have changed between two of them."""
     return _bytes(path, number * _BLOCK, _BLOCK)
 
 
 def _bytes(path: Path, offset: int, size: int) -> bytearray:
-    """So many bytes of a file, fewer where it ends."""
+    """`size` bytes of a file from an offset; fewer at its end."""
     room, done = bytearray(size), 0
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
@@ -207,7 +207,7 @@ def _bytes(path: Path, offset: int, size: int) -> bytearray:
 
 @cache
 def _float8_values(code: str) -> NDArray[np.float32]:
-    """What each of the 256 bytes stands for (Micikevicius et al. 2022, arXiv 2209.05433, table 1)."""
+    """The values of the 256 bytes (Micikevicius et al. 2022, arXiv 2209.05433, table 1)."""
     exponent_bits, mantissa_bits, bias = (4, 3, 7) if code == "F8_E4M3" else (5, 2, 15)
     byte = np.arange(256)
     exponent = (byte >> mantissa_bits) & (2**exponent_bits - 1)

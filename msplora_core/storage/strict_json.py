@@ -1,4 +1,4 @@
-"""Values as strict JSON can hold them."""
+"""Values that strict JSON can hold."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 
 def plain(value: object) -> Any:
-    """Return a value in Python's own types, for `json.dumps(..., allow_nan=False)`.
+    """Return a value in built-in types, for `json.dumps(..., allow_nan=False)`.
 
     Args:
-        value: numbers, texts, arrays (of numpy or torch), and mappings, sequences, sets and enumerations of these.
+        value: numbers, strings, arrays (numpy or torch), and mappings, sequences, sets and enumerations of these.
 
     Returns:
-        The same as dicts with text keys, lists, texts, numbers, booleans and None: arrays become (nested) lists, sets
-        sorted lists, members of an enumeration their values; a number that is not finite becomes None. Anything else
-        becomes its text.
+        Dicts with string keys, lists, strings, numbers, booleans and None: arrays become nested lists, sets sorted
+        lists, members of an enumeration their values, numbers that are not finite None. Other values become strings.
 
     Example:
         >>> plain({"ranks": (8, 4), 2: float("nan"), "modules": {"value", "query"}})

@@ -1,4 +1,4 @@
-"""A file of tensors, opened by what its first bytes say it is."""
+"""A file of tensors, safetensors or torch, by its first bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msplora_core.storage.torch_file import is_torch_file, read_torch_file
 
 
 def read_tensor_file(path: Path) -> TensorFile:
-    """Open a file of tensors by what its first bytes say it is; no values are read.
+    """Open a file of tensors, whose first bytes tell its format; no values are read.
 
     Raises:
         FileError: if it is missing, damaged, or of no known kind.

@@ -1,4 +1,4 @@
-"""Tensors on disk: known by name, shape and dtype at once, read one at a time."""
+"""Tensors on disk: name, shape and dtype are known, the values are read on demand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Tensor:
     Args:
         path: the file.
         name: its key there.
-        shape: as the file states it, checked against the file's size.
+        shape: as stated in the file, checked against the file's size.
         dtype: in words: `float32`, `bfloat16`.
-        load: reads it.
+        load: reads the values.
     """
 
     path: Path
@@ -36,17 +36,17 @@ class Tensor:
     load: Callable[[], NDArray[Any]] = field(repr=False, compare=False)
 
     def read(self) -> NDArray[Any]:
-        """Its values; half precision that numpy lacks as float32.
+        """Return its values; types that numpy lacks become float32.
 
         Raises:
-            FileError: if the tensor is empty, no floating-point numbers, or holds NaN or infinity.
+            FileError: if the tensor is empty, not of a floating-point type, or holds NaN or infinity.
         """
         if not math.prod(self.shape):
             raise self.error("a tensor with values", f"an empty one of shape {list(self.shape)}")
         if "float" not in self.dtype:
             raise self.error("floating-point numbers", self.dtype)
         values = self.load()
-        # A sum is NaN or infinite if one of its terms is; only then is it worth looking.
+        # The sum is not finite if a value is not; checking each value is slower.
         with np.errstate(over="ignore", invalid="ignore"):
             total = values.sum(dtype=np.float32 if values.itemsize < 4 else None)
         if not np.isfinite(total) and not np.isfinite(values).all():
@@ -57,7 +57,7 @@ class Tensor:
         """Return the value of a tensor that holds one real number.
 
         Raises:
-            FileError: if it holds more, another type, or what is not finite.
+            FileError: if it holds several values, another type, or a value that is not finite.
         """
         if math.prod(self.shape) != 1:
             raise self.error("one number", f"a tensor of shape {list(self.shape)}")
@@ -69,7 +69,7 @@ class Tensor:
         return value
 
     def error(self, expected: str, found: object, hint: str = "") -> FileError:
-        """What is wrong with this tensor, as an error that names file and key."""
+        """Return an error that names the file and this tensor."""
         return FileError(self.path, key=self.name, expected=expected, found=found, hint=hint)
 
 
@@ -80,7 +80,7 @@ class TensorFile:
     Args:
         path: the file, or the index of a model in several.
         tensors: by name, in the order of the file.
-        metadata: what the file says of itself, text by text.
+        metadata: of the file, strings by name.
     """
 
     path: Path
@@ -89,10 +89,10 @@ class TensorFile:
 
 
 def check_name(path: Path, name: object) -> str:
-    """Return a tensor's name, if it can be one.
+    """Return a tensor's name, if it is valid.
 
     Raises:
-        FileError: unless it is a printable text of at most `LONGEST_NAME` characters.
+        FileError: unless it is a printable string of 1 to `LONGEST_NAME` characters.
     """
     if not isinstance(name, str) or not is_printable_name(name):
         raise FileError(

@@ -1,7 +1,7 @@
-"""Files that torch.save wrote (`.bin`, `.pt`): read with torch's weights-only loader, after a look of our own.
+"""Files that torch.save wrote (`.bin`, `.pt`), read with torch's weights-only loader.
 
-The loader runs no code from the file, but it still calls what it allows with arguments from the file. So the
-pickle is looked through first: it may name tensors and plain containers, and nothing else.
+The loader runs no code from the file, but calls the functions that it allows with arguments from the file. So the
+pickle is checked first: it may name tensors and plain containers, and nothing else.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _ALLOWED = {
 
 
 def is_torch_file(path: Path, start: bytes) -> bool:
-    """Whether a file is one of torch's, by its first 9 bytes: a zip archive, or, by its name, an older kind."""
+    """Whether a file is one of torch's: a zip archive by its first bytes, or an older format by its name."""
     return start.startswith(b"PK\x03\x04") or (path.suffix in TORCH_SUFFIXES and start[8:9] != b"{")
 
 
 def read_torch_file(path: Path) -> TensorFile:
-    """The tensors of a file that torch.save wrote. Their values stay on the disk until read.
+    """Return the tensors of a file that torch.save wrote, memory-mapped.
 
     Raises:
-        FileError: if it is damaged, of the format before torch 1.6, no flat mapping of tensors, or its
+        FileError: if it is damaged, of the format before torch 1.6, not a flat mapping of tensors, or its
             pickle names anything but tensors and containers.
         MissingDependencyError: if torch is not installed.
     """
@@ -57,7 +57,7 @@ def read_torch_file(path: Path) -> TensorFile:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # the loader raises whatever the damaged bytes lead to
+    except Exception as error:  # damaged bytes can raise any exception
         raise FileError(path, expected="tensors that torch.save wrote", found=str(error)) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -74,7 +74,7 @@ def read_torch_file(path: Path) -> TensorFile:
 
 
 def _check_archive(path: Path) -> None:
-    """A zip with uncompressed entries and a pickle that names only tensors and containers."""
+    """Check that a zip has uncompressed entries and a pickle that names only tensors and containers."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -103,14 +103,14 @@ def _check_archive(path: Path) -> None:
         ) from error
     try:
         wanted = [(code.name, str(argument)) for code, argument, _ in pickletools.genops(content)]
-    except Exception as error:  # pickletools raises whatever the damaged bytes lead to
+    except Exception as error:  # damaged bytes can raise any exception
         raise FileError(path, key="data.pkl", expected="a pickle", found=str(error)) from error
     for code, argument in wanted:
         if code in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") or (code == "GLOBAL" and argument not in _ALLOWED):
             raise FileError(
                 path,
                 key="data.pkl",
-                expected="a pickle of tensors and containers alone",
+                expected="a pickle of tensors and containers only",
                 found=f"one that asks for {argument.replace(' ', '.')}"
                 if code == "GLOBAL"
                 else f"the operation {code}",
@@ -121,7 +121,7 @@ def _check_archive(path: Path) -> None:
 def _tensor(path: Path, name: str, value: torch.Tensor, size: int) -> Tensor:
     dtype = str(value.dtype).removeprefix("torch.")
     shape = tuple(value.shape)
-    if value.numel() * value.element_size() > size:  # strides of zero repeat a few bytes any number of times
+    if value.numel() * value.element_size() > size:  # strides of zero make a small file a huge tensor
         raise FileError(
             path, key=name, expected=f"at most the file's {size} bytes", found=f"{dtype} of shape {list(shape)}"
         )

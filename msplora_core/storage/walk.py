@@ -1,4 +1,4 @@
-"""The walk through a folder: what is recognised in it, at any depth."""
+"""Find recognised files and folders at any depth."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def walk(
     follow: Callable[[Path], bool] = _never,
     skip: Callable[[Path], bool] = _never,
 ) -> Iterator[tuple[Path, Callable[[], Opened]]]:
-    """Yield what is recognised at or below a path, in natural order.
+    """Yield the recognised files and folders at or below a path, in natural order.
 
-    What is recognised is not searched for more, hidden entries are left out, and links are followed only where they
-    lead straight to something recognised.
+    A recognised folder is not searched further, hidden entries are left out, and a link is followed only if its
+    target is itself recognised.
 
     Args:
         root: a file or folder.
-        recognise: returns what opens a path, or None if it is nothing to open.
-        follow: whether a link may lead out of `root`; opening raises a `FileError` where it may not.
+        recognise: returns a function that opens a path, or None if the path is not recognised.
+        follow: whether a link may lead out of `root`; otherwise opening it raises a `FileError`.
         skip: which folders below `root` are left out.
 
     Raises:
@@ -88,7 +88,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def within(folder: Path, link: Path, opened: Callable[[], Opened]) -> Callable[[], Opened]:
-    """Return what opens a link's target, if that does not lead out of the folder; otherwise it raises.
+    """Return a function that opens a link's target, or raises if the target lies outside the folder.
 
     Example:
         >>> within(Path("."), Path("adapter.safetensors"), lambda: "opened")()

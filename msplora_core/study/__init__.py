@@ -1,4 +1,4 @@
-"""Studies: a file that says which runs there are, what trains them, and the ledger of what is done."""
+"""Studies: the study file, its runs, and their execution."""
 
 from msplora_core.exports import lazy_exports
 

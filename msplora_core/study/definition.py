@@ -1,4 +1,4 @@
-"""A study: tasks, seeds and methods, and the runs that they mean."""
+"""A study: tasks, seeds and methods, and their runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from msplora_core.training.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Tune:
-    """What chooses each method's learning rate.
+    """How the learning rate of each method is chosen.
 
     Args:
         learning_rate: the candidates.
-        tasks: to try them on.
-        seeds: of those runs.
+        tasks: of the runs that try them.
+        seeds: of these runs.
     """
 
     learning_rate: tuple[float, ...]
@@ -30,16 +30,16 @@ class Tune:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says. Read one with `read_study`.
+    """The content of a study file, from `read_study`.
 
     Args:
         path: the file.
-        out: the folder that receives the run directories.
+        out: the folder for the run directories.
         tasks: names of tasks.
         seeds: of the runs.
-        methods: settings of each method, as arguments of `RunConfig`; `preset` names more.
-        data_dir: folder with the official GLUE layout; the Hugging Face hub where None.
-        tune: how learning rates are chosen; as the settings say where None.
+        methods: settings of each method, as arguments of `RunConfig`, and `preset`.
+        data_dir: folder with the official GLUE layout; by default the Hugging Face hub.
+        tune: how learning rates are chosen; None if the settings have them.
     """
 
     path: Path
@@ -56,19 +56,19 @@ class Study:
         return self.out / f"{self.path.stem}.json"
 
     def pairs(self) -> Iterator[tuple[str, int]]:
-        """Each task with each seed, a seed after the other."""
+        """Return all pairs of task and seed, ordered by seed."""
         return ((task, seed) for seed, task in product(self.seeds, self.tasks))
 
     def tune_pairs(self) -> Iterator[tuple[str, int]]:
-        """The same of the runs that choose the learning rates."""
+        """Return all pairs of task and seed of the runs that choose the learning rates."""
         return product(self.tune.tasks, self.tune.seeds) if self.tune else iter(())
 
     def combinations(self) -> Iterator[tuple[Mapping[str, Any], str, int]]:
-        """Each method on each task with each seed, in the order in which they are trained."""
+        """Return all combinations of method, task and seed, in the order of training."""
         return ((method, task, seed) for task, seed in self.pairs() for method in self.methods)
 
     def config(self, method: Mapping[str, Any], task: str, seed: int) -> RunConfig:
-        """The run of a method on a task with a seed, at the learning rate that the settings have."""
+        """Return the run of a method on a task with a seed, at the learning rate of the settings."""
         settings = dict(method)
         preset = preset_settings(settings.pop("preset", None), task)
         return RunConfig(
@@ -76,14 +76,14 @@ class Study:
         )
 
     def named(self, task: str, seed: int) -> str:
-        """A task and a seed in words, however the task is spelled."""
+        """Return a task, in its usual spelling, and a seed in words."""
         return f"{self.config(self.methods[0], task, seed).task} with seed {seed}"
 
     def runs(self, rates: Mapping[str, float]) -> list[RunConfig]:
-        """The study's runs, without those of methods whose learning rate is not chosen yet.
+        """Return the study's runs, without those whose learning rate is still to be chosen.
 
         Args:
-            rates: the learning rate of each method by its name, where `tune` chooses.
+            rates: chosen learning rates by method.
         """
         configs = [self.config(*one) for one in self.combinations()]
         if self.tune is None:
@@ -95,7 +95,7 @@ class Study:
         ]
 
     def tuning_runs(self) -> dict[str, dict[float, list[RunConfig]]]:
-        """The runs that choose the learning rates: by method, then by candidate."""
+        """Return the runs that choose the learning rates, by method and candidate."""
         found: dict[str, dict[float, list[RunConfig]]] = {}
         for method in self.methods if self.tune else ():
             assert self.tune is not None
@@ -110,5 +110,5 @@ class Study:
 
 
 def tuned_name(config: RunConfig) -> str:
-    """The name under which a run's learning rate is chosen: a control with random labels takes that of its method."""
+    """Return the method name for the choice of a learning rate; a control with random labels has that of its method."""
     return replace(config, random_labels=False).method_name

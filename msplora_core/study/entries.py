@@ -1,4 +1,4 @@
-"""The ledger of a study: what is done, running, failed and to do, read from the run directories."""
+"""The state of a study's runs (done, running, failed, to do), read from the run directories."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ State = Literal["done", "running", "failed", "to do"]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without being finished.
+    """The reason why a run ended before it was finished.
 
     Args:
         error: one line.
-        diverged: because its loss or its weights were not finite: at these settings it always will.
+        diverged: whether its loss or weights were not finite; trying again would not help.
     """
 
     error: str
@@ -36,12 +36,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Entry:
-    """A run in the ledger.
+    """The state of a run.
 
     Args:
         config: the run.
         state: `done`, `running` (its lock is held), `failed` or `to do`.
-        epochs: that are recorded.
+        epochs: number of recorded epochs.
         seconds: from start to finish; None unless done.
         error: why it failed; empty otherwise.
     """
@@ -54,7 +54,7 @@ class Entry:
 
 
 def look(config: RunConfig) -> Entry:
-    """The state of a run, as the disk shows it."""
+    """Return the state of a run, from its files."""
     run = RunDirectory(config.path)
     failure = failure_of(config)
     epochs, record = 0, None
@@ -76,21 +76,21 @@ def look(config: RunConfig) -> Entry:
 
 
 def last_score(config: RunConfig) -> float | None:
-    """The dev metric of a run at its last epoch; None where it is not defined."""
+    """Return the dev metric of a run at its last epoch; None if it is undefined."""
     name = f"eval_{task_named(config.task).metric}"
     scores = [event[name] for event in RunDirectory(config.path).read_metrics() if name in event]
     return float(scores[-1]) if scores and isinstance(scores[-1], int | float) else None
 
 
 def time_left(entries: Sequence[Entry], jobs: int) -> float | None:
-    """Seconds until all is done, from the finished runs: those of the same task, or else all.
+    """Estimate the seconds until all is done from the finished runs of the same task, else from all finished runs.
 
     Args:
         entries: of the whole study.
         jobs: runs at a time.
 
     Returns:
-        The estimate; None before a run is finished.
+        The estimate; None if no run is finished.
     """
     finished = [entry for entry in entries if entry.seconds is not None]
     if not finished:
@@ -105,22 +105,22 @@ def time_left(entries: Sequence[Entry], jobs: int) -> float | None:
 
 
 def log_path(config: RunConfig) -> Path:
-    """Where a run of a study logs."""
+    """Return the path of a run's log."""
     return Path(config.out) / "logs" / f"{config.name}.log"
 
 
 def note_failure(config: RunConfig, failure: Failure) -> None:
-    """Put a failure into the ledger."""
+    """Record the failure of a run."""
     write_atomically(_failure_path(config), json.dumps(asdict(failure)).encode() + b"\n")
 
 
 def clear_failure(config: RunConfig) -> None:
-    """Forget the failure of a run that is tried again."""
+    """Delete the recorded failure of a run."""
     _failure_path(config).unlink(missing_ok=True)
 
 
 def failure_of(config: RunConfig) -> Failure | None:
-    """Why a run failed when it was last tried; None if it did not."""
+    """Return the recorded failure of a run, or None."""
     try:
         return Failure(**read_json_object(_failure_path(config))) if _failure_path(config).exists() else None
     except (FileError, TypeError) as error:

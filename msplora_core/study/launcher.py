@@ -1,4 +1,4 @@
-"""What launchers have in common: they train runs and tell of each how it goes."""
+"""The interface of launchers, which train runs and report events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msplora_core.training.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a run.
+    """An event of a run.
 
     Args:
         config: the run.
@@ -19,9 +19,9 @@ class Event:
             meanwhile.
         step: optimiser steps so far.
         steps: of the whole run.
-        epoch: that was evaluated.
+        epoch: the evaluated epoch.
         metric: of the task.
-        score: of the epoch; None where it is not defined.
+        score: of the epoch; None if it is undefined.
         error: why it failed.
     """
 
@@ -39,4 +39,4 @@ Watch = Callable[[Event], object]
 """Receives events while a launcher works."""
 
 Launcher = Callable[[Sequence[RunConfig], Watch], None]
-"""Trains runs in any order, tells how they go, and returns when none is left. A run that fails does not stop it."""
+"""Trains runs in any order, reports events, and returns when all have ended. A failed run does not stop the others."""

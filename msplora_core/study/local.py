@@ -1,4 +1,4 @@
-"""The launcher for this machine: so many workers at a time, each with its share of the cores."""
+"""The launcher for this machine: several workers at a time, each with its share of the cores."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from msplora_core.training.run_config import RunConfig
 
 _COMMAND = (sys.executable, "-m", "msplora_core.study.worker")
-_MOST_JOBS = 4  # without being asked: each holds a model
-_PATIENCE = 10.0  # seconds that a worker has to stop
+_MOST_JOBS = 4  # by default, since each holds a model
+_PATIENCE = 10.0  # seconds until a worker is killed
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_jobs() -> int:
-    """How many runs at a time: one a core but few of them, as measured by the benchmark `jobs`; one with a GPU."""
+    """Return the default number of runs at a time: one a core, at most 4 (see the benchmark `jobs`); one with a GPU."""
     import torch
 
     return 1 if torch.cuda.is_available() else min(cores(), _MOST_JOBS)
 
 
 class LocalLauncher:
-    """Trains runs in processes of this machine. SIGTERM and SIGINT end them with it.
+    """Trains runs in processes of this machine, which end with it at SIGTERM and SIGINT.
 
     Args:
-        jobs: runs at a time; `default_jobs()` where None.
+        jobs: runs at a time; by default `default_jobs()`.
     """
 
     def __init__(self, jobs: int | None = None) -> None:
@@ -55,14 +55,14 @@ class LocalLauncher:
         """Train the runs.
 
         Raises:
-            KeyboardInterrupt: when ended by a signal, after the workers.
+            KeyboardInterrupt: after a signal, when the workers have ended.
         """
         if configs:
             _run(_train_all(configs, self.jobs or default_jobs(), watch))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, in a thread of its own where this one has a running event loop, as in a notebook."""
+    """Run to the end; in another thread if this one has a running event loop, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -83,7 +83,7 @@ async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> N
     queue = _open(configs, watch)
     me = asyncio.current_task()
     assert me is not None
-    if threading.current_thread() is threading.main_thread():  # no other may have signal handlers
+    if threading.current_thread() is threading.main_thread():  # other threads cannot have signal handlers
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     try:
         async with asyncio.TaskGroup() as group:
@@ -94,7 +94,7 @@ async def _train_all(configs: Sequence[RunConfig], jobs: int, watch: Watch) -> N
 
 
 async def _work(queue: Iterator[RunConfig], threads: int, watch: Watch) -> None:
-    """Let workers train until nothing is left: one, and another after each that is killed."""
+    """Train runs with one worker, replaced when it is killed."""
     for config in queue:
         async with _worker(config, threads) as worker:
             alive = await _follow(worker, config, watch)
@@ -103,7 +103,7 @@ async def _work(queue: Iterator[RunConfig], threads: int, watch: Watch) -> None:
 
 
 def _open(configs: Sequence[RunConfig], watch: Watch) -> Iterator[RunConfig]:
-    """The runs that no other process has taken when their turn comes."""
+    """Yield the runs that are neither done nor trained by another process when their turn comes."""
     for config in configs:
         if look(config).state in ("done", "running"):
             watch(Event(config, "taken"))
@@ -134,11 +134,11 @@ async def _worker(first: RunConfig, threads: int) -> AsyncIterator[Process]:
 
 
 async def _follow(worker: Process, config: RunConfig, watch: Watch) -> bool:
-    """Have a worker train a run, and pass on what it says. Return whether it lives on."""
+    """Let a worker train a run and pass on its events. Return whether the worker is still alive."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     watch(Event(config, "started"))
-    with suppress(ConnectionError):  # it is dead: its output ends, too
+    with suppress(ConnectionError):  # the worker has died; its output ends, too
         worker.stdin.write(to_line(config).encode())
         await worker.stdin.drain()
     async for line in worker.stdout:
@@ -147,7 +147,7 @@ async def _follow(worker: Process, config: RunConfig, watch: Watch) -> bool:
         if event.kind in ("finished", "failed", "taken"):
             return True
     code = await worker.wait()
-    error = f"its process {_ended(code)}; {log_path(config)} and workers.log beside it may say more"
+    error = f"its process {_ended(code)}; see {log_path(config)} and workers.log beside it"
     with suppress(FileError):
         note_failure(config, Failure(error))
     watch(Event(config, "failed", error=error))

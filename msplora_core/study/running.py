@@ -1,4 +1,4 @@
-"""Running a study: what is finished is left, what was cut off resumes, what fails does not stop the others."""
+"""Run a study: skip finished runs, resume interrupted ones, and continue after failures."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from msplora_core.training.run_config import RunConfig
 def run_study(
     study: Study, launcher: Launcher, watch: Watch, announce: Callable[[list[RunConfig]], object]
 ) -> list[Entry]:
-    """Train what a study means and what is not finished yet; its learning rates are chosen first.
+    """Train the unfinished runs of a study, after choosing its learning rates.
 
     Every run is checked before the first trains.
 
     Args:
-        study: what to train.
+        study: the study.
         launcher: trains the runs.
         watch: receives events of the runs.
-        announce: receives the runs that are to be trained, before the tuning and before the rest.
+        announce: receives the runs to be trained, before the tuning and before the rest.
 
     Returns:
-        The runs that are not done. Those whose learning rate could not be chosen are among them.
+        The runs that are not done, including those whose learning rate could not be chosen.
 
     Raises:
-        ParameterError: if settings do not fit a model, or a run that is there was another.
+        ParameterError: if settings do not fit a model, or an existing run has other settings.
         DataFileError: if data is missing or malformed.
-        RunDirectoryError: if something else is where a run belongs.
+        RunDirectoryError: if the folder of a run holds something else.
         StudyFileError: if the study's record cannot be read.
     """
     check_study(study)
@@ -42,12 +42,10 @@ def run_study(
 
 
 def check_study(study: Study) -> None:
-    """Check each run of a study that is not finished: its folder, its adapter on the model, its data.
+    """Check the unfinished runs of a study: folder, adapter on the model, data.
 
     Raises:
-        ParameterError: see `run_study`.
-        DataFileError: the same.
-        RunDirectoryError: the same.
+        ParameterError, DataFileError, RunDirectoryError: as `run_study`.
     """
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.run_place import check_place
@@ -58,7 +56,7 @@ def check_study(study: Study) -> None:
 
 
 def open_tuning(study: Study) -> list[RunConfig]:
-    """The runs that choose learning rates which are not chosen yet."""
+    """Return the runs that choose the learning rates not chosen yet."""
     rates = chosen_rates(study)
     return [
         config
@@ -70,9 +68,9 @@ def open_tuning(study: Study) -> list[RunConfig]:
 
 
 def ledger(study: Study) -> list[Entry]:
-    """The state of every run of a study, and of those that choose its learning rates while they are to be chosen.
+    """Return the state of every run of a study, and of the runs that still choose learning rates.
 
-    A run whose learning rate is not chosen is to do.
+    A run without a chosen learning rate is `to do`.
     """
     rates = chosen_rates(study)
     settled = {config.path: look(config) for config in [*open_tuning(study), *study.runs(rates)]}

@@ -1,4 +1,4 @@
-"""The launcher for a Slurm cluster: the runs as one job array, submitted by submitit."""
+"""The launcher for a Slurm cluster: the runs are one job array, submitted with submitit."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from msplora_core.training.run_config import RunConfig
 
 _A_DAY = "1-00:00:00"
-_TIMEOUTS = 20  # how often a run that meets its time limit is queued again
+_TIMEOUTS = 20  # how often a run is queued again after its time limit
 _POLL = 5.0  # seconds
 
 
 class SlurmLauncher:
     """Trains runs as a Slurm job array and waits for them.
 
-    A run that is preempted, meets its time limit or loses its node is queued again and resumes from its last
+    A run that is preempted, reaches its time limit or loses its node is queued again and resumes from its last
     finished epoch. Jobs outlive this launcher: started again on the same study, it waits for those still queued.
 
     Args:
-        folder: for logs and for what submitit keeps; every node must see it.
-        jobs: runs at a time; as many as the cluster gives where None.
+        folder: for logs and files of submitit; accessible from every node.
+        jobs: runs at a time; by default no limit.
         options: of `sbatch`, by their long names: `partition`, `time`, `gpus`, `mem`, `cpus-per-task`, ...
 
     Raises:
         MissingDependencyError: if submitit is not installed.
-        ParameterError: for a time that Slurm would not read.
+        ParameterError: for an invalid time.
     """
 
     def __init__(self, folder: Path, jobs: int | None = None, options: Mapping[str, str] | None = None) -> None:
@@ -53,7 +53,7 @@ class SlurmLauncher:
         self.minutes = _minutes(self.options["time"])
 
     def __call__(self, configs: Sequence[RunConfig], watch: Watch) -> None:
-        """Submit the runs that are not queued yet, and wait until none is queued.
+        """Submit the runs that are not queued, and wait until all have left the queue.
 
         Raises:
             TrainingError: if Slurm refuses the jobs.
@@ -102,7 +102,7 @@ class SlurmLauncher:
 
 
 class _Train:
-    """What a job does; with `checkpoint`, submitit queues it again after preemption and at the time limit."""
+    """The function of a job. By its `checkpoint`, submitit queues it again after preemption and the time limit."""
 
     def __call__(self, line: str) -> dict[str, str]:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("SLURM_CPUS_PER_TASK", "1"))
@@ -115,14 +115,14 @@ class _Train:
 
 
 class _Watched:
-    """Jobs with the runs that they train: tells of each what the queue and its folder show."""
+    """Watches the jobs of runs and reports events from the queue and the run directories."""
 
     def __init__(self, jobs: dict[str, RunConfig], watch: Watch) -> None:
         self.jobs, self.watch = dict(jobs), watch
         self.started: set[str] = set()
 
     def wait(self) -> None:
-        """Return when no job is queued any more."""
+        """Return when all jobs have left the queue."""
         while self.jobs:
             queue = _queue()
             for job, config in list(self.jobs.items()) if queue is not None else ():
@@ -159,19 +159,21 @@ class _Watched:
 
 
 def _queue() -> dict[str, str] | None:
-    """States of the user's jobs by id, an element of an array for itself; None if Slurm does not answer."""
+    """States of the user's jobs by id, one for each element of an array; None if Slurm does not answer."""
     command = ["squeue", "--noheader", "--array", "--format=%i %T", f"--user={getpass.getuser()}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
-        raise TrainingError("the Slurm launcher needs squeue and sbatch: none is on this machine's PATH") from error
+        raise TrainingError(
+            "the Slurm launcher needs squeue and sbatch, which are not on this machine's PATH"
+        ) from error
     except subprocess.CalledProcessError:
         return None
     return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 
 
 def _minutes(text: str) -> int:
-    """Minutes of a time as sbatch reads it: `90`, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`.
+    """Minutes of a time in a format of sbatch: `90`, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM`, `D-HH:MM:SS`.
 
     Example:
         >>> _minutes("90"), _minutes("2:00:00"), _minutes("1-12")

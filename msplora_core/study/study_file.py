@@ -1,16 +1,15 @@
-"""A study file: which runs a study means, read from TOML and checked line by line."""
+"""Read and check a study file in TOML; errors name the line."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections import Counter
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from msplora_core.errors import ParameterError, StudyFileError
+from msplora_core.errors import ParameterError, StudyFileError, nearest
 from msplora_core.study.definition import Study, Tune
 from msplora_core.training.run_config import TYPES
 from msplora_core.typed_values import alternatives, convert, described
@@ -32,8 +31,9 @@ def read_study(path: str | Path, *, out: Path | None = None, data_dir: Path | No
         data_dir: the folder with the task data, instead of the file's `data_dir`.
 
     Raises:
-        StudyFileError: with the line, for what is no TOML, an unknown key, a value of a wrong type or one that a
-            run cannot have, an empty list, two methods that mean the same run, or tuning on what the study uses.
+        StudyFileError: with the line, for invalid TOML, an unknown key, a value of a wrong type or one that a run
+            cannot have, an empty list, two methods with the same run directory, or tuning on tasks and seeds of the
+            study.
     """
     return _Reader(Path(path)).study(out, data_dir)
 
@@ -41,7 +41,7 @@ def read_study(path: str | Path, *, out: Path | None = None, data_dir: Path | No
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.folder = path, path.parent
-        self.tables: list[int] = []  # which table [[methods]] each method is from
+        self.tables: list[int] = []  # index of the table [[methods]] of each method
         try:
             self.text = path.read_text(encoding="utf-8")
             self.content = tomllib.loads(self.text)
@@ -71,7 +71,7 @@ class _Reader:
         return study
 
     def _variants(self) -> list[dict[str, Any]]:
-        """The settings of each method: a list of values multiplies."""
+        """The settings of each method; a list of values gives one method for each."""
         tables = self.content.get("methods", [])
         if not (isinstance(tables, list) and tables and all(isinstance(table, dict) for table in tables)):
             raise self._wrong("", "methods", "at least one table [[methods]]", tables)
@@ -105,7 +105,7 @@ class _Reader:
         return Tune(*(tuple(values[name]) for name in _TUNE))
 
     def _check(self, study: Study) -> None:
-        """Construct every run once, so that what no run can have is told with its line."""
+        """Construct every run once, so that errors name the line of an invalid value."""
         for place, method in enumerate(study.methods):
             for task, seed in {**dict.fromkeys(study.pairs()), **dict.fromkeys(study.tune_pairs())}:
                 try:
@@ -127,7 +127,7 @@ class _Reader:
                     self.path,
                     expected="one method or setting for each run directory",
                     found=f"{count} that mean {name}",
-                    hint="runs are named after task, method with ranks, and seed; give other settings their own study",
+                    hint="runs are named after task, method with ranks, and seed; use another study for other settings",
                 )
         both = sorted({study.named(*pair) for pair in study.pairs()} & {study.named(*p) for p in study.tune_pairs()})
         if both:
@@ -139,7 +139,7 @@ class _Reader:
             )
 
     def _placed(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Plans and configurations lie beside the file, and so does a model if there is such a folder."""
+        """Resolve paths relative to the study file: plans, configurations, and a model if there is such a folder."""
         for name in ("plan", "config"):
             if name in settings:
                 settings = {**settings, name: self.folder / settings[name]}
@@ -167,8 +167,7 @@ class _Reader:
     def _known(self, table: str, values: dict[str, Any], known: Any, place: int = 0) -> None:
         for name in values:
             if name not in known:
-                near = get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"the nearest known one is {near[0]}" if near else f"known are {', '.join(known)}"
+                hint = nearest(name, known, f"known are {', '.join(known)}")
                 if not table and name in _SETTINGS:
                     hint = "it belongs below [settings] or [[methods]]"
                 raise self._wrong(table, name, "a known key", name, place, hint)
@@ -182,7 +181,7 @@ class _Reader:
         )
 
     def _line(self, table: str, name: str, place: int = 0) -> int | None:
-        """Where a key stands: tomllib does not say. None for keys in inline tables."""
+        """The line of a key, which tomllib does not tell; None for keys in inline tables."""
         current, seen = "", Counter({"": 1})
         for number, line in enumerate(self.text.splitlines(), 1):
             header = re.match(r"\s*\[\[?\s*([A-Za-z_][\w.-]*)\s*\]", line)

@@ -1,4 +1,4 @@
-"""The learning rate of each method, chosen by the dev metric on tasks and seeds that the study does not use."""
+"""Choose the learning rate of each method by the dev metric, on tasks and seeds that the study does not use."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Candidate:
-    """A learning rate that was tried for a method.
+    """A learning rate tried for a method.
 
     Args:
         learning_rate: the rate.
-        scores: dev metric of each run at its last epoch, by the run's name; None where training diverged or the
-            metric is not defined.
+        scores: dev metric of each run at its last epoch, by the run's name; None if the training diverged or the
+            metric is undefined.
     """
 
     learning_rate: float
@@ -40,9 +40,9 @@ class Candidate:
 
 
 def chosen_rates(study: Study) -> dict[str, float]:
-    """The learning rate of each method, by its name, as far as the study's record or finished runs tell.
+    """Return the learning rates chosen so far, by method.
 
-    What is chosen once stays: the record is read first, and completed from the runs in `tuning/`.
+    They are read from the study's record, which is completed from the finished runs in `tuning/`.
 
     Raises:
         StudyFileError: if the record cannot be read or is of a newer version.
@@ -69,7 +69,7 @@ def chosen_rates(study: Study) -> dict[str, float]:
 
 
 def _candidate(rate: float, configs: list[RunConfig]) -> Candidate | None:
-    """A candidate's scores; None while a run of it is to be trained."""
+    """A candidate's scores; None while its runs are not all trained."""
     scores: dict[str, float | None] = {}
     for config in configs:
         if look(config).state == "done":
@@ -101,5 +101,5 @@ def _read(study: Study) -> dict[str, dict[str, Any]]:
             path,
             expected=f"a study's record, {FORMAT} of at most version {VERSION}",
             found=str(error),
-            hint="without this file the learning rates are chosen anew from the runs in tuning/",
+            hint="delete this file to choose the learning rates again from the runs in tuning/",
         ) from error

@@ -1,7 +1,7 @@
-"""A worker: trains runs one after the other and reports the progress of each. `python -m msplora_core.study.worker`.
+"""A worker trains runs one after the other and reports their progress: `python -m msplora_core.study.worker`.
 
-It reads a run a line from standard input and writes a message a line to standard output, both in JSON. When its
-input ends it stops at once, so that no worker outlives its launcher, however that ends.
+It reads runs from standard input and writes messages to standard output, as lines of JSON. It stops at once when its
+input ends, so that no worker outlives its launcher.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> dict[str,
         tell: receives messages: `{"kind": "step", "step", "steps"}`, `{"kind": "epoch", "epoch", "metric", "score"}`.
 
     Returns:
-        How it ended: `{"kind": "finished"}`, `{"kind": "taken"}` where another process trains it, or
-        `{"kind": "failed", "error"}`, in one line.
+        The outcome: `{"kind": "finished"}`, `{"kind": "taken"}` if another process trains the run, or
+        `{"kind": "failed", "error"}` with the reason in one line.
     """
     path = log_path(config)
     try:
@@ -56,7 +56,7 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> dict[str,
     except Exception as error:
         reason = str(error) if isinstance(error, MSPLoraError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
-        with suppress(FileError):  # of a disk that is full: the message still goes out
+        with suppress(FileError):  # if the disk is full, the message is still sent
             note_failure(config, Failure(reason, isinstance(error, DivergenceError)))
         return {"kind": "failed", "error": reason}
     return {"kind": "finished"}
@@ -68,7 +68,7 @@ def _train(config: RunConfig, tell: Tell) -> None:
     from msplora_core.training.run import train_run
 
     class Messages(TrainerCallback):
-        """Passes steps and scores on."""
+        """Reports steps and scores."""
 
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -111,11 +111,11 @@ def from_line(line: str) -> RunConfig:
 
 
 def main() -> None:
-    """Train what comes in, until it ends."""
+    """Train the runs from standard input until it ends."""
     messages = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no message
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # so that output of libraries is not read as messages
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, to launcher and workers alike: the launcher decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to launcher and workers; the launcher decides
     runs: SimpleQueue[str] = SimpleQueue()
     Thread(target=_listen, args=(runs,), daemon=True).start()
 

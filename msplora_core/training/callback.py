@@ -1,4 +1,4 @@
-"""The callback that records spectra and metrics while any Trainer trains."""
+"""The callback that records spectra and metrics during any Trainer's training."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 class SpectralSnapshotCallback(TrainerCallback):
     """Record the spectrum of every component before the first step and at the end of each epoch.
 
-    Works in any `transformers.Trainer` whose model has a PEFT LoRA or MSPLoRA adapter, also with several processes
-    and with sharded parameters. Writes the run directory that `msplora-analyze svd` and `load_spectra` read:
-    run.json unless there is one, a snapshot an epoch, and the Trainer's log as metrics.jsonl. Only the main process
-    writes. An epoch that training ends before its last step counts as a whole one: 2.5 epochs give the snapshots
-    0, 1, 2 and 3. A training that is resumed from a checkpoint continues in the same folder.
+    Works in any `transformers.Trainer` whose model has an adapter of PEFT, also with several processes and with
+    sharded parameters. Writes the run directory that `msplora-analyze svd` and `load_spectra` read: run.json unless
+    there is one, a snapshot an epoch, and the Trainer's log as metrics.jsonl. Only the main process writes. A last,
+    incomplete epoch counts as a whole one: 2.5 epochs give the snapshots 0, 1, 2 and 3. A training that is resumed
+    from a checkpoint continues in the same folder.
 
     Args:
-        run_dir: the run directory; made where missing.
-        every_n_steps: record a snapshot within the epochs, too, after every so many optimiser steps.
-        every_n_epochs: record a snapshot after every so many epochs only, and after the last.
-        task: what the model is trained on, for run.json.
-        model: the base model's name, for run.json; that of the adapter's configuration by default.
-        overwrite: delete what an earlier training recorded in the folder instead of refusing the folder.
-        interference: record, too, whether the scales of MSPLoRA, and the layers that share a component, move the same
-            way (see `InterferenceRecorder`): at every 10th optimiser step if True, at every n-th if a number. Each
-            snapshot holds mean and standard deviation over the recorded steps of its epoch.
-        alerts: warn, once for each kind and with the epoch, where an update explodes, a scale stays zero, or an update
-            collapses to rank 1.
-        updates: what reads the weight updates of the model; those of its adapter by default.
+        run_dir: the run directory; created if missing.
+        every_n_steps: also record a snapshot within epochs, every n optimiser steps.
+        every_n_epochs: record a snapshot only every n epochs, and after the last.
+        task: name of the task, for run.json.
+        model: the base model's name, for run.json; by default from the adapter's configuration.
+        overwrite: delete the records of an earlier training in the folder instead of refusing the folder.
+        interference: also record whether the scales of MSPLoRA, and the layers that share a component, move in the
+            same direction (see `InterferenceRecorder`): at every 10th optimiser step if True, at every n-th if a
+            number. Each snapshot holds mean and standard deviation over the recorded steps of its epoch.
+        alerts: warn once, with the epoch, for each kind of defect: an update explodes, a scale stays zero, or an
+            update collapses to rank 1.
+        updates: reads the weight updates of the model; by default those of its adapter.
 
     Raises:
         ParameterError: if `every_n_steps` or `interference` is below 1, or, when training begins, the model has no
-            such adapter.
+            adapter.
         RunDirectoryError: when training begins, if the folder holds snapshots of another training.
         DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
     Example:
         callback = SpectralSnapshotCallback("runs/mine", alerts=True)
         trainer = Trainer(model, args, train_dataset=data, callbacks=[callback])
-        callback.log_to(trainer)  # spectra in TensorBoard, W&B, ..., too
+        callback.log_to(trainer)  # also log spectra to TensorBoard, W&B, ...
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class SpectralSnapshotCallback(TrainerCallback):
         self._trainer: Trainer | None = None
 
     def log_to(self, trainer: Trainer) -> None:
-        """Add measures of every snapshot to the log of a Trainer, which shows them wherever `report_to` says.
+        """Add measures of every snapshot to the log of a Trainer, and so to its trackers (`report_to`).
 
-        They are called `spectra/<scale>/<measure>`, means over the scale's components: `entropy_rank`, `m_eff_1`,
-        `stable_rank`, and `norm`. Components that are zero, as before the first step, have no shape and are left out.
+        They are named `spectra/<scale>/<measure>`, means over the scale's components: `entropy_rank`, `m_eff_1`,
+        `stable_rank`, and `norm`. Components that are zero, as before the first step, are left out.
 
         Args:
-            trainer: the one that has this callback. A callback does not know its Trainer, so it must be told.
+            trainer: the Trainer with this callback.
         """
         self._trainer = trainer
 
@@ -136,7 +136,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        every = self.interference_every  # its middle step: the first of a training is all but zero
+        every = self.interference_every  # the middle step of each interval, since the first step is nearly zero
         if self.interference and state.global_step % every == every // 2:
             self.interference.watch()
 
@@ -155,7 +155,7 @@ class SpectralSnapshotCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        within = not float(state.epoch or 0).is_integer()  # at an epoch's end there is a snapshot anyway
+        within = not float(state.epoch or 0).is_integer()  # each epoch ends with a snapshot
         if self.every_n_steps and within and state.global_step % self.every_n_steps == 0:
             self._record(state.epoch or 0, state, self._updates(model).components(), control)
 
@@ -167,7 +167,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             return
         self._record(math.ceil(epoch), state, self._updates(model).components(), control)
         if state.is_world_process_zero and not float(epoch).is_integer():
-            self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # the same moment
+            self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # of the same step
 
     def on_log(
         self,
@@ -193,7 +193,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         return self.updates or AdapterUpdates(model)
 
     def _claim(self) -> None:
-        """Take the folder for a training that begins."""
+        """Check or clear the folder for a new training."""
         there = self.run.snapshot_paths()
         if not there:
             return
@@ -202,7 +202,7 @@ class SpectralSnapshotCallback(TrainerCallback):
                 self.run.path,
                 expected="a folder without snapshots",
                 found=f"{len(there)} of an earlier training",
-                hint="resume it from its checkpoint, take another folder, or delete them with overwrite=True",
+                hint="resume from its checkpoint, use another folder, or delete them with overwrite=True",
             )
         forget_after(self.run, -1)
         self.run.record_path.unlink(missing_ok=True)
@@ -216,7 +216,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         except ParameterError as error:
             raise DivergenceError(
                 f"{self.run.path}: the adapter's weights are not finite after epoch {epoch:.4g}, "
-                f"step {state.global_step}: the run stops, what it recorded stays; a lower learning rate may help"
+                f"step {state.global_step}: the run stops, and its records are kept; try a lower learning rate"
             ) from error
         watched = self.interference
         between = (watched.between_scales(), watched.between_layers()) if watched else ({}, {})
@@ -226,12 +226,12 @@ class SpectralSnapshotCallback(TrainerCallback):
         if state.global_step and self.alerts:
             self._alert(epoch, found.spectra)
         if self._trainer is not None and state.global_step:
-            wanted = control.should_log  # logging resets it, and the loss of this moment would not be logged
+            wanted = control.should_log  # logging resets it, and then the loss of this step would not be logged
             self._trainer.log(scale_measures(found.spectra))
             control.should_log = wanted
 
     def _alert(self, epoch: float, spectra: Mapping[str, NDArray[np.float64]]) -> None:
-        """Warn of what is new."""
+        """Warn of new kinds of defects."""
         found = [one for one in spectra_findings(spectra) if one.severity != "note" and one.kind not in self._told]
         self._told |= {one.kind for one in found}
         for text in summarised(worst_first(found)):

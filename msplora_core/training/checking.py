@@ -1,4 +1,4 @@
-"""What is checked before the first of several runs trains."""
+"""Checks of several runs before the first one trains."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from msplora_core.training.data.examples import TaskData
     from msplora_core.training.run_config import RunConfig
 
-_SOME_STEPS = 1_000_000  # their number is known when the data are encoded
+_SOME_STEPS = 1_000_000  # the real number is known only after the data are encoded
 
 
 def check_fit(config: RunConfig) -> Any:
-    """Attach a run's method to its model without the weights, to find errors before these are loaded.
+    """Attach a run's method to its model without weights, to find errors before the weights are loaded.
 
     Returns:
         The model, on the device `meta`.
@@ -41,7 +41,7 @@ def check_fit(config: RunConfig) -> Any:
 
 
 def trained_parameters(config: RunConfig) -> tuple[int, int]:
-    """Return how many parameters a run trains: those of its method, and those of the task's head beside them.
+    """Return the numbers of trained parameters of a run: of its method, and of the task's head.
 
     Raises:
         ParameterError, NotImplementedError: as `check_fit`.
@@ -60,14 +60,14 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
     """Check that each adapter fits its model, and read the data of each task.
 
     Args:
-        configs: runs with the same `data_dir`. Those that differ in their seed only are checked once.
+        configs: runs with the same `data_dir`. Runs that differ in their seed only are checked once.
 
     Returns:
         The examples by task.
 
     Raises:
         ParameterError: if a model cannot be loaded or has no tokenizer, or targets, ranks or groups do not fit it; or
-            if two different runs have one name.
+            if two different runs have the same name.
         DataFileError: if a file is missing or malformed.
     """
     configs = list(configs)
@@ -83,7 +83,7 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
 
 
 def _check_names(configs: Iterable[RunConfig]) -> None:
-    """Refuse different runs of one name, which would write into one run directory."""
+    """Refuse different runs of the same name, which would write to the same run directory."""
     named: dict[Path, RunConfig] = {}
     for config in configs:
         other = named.setdefault(config.path, config)
@@ -92,7 +92,7 @@ def _check_names(configs: Iterable[RunConfig]) -> None:
             if values[0] != values[1]:
                 raise ParameterError(
                     field.name,
-                    expected=f"one value for all runs of the name {config.name}",
+                    expected=f"one value for all runs named {config.name}",
                     found=" and ".join(map(str, values)),
                     hint="give one of them another --out" + (", or rename its file" if field.name == "task" else ""),
                 )

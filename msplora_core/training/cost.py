@@ -1,4 +1,4 @@
-"""What a training takes: parameters, time, memory."""
+"""Measured cost of a training: parameters, time, memory."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 
 class CostMeter:
-    """Measures from its making on.
+    """Measures the cost of a training from its own creation on.
 
     Args:
-        model: the one that trains.
+        model: the model in training.
     """
 
     def __init__(self, model: Any) -> None:
         self.parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # of Linux: the peak begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # on Linux, reset the peak of memory
         self.started = time.perf_counter(), time.process_time()
 
     def read(self) -> dict[str, float]:
-        """Return the trained parameters, the head's included, seconds, seconds of CPU, and bytes of memory at the peak.
+        """Return trained parameters (with the head), seconds, CPU seconds, and the peak of memory in bytes.
 
-        The memory is that of the process, or where CUDA is used that of its tensors.
+        The memory is that of the process or, with CUDA, of its tensors.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""What a run is, as run.json says it."""
+"""Describe a run for run.json."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PACKAGES = ("msplora", "torch", "transformers", "peft", "numpy")
 def describe_run(
     model: Any, updates: LiveUpdates, components: list[Component], configuration: dict[str, Any] | None = None
 ) -> RunRecord:
-    """Return what a model alone says of a run: method, base model, components, versions.
+    """Return the record of a run as far as the model determines it: method, base model, components, versions.
 
     Args:
-        model: the one that trains.
-        updates: what reads its weight updates.
-        components: as `updates` read them before the first step.
-        configuration: of the method; that of the model's adapter where None.
+        model: the model in training.
+        updates: reads its weight updates.
+        components: from `updates`, before the first step.
+        configuration: of the method; by default that of the model's adapter.
     """
     configuration = _adapter_configuration(model) if configuration is None else configuration
     layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
@@ -64,7 +64,7 @@ def _list_components(
 
 
 def _path_in_base(path: str) -> str:
-    """A module's path without what wrappers put before and into it."""
+    """A module's path without the names that wrappers add."""
     names = [name for name in path.split(".") if name not in ("_orig_mod", "base_layer")]
     return ".".join(names).removeprefix("module.").removeprefix("base_model.model.")
 
@@ -88,5 +88,5 @@ def _versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """Return the time, as run.json has it."""
+    """Return the time in ISO 8601, for run.json."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,17 +1,22 @@
-"""Evaluating a run's model by EleutherAI's lm-evaluation-harness; the scores become the run's."""
+"""Evaluate a run's model with EleutherAI's lm-evaluation-harness, and record the scores in the run."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from os import PathLike, environ
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from msplora_core.conversion import convert_adapter
-from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError, UnsupportedAdapterError
+from msplora_core.errors import (
+    MissingDependencyError,
+    ParameterError,
+    RunDirectoryError,
+    UnsupportedAdapterError,
+    nearest,
+)
 from msplora_core.runs import RunDirectory, RunRecord, read_snapshot
 from msplora_core.runs.lock import run_lock
 from msplora_core.training.attaching.lora_attachments import four_bits
@@ -22,7 +27,7 @@ _ALLOW = "--allow-code-execution"
 
 
 class PromptFormat(UserWarning):
-    """How an evaluation writes its prompts, where that was not asked for."""
+    """An evaluation has chosen the format of its prompts by default."""
 
 
 def evaluate_run(
@@ -40,32 +45,31 @@ def evaluate_run(
 ) -> dict[str, float]:
     """Evaluate a finished run of a causal model and record the scores in the run.
 
-    The adapter is converted to plain LoRA first, so that the harness needs nothing of this toolkit; it is put on the
-    base model as it was trained on it, in 4 bits for the method qlora. Scores are recorded
-    as metrics of the run's last epoch, where `load_scores` finds them: `bbh_navigate_acc`. A second evaluation of a
-    task replaces the first.
+    The adapter is first converted to plain LoRA, so that the harness can load it. The base model is loaded as in
+    training, in 4 bits for the method qlora. Scores are recorded as metrics of the run's last epoch, where
+    `load_scores` finds them: `bbh_navigate_acc`. A second evaluation of a task replaces the first.
 
     Args:
         path: the run directory.
         tasks: names of tasks or groups of the harness.
-        tasks_dir: folder with task files (YAML) of one's own, which go before the harness's.
-        shots: examples in each prompt; as the task says where not given.
-        limit: evaluate on the first so many examples of each task.
+        tasks_dir: folder with your own task files (YAML), which precede those of the harness.
+        shots: examples in each prompt; by default the task's.
+        limit: evaluate on the first examples of each task only.
         batch_size: prompts at a time.
-        model: the base model, where it is no longer where the run found it.
+        model: the base model, if it has moved since the training.
         before: evaluate the base model without the adapter instead, recorded at epoch 0.
-        chat_template: write each prompt in the model's chat format; as in training where not given: yes for a model
-            that has one, which `PromptFormat` warns of. Scores in different formats do not compare.
-        allow_code_execution: run Python code: what the model writes, for tasks such as `humaneval`, and what stands
-            beside the task files in `tasks_dir`. Neither is contained in any way.
+        chat_template: write each prompt in the model's chat format. By default as in training, i.e. if the model has
+            one, with a `PromptFormat` warning. Scores in different formats cannot be compared.
+        allow_code_execution: run Python code: what the model writes, for tasks such as `humaneval`, and code beside
+            the task files in `tasks_dir`. There is no sandbox.
 
     Returns:
         The scores by name.
 
     Raises:
-        RunDirectoryError: if the run is unfinished, trains, or its model is no causal one.
-        ParameterError: for an unknown task, one that runs code without permission, or one whose data are not there; or
-            if prompts cannot be in a chat format.
+        RunDirectoryError: if the run is unfinished, still trains, or its model is not causal.
+        ParameterError: for an unknown task, one that runs code without permission, or one whose data are missing; or
+            if the model has no chat format but `chat_template` is set.
         MissingDependencyError: if the package lm-eval is not installed.
     """
     run = RunDirectory(path)
@@ -104,7 +108,7 @@ def evaluate_run(
 
 
 def flat_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the harness's results as one number a name; standard errors and texts are left out.
+    """Return the harness's results as numbers by name, without standard errors and texts.
 
     Example:
         >>> flat_scores({"navigate": {"alias": "navigate", "acc,none": 0.5, "acc_stderr,none": 0.1},
@@ -121,7 +125,7 @@ def flat_scores(results: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _task_manager(tasks_dir: Path | None, tasks: Sequence[str], allow_code_execution: bool) -> Any:
-    """The harness's task manager, once every task is known and may run."""
+    """The harness's task manager, if every task is known and may run."""
     try:
         from lm_eval.tasks import TaskManager
     except ModuleNotFoundError as error:
@@ -133,13 +137,12 @@ def _task_manager(tasks_dir: Path | None, tasks: Sequence[str], allow_code_execu
         manager = TaskManager(include_path=str(tasks_dir) if tasks_dir else None)
     for name in tasks:
         if name not in manager.all_tasks:
-            near = get_close_matches(name, manager.all_tasks, 1)
-            hint = f"the nearest is {near[0]}" if near else ""
+            hint = nearest(name, manager.all_tasks)
             raise ParameterError("tasks", expected="a task of the harness or in --tasks-dir", found=name, hint=hint)
         if (manager.task_index[name].cfg or {}).get("unsafe_code") and not allow_code_execution:
             raise _runs_code(name)
     if allow_code_execution:
-        environ["HF_ALLOW_CODE_EVAL"] = "1"  # asked for by the metric that runs the code
+        environ["HF_ALLOW_CODE_EVAL"] = "1"  # required by the metric that runs the code
     return manager
 
 
@@ -161,25 +164,25 @@ def _runs_code(task: str) -> ParameterError:
         "tasks",
         expected="tasks that run no code",
         found=task,
-        hint=f"{_ALLOW} runs what the model writes on this machine without a sandbox: use a container",
+        hint=f"{_ALLOW} runs code from the model on this machine without a sandbox: use a container",
     )
 
 
 def _loading(record: RunRecord) -> dict[str, Any]:
-    """What the run loaded its base model with, beside its name."""
+    """Further arguments with which the run loaded its base model."""
     if record.hyperparameters.get("method") != "qlora":
         return {}
     return four_bits(bf16=bool(record.hyperparameters.get("bf16")))
 
 
 def _trained(run: RunDirectory, base: str, folder: Path) -> tuple[str, Path | None]:
-    """The model that a run's result is loaded from, and the adapter on it: plain LoRA in `folder` where it can be."""
+    """The model of a run, and the folder of its adapter: converted to plain LoRA in `folder` if possible."""
     if (run.adapter_path / "config.json").is_file():  # a whole model
         return str(run.adapter_path), None
     try:
         convert_adapter(run.path, folder)
     except UnsupportedAdapterError:
-        import msplora_core.bottleneck  # noqa: F401 - PEFT then loads these, too
+        import msplora_core.bottleneck  # noqa: F401 - registers them with PEFT
 
         return base, run.adapter_path
     return base, folder
@@ -207,7 +210,7 @@ def _evaluate(manager: Any, tasks: Sequence[str], model: Any, chat_template: boo
 
     try:
         loaded = manager.load(list(tasks))["tasks"]
-    except Exception as error:  # the hub's client, the readers of data and of task files raise many kinds
+    except Exception as error:  # the hub's client, the readers of data and of task files raise many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         hint = f"it says: {reason[0]}"
         raise ParameterError(
@@ -228,11 +231,11 @@ def _evaluate(manager: Any, tasks: Sequence[str], model: Any, chat_template: boo
 
 
 def _in_chat_format(tokenizer: Any, wanted: bool | None) -> bool:
-    """Whether prompts are written in the model's chat format: as asked for, or as in training."""
+    """Whether prompts are written in the model's chat format: as requested, or as in training."""
     has_one = bool(getattr(tokenizer, "chat_template", None))
     if wanted and not has_one:
         raise ParameterError("chat_template", expected="a model with a chat format", found="one without")
     if wanted is None and has_one:
-        text = "prompts are in the model's chat format, as in training; --no-chat-template leaves them as they are"
+        text = "prompts are in the model's chat format, as in training; --no-chat-template writes plain prompts"
         warnings.warn(text, PromptFormat, stacklevel=2)
     return has_one if wanted is None else wanted

@@ -1,4 +1,4 @@
-"""Interference while training: whether the scales of a layer, and the layers of a component, move the same way."""
+"""Interference in training: whether the scales of a layer, and the layers of a component, move in one direction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.updates import LowRankUpdate
 
 EVERY_N_STEPS = 10
-"""How often by default. A recorded step of MiniLM-L6 takes 3% longer on a CPU, so this adds 0.3% to a training."""
+"""Default interval. A recorded step of MiniLM-L6 takes 3% longer on a CPU, so this adds 0.3% to a training."""
 
 Cosines = dict[str, NDArray[np.float64]]
 
@@ -31,17 +31,17 @@ Cosines = dict[str, NDArray[np.float64]]
 class InterferenceRecorder:
     """Record two kinds of cosines at chosen optimiser steps of an MSPLoRA adapter.
 
-    *Between scales*: of each adapted module, between the steps that its scales make in weight space,
-    s·(δB·A + B·δA), from the factors alone. δ is what the optimiser adds to a factor, not the negative gradient: Adam
-    and weight decay move a factor elsewhere than along its gradient, and the weights follow the optimiser.
+    *Between scales*: for each adapted module, between the steps of its scales in weight space, s·(δB·A + B·δA), from
+    the factors. δ is the optimiser's step, not the negative gradient, since with Adam and weight decay the two differ
+    in direction.
 
-    *Between layers*: of each component that several modules share, between the gradients that each of them sends to
-    its factors A and B, taken as one vector. Micro-batches are summed, and so are the shares that several processes
-    have of a batch: all of them must watch the same steps. Of a stack of experts, each has its own cosines.
+    *Between layers*: for each component that several modules share, between the gradients of its factors A and B
+    (as one vector) from each module. Gradients are summed over micro-batches and processes, so all processes must
+    record the same steps. In a stack of experts, each expert has its own cosines.
 
-    A negative cosine means that one undoes part of what the other does. A cosine with a zero step or gradient is not
-    defined and is left out. Plain LoRA has one scale and shares nothing, so nothing is recorded. Values and gradients
-    of the training do not change.
+    A negative cosine means that one partly cancels the other. A cosine with a zero step or gradient is undefined and
+    left out. For plain LoRA, which has one scale and shares nothing, nothing is recorded. The training itself does
+    not change.
 
     Args:
         model: a model with an adapter of PEFT.
@@ -67,12 +67,12 @@ class InterferenceRecorder:
         self.forget()
 
     def forget(self) -> None:
-        """Drop what was recorded, as at the beginning of an epoch."""
+        """Delete the recorded cosines, at the beginning of an epoch."""
         self._between_scales: dict[str, list[float]] = defaultdict(list)
         self._between_layers: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
 
     def watch(self) -> None:
-        """Begin with a step that is to be recorded: listen for the gradients of each layer."""
+        """Start to record a step: register hooks for the gradients of each layer."""
         self._stop_listening()
         for path, (layer, _) in self._layers.items():
             self._hooks.append(layer.register_forward_pre_hook(partial(self._enter, path)))
@@ -80,7 +80,7 @@ class InterferenceRecorder:
             self._hooks.append(factors.register_forward_hook(self._listen))
 
     def before_step(self) -> None:
-        """Take the gradients, and the factors before the optimiser changes them; nothing where no step is watched."""
+        """Record the gradients, and keep the factors before the optimiser's step, if this step is recorded."""
         if not self._hooks:
             return
         self._stop_listening()
@@ -94,7 +94,7 @@ class InterferenceRecorder:
         self._before = self._updates()
 
     def after_step(self) -> None:
-        """Take the steps that the optimiser made; nothing where no step is watched."""
+        """Record the optimiser's steps, if this step is recorded."""
         if not self._before:
             return
         after = self._updates()
@@ -112,7 +112,7 @@ class InterferenceRecorder:
         return _mean_and_spread(self._between_scales)
 
     def between_layers(self) -> Cosines:
-        """Return the same (2, L, L) by component, L its layers in ascending order."""
+        """Return mean and standard deviation (2, L, L) by component, for its L layers in ascending order."""
         return _mean_and_spread(self._between_layers)
 
     def _stop_listening(self) -> None:
@@ -127,7 +127,7 @@ class InterferenceRecorder:
         """Hand a layer views of the shared factors, whose gradients are those of this layer alone."""
         views = tuple(factor.view_as(factor) for factor in pair)
         for place, view in enumerate(views):
-            if view.requires_grad:  # not if frozen, nor in the first pass through a checkpointed layer
+            if view.requires_grad:  # false if frozen, and in the first pass through a checkpointed layer
                 view.register_hook(  # type: ignore[no-untyped-call]
                     partial(self._add, factors, self._path, place)
                 )
@@ -157,7 +157,7 @@ def _step(before: LowRankUpdate, after: LowRankUpdate) -> LowRankUpdate:
 def _products(steps: list[LowRankUpdate]) -> NDArray[np.float64]:
     try:
         return update_inner_products(steps)
-    except ParameterError:  # of a factor that is not finite: the snapshot will say it
+    except ParameterError:  # a factor is not finite, which the next snapshot reports
         return np.full((len(steps), len(steps)), np.nan)
 
 
@@ -172,7 +172,7 @@ def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
 def _joined(
     gradients: Mapping[str, Mapping[int, torch.Tensor]], order: Sequence[str], factors: Factors
 ) -> NDArray[np.float64]:
-    """The gradients of A and B as one vector a layer, summed over processes; zero where a layer sends none."""
+    """The gradients of A and B as one vector a layer, summed over processes; zero for a layer without gradient."""
     ends = factors.A.numel(), factors.A.numel() + factors.B.numel()
     like = next((part for sent in gradients.values() for part in sent.values()), factors.A)
     dtype = torch.promote_types(like.dtype, torch.float32)

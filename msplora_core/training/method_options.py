@@ -1,15 +1,14 @@
-"""The options of a method beyond the settings that methods share: which there are, and whether values fit."""
+"""The options of a method besides shared settings: names, types and checks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
-from msplora_core.errors import FileError, ParameterError
+from msplora_core.errors import FileError, ParameterError, nearest
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.method_list import Method
 from msplora_core.typed_values import convert, described
@@ -21,10 +20,10 @@ _SET_BY_TRAINING = {
 
 
 def peft_fields(path: str | Path) -> dict[str, Any]:
-    """Return the fields of an `adapter_config.json` that say what is trained: its `peft_type`, and its options.
+    """Return `peft_type` and the options of the method from an `adapter_config.json`.
 
     Raises:
-        ParameterError: if there is none, its method is none of PEFT's, or a field is unknown or of another type.
+        ParameterError: if there is none, its method is unknown to PEFT, or a field is unknown or of another type.
     """
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -34,11 +33,8 @@ def peft_fields(path: str | Path) -> dict[str, Any]:
         raise ParameterError("config", expected="an adapter_config.json of PEFT", found=str(error)) from error
     kinds = {kind.value: options for kind, options in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if config.peft_type not in kinds:
-        near = get_close_matches(config.peft_type, kinds, n=1, cutoff=0.5)
-        hint = f"the nearest is {near[0]}" if near else ""
-        raise ParameterError(
-            f"config: {path}: peft_type", expected="a method of PEFT", found=config.peft_type or "none", hint=hint
-        )
+        found, hint = config.peft_type or "none", nearest(config.peft_type, kinds)
+        raise ParameterError(f"config: {path}: peft_type", expected="a method of PEFT", found=found, hint=hint)
     given = {name: one for name, one in config.content.items() if name not in _SET_BY_TRAINING and one is not None}
     types = get_type_hints(kinds[config.peft_type])
     return {"peft_type": config.peft_type, **_converted(f"config: {path}", config.peft_type, given, types)}
@@ -53,7 +49,7 @@ def option_names(peft_type: str) -> set[str]:
 
 
 def option_types(method: Method) -> dict[str, Any]:
-    """Return the types of all options of a method by name, without those that a training or a shared setting sets.
+    """Return the types of a method's options by name, without those that the training or a shared setting sets.
 
     Example:
         >>> from msplora_core.method_list import METHODS
@@ -69,10 +65,10 @@ def option_types(method: Method) -> dict[str, Any]:
 
 
 def checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of a method with lists as its types have them.
+    """Return options of a method, converted to its types.
 
     Raises:
-        ParameterError: for an option that it does not have, with the nearest, or a value of another type.
+        ParameterError: for an unknown option, or a value of another type.
 
     Example:
         >>> from msplora_core.method_list import METHODS
@@ -84,7 +80,7 @@ def checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any
     shared = {option: setting for setting, option in method.settings.items()}
     for name in options:
         if name in shared:
-            raise ParameterError("options", expected=f"the setting {shared[name]} in its place", found=name)
+            raise ParameterError("options", expected=f"the setting {shared[name]} instead", found=name)
     return _converted("options", method.name, options, types)
 
 
@@ -92,8 +88,7 @@ def _converted(where: str, method: str, values: Mapping[str, Any], types: Mappin
     checked = {}
     for name, value in values.items():
         if name not in types:
-            near = get_close_matches(name, types, n=1, cutoff=0.5)
-            hint = f"the nearest is {near[0]}" if near else f"it has {', '.join(types) or 'none'}"
+            hint = nearest(name, types, f"it has {', '.join(types) or 'none'}")
             raise ParameterError(where, expected=f"an option of {method}", found=name, hint=hint)
         try:
             checked[name] = convert(value, types[name])

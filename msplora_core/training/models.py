@@ -1,4 +1,4 @@
-"""The base model."""
+"""Load base models."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from msplora_core.training.run_config import RunConfig
 
 PACKAGED_MODEL = "all-MiniLM-L6-v2"
-_DECODER = "smollm2"  # as `model` names it
+_DECODER = "smollm2"  # value of `model`
 
 
 def packaged_model() -> Path:
-    """Return the folder of the MiniLM-L6 weights that are installed as a package, for use without a network.
+    """Return the folder of the MiniLM-L6 weights that are installed as a package.
 
     Raises:
         MissingDependencyError: if the package is not installed.
@@ -36,7 +36,7 @@ def packaged_model() -> Path:
 
 
 def model_label(name_or_path: str | Path | None) -> str:
-    """Return a model's name in run records and tables: its hub id, the name of its folder, or of a packaged model.
+    """Return a model's name for run records and tables: its hub id, the name of its folder or of the packaged model.
 
     Example:
         >>> model_label("FacebookAI/roberta-base"), model_label(packaged_model())
@@ -50,7 +50,7 @@ def model_label(name_or_path: str | Path | None) -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' own messages and bars, such as that a new classifier is untrained."""
+    """Silence messages and progress bars of transformers."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -58,7 +58,7 @@ def quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # raised by one library about another
+            warnings.simplefilter("ignore", FutureWarning)  # of one library about another
             yield
     finally:
         logging.set_verbosity(level)
@@ -69,11 +69,11 @@ def quiet_transformers() -> Iterator[None]:
 def load_base(config: RunConfig, **loading: Any) -> tuple[Any, Any]:
     """Return the base model, with a new head for a task of classes or scores, and its tokenizer.
 
-    The weights of a causal model are loaded in bfloat16 where the run computes in it.
+    The weights of a causal model are loaded in bfloat16 if the run computes in it.
 
     Args:
         config: the run.
-        **loading: more arguments of `from_pretrained` for the model.
+        **loading: further arguments of `from_pretrained` for the model.
 
     Raises:
         ParameterError: if it cannot be loaded, or is of the wrong kind for the task (see `empty_base`).
@@ -97,10 +97,10 @@ def load_base(config: RunConfig, **loading: Any) -> tuple[Any, Any]:
 
 
 def start_at_mean(model: Any, labels: Sequence[float]) -> None:
-    """Set the bias of a regression head to the mean label, so that the adapter does not have to learn a constant.
+    """Set the bias of a regression head to the mean label, so that the adapter need not learn a constant.
 
-    With a bias of zero, targets of 0 to 5 make the first steps large and all in one direction: in short trainings
-    the updates then end as that direction alone, and the score stays that of a constant.
+    With a bias of zero, labels of 0 to 5 make the first steps large and of one direction. In short trainings, the
+    updates then collapse to that direction, and the score remains that of a constant answer.
     """
     import torch
 
@@ -110,7 +110,7 @@ def start_at_mean(model: Any, labels: Sequence[float]) -> None:
 
 
 def empty_base(config: RunConfig) -> Any:
-    """Return the model of a run without its weights, to find errors and to count before they are loaded.
+    """Return the model of a run without weights, to find errors and count parameters before they are loaded.
 
     A task of instructions needs a causal model. A task of classes or scores takes a causal model, too: it gets a new
     head on the last token, as an encoder gets one on its first.
@@ -144,7 +144,7 @@ def model_source(name: str | None) -> str:
 
 
 def _check_kind(description: Any, source: str, task: Task) -> None:
-    """Refuse a model that cannot learn the task, by its configuration."""
+    """Refuse a model whose configuration does not fit the task."""
     from transformers import AutoModelForSequenceClassification
 
     if task.instructions:
@@ -159,7 +159,7 @@ def _check_kind(description: Any, source: str, task: Task) -> None:
 
 
 def is_causal(description: Any) -> bool:
-    """Whether a model predicts each token from those before it: models of masked tokens have the class for it, too."""
+    """Return whether a model predicts each token from earlier ones; masked language models have a causal class, too."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -176,7 +176,7 @@ def _refused_as_model(source: str, task: Task) -> Iterator[str]:
         yield source
     except ParameterError:
         raise
-    except Exception as error:  # hub client, tokenizer and weights reader raise different ones
+    except Exception as error:  # hub client, tokenizer and weights reader raise many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ParameterError(
             "model",

@@ -1,4 +1,4 @@
-"""Named settings: those of the authors' scripts."""
+"""Presets: the settings of the authors' scripts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PAPER_EPOCHS = {"mrpc": 30, "stsb": 40, "cola": 80, "rte": 80, "sst2": 60, "qnl
 
 
 def paper_settings(task: str) -> dict[str, Any]:
-    """The hyper-parameters of the authors' scripts for a task, as arguments of `RunConfig`.
+    """Return the hyper-parameters of the authors' script for a GLUE task, as arguments of `RunConfig`.
 
     Raises:
-        ParameterError: for a task that the paper does not have.
+        ParameterError: for a task that is not in the paper.
 
     Example:
         >>> settings = paper_settings("SST-2")
@@ -37,13 +37,13 @@ def paper_settings(task: str) -> dict[str, Any]:
 
 
 def paper_llama_settings(task: str) -> dict[str, Any]:
-    """The hyper-parameters of the authors' script for LLaMA2-7B on Alpaca, as arguments of `RunConfig`.
+    """Return the hyper-parameters of the authors' script for LLaMA2-7B on Alpaca, as arguments of `RunConfig`.
 
-    The script computes in float16, this in bfloat16. It holds out 2,000 rows, as every file of 20,000 rows or more does
-    here; its loss includes the prompts. LoRA has the rank of the paper's Table 2.
+    The script computes in float16, this toolkit in bfloat16. Both hold out 2,000 rows of a file of 20,000 rows or more.
+    The loss includes the prompts. LoRA has the rank of the paper's Table 2.
 
     Raises:
-        ParameterError: for a task that is no file of instructions.
+        ParameterError: for a task that is not a file of instructions.
 
     Example:
         >>> settings = paper_llama_settings("alpaca.json")
@@ -71,11 +71,11 @@ def paper_llama_settings(task: str) -> dict[str, Any]:
 
 
 PRESETS = {"paper": paper_settings, "paper-llama": paper_llama_settings}
-"""Named settings: from a task's name to arguments of `RunConfig`."""
+"""Presets by name: functions from a task's name to arguments of `RunConfig`."""
 
 
 def preset_settings(preset: str | None, task: str) -> dict[str, Any]:
-    """The settings of a preset for a task; none where no preset is given.
+    """Return the settings of a preset for a task; empty if `preset` is None.
 
     Raises:
         ParameterError: for an unknown preset or task.

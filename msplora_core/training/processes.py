@@ -1,4 +1,4 @@
-"""Several processes of one run, as `torchrun` and `accelerate launch` start them."""
+"""Several processes of one run, started by `torchrun` or `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from msplora_core.errors import TrainingError
 
 
 def is_main_process() -> bool:
-    """Return whether this process writes files and messages: the first of a run's, or the only one.
+    """Return whether this process writes files and messages: the first or only one of a run.
 
-    The launcher's environment says it, so torch need not be loaded.
+    Read from the launcher's environment, without loading torch.
     """
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def started_processes() -> int:
-    """Return how many processes the launcher started."""
+    """Return the number of processes that the launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all() -> None:
-    """Wait until every process of the run is here."""
+    """Wait until every process of the run has reached this point."""
     import torch
 
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -34,34 +34,34 @@ def wait_for_all() -> None:
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Return whether an error says that another process is gone; each backend has its own words for it."""
+    """Return whether an error says that another process has ended; each backend words it differently."""
     text = str(error).lower()
     return any(sign in text for sign in ("connection closed by peer", "connection reset", "broken pipe", "nccl"))
 
 
 def ended_early(path: Path) -> TrainingError:
-    """Return the error of a run that was ended from outside.
+    """Return the error of a run that was terminated from outside.
 
-    When a process of a run dies, the launcher terminates the others, so each may see the lost connection or the
-    signal first. One message serves both.
+    When a process of a run dies, the launcher terminates the others, so each may first see the lost connection or the
+    signal. The message is the same.
     """
     several = ", or because another process of the run ended" if started_processes() > 1 else ""
     return TrainingError(
-        f"{path}: ended by a signal to terminate{several}; what was recorded stays, and --resume continues from there"
+        f"{path}: ended by a signal to terminate{several}; its records are kept, and --resume continues from there"
     )
 
 
 @contextmanager
 def told_when_terminated(path: Path) -> Iterator[None]:
-    """Turn SIGTERM, as schedulers and launchers send it, into an error that says what becomes of the run.
+    """Turn SIGTERM, which schedulers and launchers send, into an error with a message on the run.
 
-    Once an error is on its way, further signals are ignored: the process ends by itself, after the message.
+    After an error, further signals are ignored, so that the process can print its message.
 
     Args:
         path: the run directory.
 
     Raises:
-        TrainingError: where the signal arrives.
+        TrainingError: when the signal arrives.
     """
 
     def stop(_: int, __: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""DyLoRA: LoRA whose factors can be cut at any rank, since every step trains them at a random one."""
+"""DyLoRA: LoRA whose factors can be truncated at any rank, since each step trains a random rank."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class RandomRank(TrainerCallback):
     """Train a LoRA of PEFT at a random rank b each optimiser step (DyLoRA, arXiv 2210.07558, Algorithm 1).
 
-    While the model trains, each adapted layer adds (α/b)·B[:, :b]·A[:b]·x, with b drawn uniformly from 1 to the rank r,
-    the same in all layers. The gradients of the rows and columns above b are zero. Evaluation, and the adapter that is
-    saved, have the full rank and the scaling α/r. Where ranks differ between layers, b is drawn up to the highest, and
-    a layer with fewer is used in full.
+    In training, each adapted layer adds (α/b)·B[:, :b]·A[:b]·x, with b drawn uniformly from 1 to the rank r, the same
+    in all layers. The gradients of the rows and columns above b are zero. Evaluation and the saved adapter have the
+    full rank and the scaling α/r. If ranks differ between layers, b is drawn up to the highest, and a layer of lower
+    rank is used in full.
 
-    As in the authors' code, AdamW's momentum and weight decay move the rows above b a little, too. Their variant
-    `frozen`, which trains row and column b alone, is off by default there and is not offered here.
+    As in the authors' code, AdamW's momentum and weight decay move the rows above b slightly, too. Their variant
+    `frozen`, which trains row and column b only and is off by default, is not supported.
 
-    b depends on the seed and the step alone: it is the same in all processes of a run and after a resume.
+    b depends on the seed and the step only: it is the same in all processes of a run and after a resume.
 
     Args:
         seed: of the random ranks.

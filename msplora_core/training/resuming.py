@@ -1,4 +1,4 @@
-"""Resuming: which checkpoint is complete, and what was recorded after it."""
+"""Resume a run from its last complete checkpoint, without the records after it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MarkCheckpoints(TrainerCallback):
 
 
 class SaveTrained(TrainerCallback):
-    """Save what was trained when training ends."""
+    """Save the trained weights when training ends."""
 
     def __init__(self, run: RunDirectory, attachment: Attachment) -> None:
         self.run, self.attachment = run, attachment
@@ -48,7 +48,7 @@ class SaveTrained(TrainerCallback):
 
 
 def last_checkpoint(run: RunDirectory) -> Path | None:
-    """Return the latest complete checkpoint of a run; None where there is none."""
+    """Return the latest complete checkpoint of a run, or None."""
     complete = [mark.parent for mark in run.checkpoints_path.glob(f"checkpoint-*/{_MARK}")]
     return max(complete, key=_step, default=None)
 
@@ -61,7 +61,7 @@ def keep_checkpoint(run: RunDirectory, kept: Path | None) -> None:
 
 
 def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
-    """Delete what a run wrote after a checkpoint: training from there writes it again.
+    """Delete what a run wrote after a checkpoint.
 
     Args:
         run: the run directory.
@@ -77,10 +77,10 @@ def rewind(run: RunDirectory, checkpoint: Path | None) -> None:
 def forget_after(run: RunDirectory, step: int) -> None:
     """Delete the snapshots and metrics after a step; -1 for all."""
     for path in run.snapshot_paths():
-        with suppress(FileError):  # a damaged one stays; if its epoch is still to come, it is replaced
+        with suppress(FileError):  # keep a damaged one; it is replaced if its epoch is trained again
             if step < 0 or read_snapshot(path).step > step:
                 path.unlink()
-    if run.metrics_path.is_file():  # written anew in any case: a last line that a kill cut short would take the next
+    if run.metrics_path.is_file():  # always rewritten, without a last line that was cut short
         kept = [event for event in run.read_metrics() if event.get("step", 0) <= step]
         write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
 
@@ -88,13 +88,13 @@ def forget_after(run: RunDirectory, step: int) -> None:
 def continue_at(run: RunDirectory, step: int, epoch: float) -> None:
     """Prepare a run directory for a training that is resumed at a step.
 
-    What was recorded after the step is deleted. Where training had ended within an epoch, the snapshot that counted
-    as that epoch's becomes one within it.
+    Records after the step are deleted. If the training had ended within an epoch, the snapshot of that epoch becomes
+    a snapshot within it.
 
     Args:
         run: the run directory.
         step: optimiser steps done.
-        epoch: the same in epochs.
+        epoch: epochs done.
     """
     forget_after(run, step)
     ended = run.snapshot_path(math.ceil(epoch))

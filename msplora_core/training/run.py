@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 
     from msplora_core.training.data.examples import TaskData
 
-_EVAL_BATCH, _CAUSAL_EVAL_BATCH = 128, 8  # a causal model gives as many numbers a token as there are tokens
-_KEPT_CHECKPOINTS = 2  # the older one stays until the newer is complete
+_EVAL_BATCH, _CAUSAL_EVAL_BATCH = 128, 8  # the logits of a causal model take much memory
+_KEPT_CHECKPOINTS = 2  # the older one is kept until the newer is complete
 
 
 def train_run(
@@ -64,28 +64,27 @@ def train_run(
 ) -> RunDirectory:
     """Train one adapter and record its spectra.
 
-    A run that is finished keeps its last checkpoint, from which `resume` goes on to more epochs; none where its course
-    depends on their number.
+    A finished run keeps its last checkpoint, from which `resume` can continue to more epochs. It keeps none if its
+    course depends on the number of epochs.
 
-    Everything is checked before the run directory is made, and no other process can train the same run meanwhile.
-    Under `torchrun` or `accelerate launch` the processes share each batch, and the main one writes.
+    Everything is checked before the run directory is created, and it is locked for other processes. Under `torchrun`
+    or `accelerate launch`, the processes share each batch, and the main process writes.
 
     Args:
-        config: what to train.
-        resume: continue from the last finished epoch of a run that is already there. A finished run is left as it is,
-            unless `config` has more epochs: then it continues to these, at the learning rate that a run of so many
-            epochs has there.
-        data: examples to train on and to evaluate on, instead of those that `config` names.
-        callbacks: more callbacks of the Trainer, such as a display of progress.
+        config: the run.
+        resume: continue an existing run from its last finished epoch. A finished run is not changed, unless `config`
+            has more epochs: then it continues, at the learning rate of a run with this number of epochs.
+        data: examples for training and evaluation, instead of those of the task.
+        callbacks: further callbacks of the Trainer, such as a display of progress.
 
     Returns:
         The run directory.
 
     Raises:
-        ParameterError: if something in `config` does not fit the model, or the run to resume had other settings.
+        ParameterError: if a setting does not fit the model, or the run to resume had other settings.
         DataFileError: if task data is missing or malformed.
         RunDirectoryError: if there is a run already and `resume` is not set, or another process trains it.
-        TrainingError: if the loss is not finite; what was recorded stays.
+        TrainingError: if the loss is not finite; the records are kept.
     """
     run = RunDirectory(config.path)
     if check_place(config, resume=resume) == "finished":
@@ -119,8 +118,8 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
         batches = LengthBatches(encoded.lengths, config.batch_size, config.seed, process, processes, config.micro_batch)
         arguments.gradient_accumulation_steps = batches.parts
         _check_shares(batches, config.batch_size)
-        wait_for_all()  # the main process has the lock: until the next wait the folder is the same for all
-        if check_place(config, resume=resume) == "finished":  # by another launcher, before the lock
+        wait_for_all()  # the main process has the lock; the folder does not change until the next wait
+        if check_place(config, resume=resume) == "finished":  # by another launcher, before the lock was taken
             return
         checkpoint = last_checkpoint(run)
         arguments.eval_on_start = task.instructions and checkpoint is None
@@ -160,7 +159,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
         if config.schedule:
             trainer.add_callback(ScaleSchedule(config.schedule))
         if arguments.process_index:
-            set_seed(config.seed + arguments.process_index)  # each process its own dropout
+            set_seed(config.seed + arguments.process_index)  # different dropout in each process
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except RuntimeError as error:
@@ -202,7 +201,7 @@ def _check_shares(batches: LengthBatches, batch_size: int) -> None:
 
 
 def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: Path | None) -> None:
-    """Write the run's record, or bring the run back to its last checkpoint."""
+    """Write the run's record, or reset the run to its last checkpoint."""
     if run.record_path.is_file():
         rewind(run, checkpoint)
         record = run.read_record()
@@ -227,8 +226,8 @@ def _arguments(config: RunConfig, run: RunDirectory, steps: int) -> TrainingArgu
         weight_decay=config.weight_decay,
         bf16=config.bf16,
         gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},  # whose inputs need no gradient of their own
-        # Without a GPU, bf16 is refused and processes do not connect unless the CPU is named.
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other mode needs inputs with gradients
+        # Without a GPU, the Trainer refuses bf16, and processes do not connect, unless `use_cpu` is set.
         use_cpu=(config.bf16 or started_processes() > 1) and not torch.cuda.is_available(),
         ddp_find_unused_parameters=bool(config.schedule),
         seed=config.seed,

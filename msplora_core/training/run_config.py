@@ -24,53 +24,52 @@ class RunConfig:
     """One training run. `RunConfig(task="mrpc", data_dir="glue")` is enough.
 
     Args:
-        task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; or of the
-            generated ones `acceptability`, `paraphrase`, `similarity`, which need no data. Or a `.json` or `.jsonl`
-            file of instructions with answers, in `data_dir` where that is given, for a causal model.
-        method: a name in `msplora_core.method_list.METHODS`. Of the settings below, those that a method does not have
-            do not count; what it has beyond them is in `options`.
-        options: of the method, under the names that PEFT gives them: `{"init_r": 12}`.
-        config: of the method `peft`: an `adapter_config.json` with the method and its options.
-        spectra_every: record spectra after every so many epochs, and after the last.
+        task: one of the six GLUE tasks `cola`, `mrpc`, `stsb`, `rte`, `sst2`, `qnli`, in any spelling; one of the
+            generated tasks `acceptability`, `paraphrase`, `similarity`, which need no data; or a `.json` or `.jsonl`
+            file of instructions with answers, in `data_dir` if given, for a causal model.
+        method: a name in `msplora_core.method_list.METHODS`. Settings that the method does not have are ignored;
+            `options` holds its further options.
+        options: of the method, by their names in PEFT: `{"init_r": 12}`.
+        config: for the method `peft`: an `adapter_config.json` with the method and its options.
+        spectra_every: record spectra every n epochs, and after the last.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
-        rank: of the other methods that have one; the method's default where not given, 8 for LoRA.
-        groups: of layers that share a mid component: how many, or the boundaries between them; 3 where not given,
-            or as many as there are layers.
-        alpha: the update is scaled by alpha/rank; of MSPLoRA one for every scale, or one for each. The method's default
-            where not given, 16 for LoRA.
+        rank: of the other methods that have one; by default the method's, 8 for LoRA.
+        groups: of layers that share a mid component: their number, or the boundaries between them; by default 3, or the
+            number of layers if less.
+        alpha: the update is scaled by alpha/rank; for MSPLoRA one for all scales, or three. By default the method's, 16
+            for LoRA.
         rslora: scale by alpha/√rank instead.
         rank_pattern: ranks of module types that differ from the others: one for LoRA, three for MSPLoRA.
-        plan: file or folder with ranks by module, as `msplora-analyze plan --out` writes it; it says which method,
-            ranks, α and modules. `{task}` and `{seed}` in it stand for those of the run.
-        init: initialisation of the factors, by the name that PEFT gives it: `kaiming`, `gaussian` or `orthogonal`.
-        dropout: probability with which an input of the adapter is dropped; the method's default where not given, 0.05
-            for LoRA.
-        target_modules: module types to adapt; the model's query and value where not given.
-        model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; the packaged MiniLM-L6
-            where not given. A causal language model gets a new head for a GLUE task.
-        data_dir: folder with the official GLUE layout, or with the file of instructions; the Hugging Face hub, or the
-            current folder, where not given.
-        out: the folder that receives the run directory.
+        plan: file or folder from `msplora-analyze plan --out`, with method, ranks, α and modules. `{task}` and `{seed}`
+            in it are replaced by those of the run.
+        init: initialisation of the factors: `kaiming`, `gaussian` or `orthogonal`.
+        dropout: probability with which an input of the adapter is dropped; by default the method's, 0.05 for LoRA.
+        target_modules: module types to adapt; by default the model's query and value.
+        model: local folder or hub id, or `smollm2` for the packaged SmolLM2-135M-Instruct; by default the packaged
+            MiniLM-L6. A causal language model gets a new head for a GLUE task.
+        data_dir: folder with the official GLUE layout, or with the file of instructions; by default the Hugging Face
+            hub, or the current folder for instructions.
+        out: the folder for the run directory.
         seed: of initialisation, dropout and the order of the examples.
         epochs: passes over the examples.
-        batch_size: examples per optimiser step, over all processes together.
-        micro_batch: examples that a process computes at a time, to save memory; the step is the same. Its whole share
-            of the batch where not given.
+        batch_size: examples per optimiser step, over all processes.
+        micro_batch: examples in one forward pass of a process, to save memory; the step is the same. By default the
+            process's whole share of the batch.
         learning_rate: at its peak; it then falls linearly to 0 over all epochs.
-        warmup: share of the steps over which the learning rate rises; from 1 on their number.
+        warmup: share of the steps over which the learning rate rises; if at least 1, number of steps.
         weight_decay: of AdamW.
         max_length: tokens of an example; longer ones are cut.
-        max_train_examples: train on a fixed random choice of so many; all where not given.
-        max_eval_examples: evaluate on so many, likewise.
-        random_labels: train on labels that are permuted once, always in the same way: a control for what training
-            alone does to spectra. The method's name says so.
-        loss_on_prompt: of instructions, learn the prompts as well as the answers.
+        max_train_examples: train on a fixed random choice of n examples; by default on all.
+        max_eval_examples: evaluate on n examples, likewise.
+        random_labels: train on labels that are permuted with a fixed seed, as a control for the effect of training
+            itself on spectra. Added to the method's name.
+        loss_on_prompt: for instructions, learn the prompts as well as the answers.
         bf16: autocast to bfloat16.
-        gradient_checkpointing: compute the layers again for their gradients, which takes less memory and more time.
+        gradient_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
         schedule: train MSPLoRA scale by scale: the epochs are divided evenly into phases, each with the scales
-            that train in it, as in `(("global",), ("mid", "layer"))`; all at once where not given.
-        interference: record whether the scales of MSPLoRA, and the layers that share a component, move the same way
-            (see `SpectralSnapshotCallback`).
+            that train in it, as in `(("global",), ("mid", "layer"))`; by default all train together.
+        interference: record whether the scales of MSPLoRA, and the layers that share a component, move in the same
+            direction (see `SpectralSnapshotCallback`).
 
     Raises:
         ParameterError: for a value that is not allowed.
@@ -164,7 +163,7 @@ class RunConfig:
             self._check_schedule(self.schedule)
 
     def _take_method(self) -> None:
-        """Take the settings that are not given, and the options, as the method has them."""
+        """Fill in the method's defaults and check its options."""
         for name, value in self.method_entry.values.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -174,10 +173,10 @@ class RunConfig:
             object.__setattr__(self, "options", checked_options(self.method_entry, self.options) or None)
 
     def peft_fields(self) -> dict[str, Any]:
-        """Return the fields of the file that `config` names.
+        """Return the fields of the file `config`.
 
         Raises:
-            ParameterError: if it names none, or one that cannot be read.
+            ParameterError: if it is not given or cannot be read.
         """
         if self.config is None:
             raise ParameterError("config", expected="an adapter_config.json, for method peft", found="none")
@@ -185,7 +184,7 @@ class RunConfig:
 
     @property
     def method_entry(self) -> Method:
-        """The method as it is listed."""
+        """The method's entry in the list of methods."""
         return method_named(self.method)
 
     def _check_plan(self) -> None:
@@ -207,7 +206,9 @@ class RunConfig:
         try:
             return read_rank_plan(str(self.plan).replace("{task}", self.task).replace("{seed}", str(self.seed)))
         except FileError as error:
-            raise ParameterError("plan", expected="what msplora-analyze plan --out wrote", found=str(error)) from error
+            raise ParameterError(
+                "plan", expected="the output of msplora-analyze plan --out", found=str(error)
+            ) from error
 
     def _check_schedule(self, phases: tuple[tuple[str, ...], ...]) -> None:
         present = [scale for scale, rank in zip(SCALES, self.ranks, strict=True) if rank]
@@ -220,7 +221,7 @@ class RunConfig:
 
     @property
     def method_name(self) -> str:
-        """The method with its ranks or its plan, as a word: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
+        """Name of the method with its ranks or plan: `lora-r8`, `msplora-8-4-2`, `lora-r8-random-labels`."""
         name = planned_name(self.method, self.plan) if self.plan is not None else self._plain_name()
         return f"{name}-{RANDOM_LABELS}" if self.random_labels else name
 
@@ -254,7 +255,7 @@ class RunConfig:
             del values[name]
         if "config" in values:
             values["config"] = self.peft_fields()
-        if self.plan is not None:  # what is trained, wherever the file lies
+        if self.plan is not None:  # record its content, not its path
             values["plan"] = plan_fields(self.rank_plan())
             for name in {"rank", "ranks", "alpha", "rslora"} & set(values):
                 del values[name]

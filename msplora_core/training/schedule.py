@@ -1,4 +1,4 @@
-"""Training scale by scale: in each phase some scales train and the others are frozen."""
+"""Train scale by scale: in each phase some scales train and the others are frozen."""
 
 from __future__ import annotations
 

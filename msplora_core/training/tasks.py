@@ -1,4 +1,4 @@
-"""The tasks: where their data are, their labels and their metrics."""
+"""The tasks: their data, labels and metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: sentences or pairs of them, with a class or a number to predict.
+    """One task: a class or a number to predict from sentences or pairs, or instructions with answers.
 
     Args:
         name: as in `glue` on the Hugging Face hub: `stsb`.
         folder: as in the official download: `STS-B`; or a file of instructions.
-        text_columns: of the TSV file: the sentence, or the two of a pair.
+        text_columns: of the TSV file: one for sentences, two for pairs.
         label_column: of the TSV file.
-        metric: `accuracy`, `matthews` or `pearson`; `token_accuracy` of instructions.
-        classes: the labels as the file spells them, in the order of their numbers; none for a score.
+        metric: `accuracy`, `matthews` or `pearson`; `token_accuracy` for instructions.
+        classes: labels as in the file, in the order of their numbers; empty for a score.
         columns: the file's columns, if it has no header line.
-        hub_columns: text columns on the hub, where they differ.
-        score_range: lowest and highest score, of a task that has one.
-        generated: made from a grammar; needs no data.
-        instructions: with answers to write, for a causal language model.
+        hub_columns: text columns on the hub, if they differ.
+        score_range: lowest and highest score.
+        generated: whether the data are generated from a grammar.
+        instructions: whether it is a file of instructions, for a causal language model.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Task:
         """Return the number of a label.
 
         Raises:
-            ValueError: with what was expected, if the text is no label of the task.
+            ValueError: if the text is not a label of the task; its message says what was expected.
         """
         if self.classes:
             if text not in self.classes:
@@ -91,7 +91,7 @@ TASKS = {
 
 
 def task_named(name: str) -> Task:
-    """Return a task by its name, in any spelling, or the one of a `.json` or `.jsonl` file of instructions.
+    """Return a task by its name, in any spelling, or the task of a `.json` or `.jsonl` file of instructions.
 
     Raises:
         ParameterError: if there is none.
@@ -111,7 +111,7 @@ def task_named(name: str) -> Task:
 
 
 def accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Return the share of examples whose highest output is that of their class, 0 to 1."""
+    """Return the share of examples whose highest output is that of the true class, 0 to 1."""
     return float((outputs.argmax(axis=-1) == labels).mean())
 
 
@@ -141,7 +141,7 @@ METRICS: dict[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
 
 
 def constant_score(metric: str, labels: Sequence[float]) -> float:
-    """Return the best score that a constant answer reaches: what a model that has learned nothing may have.
+    """Return the best score of a constant answer, which a model without skill may have.
 
     Args:
         metric: a name in `METRICS`, or `token_accuracy`.

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer with batches by length and an exact mean loss; it stops at a loss that is not finite."""
+"""The Hugging Face Trainer with batches by length and an exact mean loss; it stops if the loss is not finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from transformers import EvalPrediction, TrainerControl, TrainerState, TrainingArguments
 
-_MOST_NATS = 700.0  # whose exponential is still a number
+_MOST_NATS = 700.0  # exp(700) is finite
 
 
 class AdapterTrainer(Trainer):
@@ -27,8 +27,8 @@ class AdapterTrainer(Trainer):
 
     Args:
         batches: the batches of this process.
-        penalty: what is added to the loss of an optimiser step, from the model; None for nothing.
-        **kwargs: those of `transformers.Trainer`.
+        penalty: returns a penalty for the loss of an optimiser step from the model, or None.
+        **kwargs: as for `transformers.Trainer`.
 
     Raises:
         DivergenceError: during training, if a loss is not finite.
@@ -55,7 +55,7 @@ class AdapterTrainer(Trainer):
             epoch = int(self.state.epoch or 0) + 1
             raise DivergenceError(
                 f"the loss became {loss.item()} at step {self.state.global_step + 1}, in epoch {epoch}: "
-                "the run stops, what it recorded stays; a lower learning rate may help"
+                "the run stops, and its records are kept; try a lower learning rate"
             )
         return loss
 
@@ -66,10 +66,10 @@ def mean_loss(
     """Return the mean loss over the batch of all processes: cross-entropy, or the squared error of scores.
 
     Args:
-        outputs: the model's, with `logits` (n, classes), (n, 1), or (n, length, tokens).
-        labels: (n,), whole numbers for classes, floats for scores; (n, length) for tokens, each predicted from those
-            before it unless it is `IGNORED`.
-        num_items_in_batch: examples, or tokens to predict, in the whole batch; those given where None.
+        outputs: of the model, with `logits` (n, classes), (n, 1), or (n, length, tokens).
+        labels: (n,), whole numbers for classes, floats for scores; (n, length) for tokens, each predicted from earlier
+            ones unless it is `IGNORED`.
+        num_items_in_batch: examples, or tokens to predict, in the whole batch; by default those given.
     """
     logits = outputs["logits"]
     if labels.ndim == 2:
@@ -83,14 +83,14 @@ def mean_loss(
 
 
 def _predictions(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits (n, tokens) of the tokens that are to be predicted, and these tokens (n,)."""
+    """The logits (n, tokens) of the tokens to predict, and these tokens (n,)."""
     following = labels[:, 1:]
     known = following != IGNORED
     return logits[:, :-1][known], following[known]
 
 
 def token_totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return of each example the loss summed over its tokens, how many are predicted rightly, and how many there are.
+    """Return for each example the summed loss of its tokens and the numbers of correct predictions and of tokens.
 
     Args:
         logits: (n, length, tokens).
@@ -106,10 +106,10 @@ def token_totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def token_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Return the share of tokens predicted rightly, the mean loss of a token in nats, and its exponential.
+    """Return the share of correctly predicted tokens, the mean loss of a token in nats, and its exponential.
 
     Args:
-        prediction: with the totals of each example, as `token_totals` gives them, as predictions.
+        prediction: its predictions are the totals from `token_totals`.
     """
     loss, right, tokens = prediction.predictions.sum(axis=0, dtype="float64")
     mean = float(loss / tokens)

@@ -1,4 +1,4 @@
-"""Adapters of diffusion models in one file: flat names as kohya and LyCORIS write them, and those of diffusers."""
+"""Adapters of diffusion models in one file, with the flat names of kohya and LyCORIS or the names of diffusers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read(contents: Contents) -> Found:
 
 
 def _part(part: str) -> str:
-    """The part of a module that a tensor is, whichever tool named it."""
+    """The part of an update that a tensor holds, under one name for all tools."""
     bare = re.sub(r"^(lora_A|lora_B|lora_magnitude_vector)\..+", r"\1", part)
     if bare in _DOWN:
         return "down"
@@ -82,7 +82,7 @@ def _word(parts: Parts) -> str:
 def _update(contents: Contents, path: str, parts: Parts, settings: Mapping[str, Any]) -> StoredUpdate:
     if _word(parts) in ("loha", "lokr"):
         rank = lycoris_rank(parts)
-        # LyCORIS scales a LoKr of two full matrices by 1, whatever its α.
+        # LyCORIS ignores α for a LoKr of two full matrices.
         return lycoris_update(path, parts, 1.0 if rank is None else _scaling(contents, path, parts, rank, settings))
     down, up = needed(parts, "down", "up")
     rank = down.shape[0] if down.shape else 1
@@ -93,7 +93,7 @@ def _update(contents: Contents, path: str, parts: Parts, settings: Mapping[str, 
 
 
 def _tucker(path: str, up: Tensor, mid: Tensor, down: Tensor, scaling: float) -> StoredUpdate:
-    """The update of a convolution as three of them: 1 × 1 down, the kernel, 1 × 1 up."""
+    """The update of a convolution as three convolutions: 1 × 1 down, the kernel, 1 × 1 up."""
     for tensor in (up, mid, down):
         if len(tensor.shape) != 4 or not math.prod(tensor.shape):
             raise tensor.error("the kernel of a convolution", f"shape {list(tensor.shape)}")

@@ -1,8 +1,7 @@
-"""Paths of modules in diffusion models, from kohya's flat names and diffusers' older ones.
+"""Paths of modules in diffusion models, from the flat names of kohya and the older names of diffusers.
 
-kohya writes a module's path with underscores for dots. To undo that, the names that contain underscores are
-listed here. A name that is not listed is split at its underscores, which changes its spelling but not its
-numbers or their order.
+kohya replaces the dots of a path by underscores. To undo that, names that contain underscores are listed here. A name
+that is not listed is split at its underscores; its numbers and their order remain right.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ _LONGEST = max(map(len, _WORDS))
 _OWNERS = {"lora_unet_": "unet", "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2",
            "lora_te3_": "text_encoder_3", "lora_transformer_": "transformer", "lora_prior_unet_": "prior"}  # fmt: skip
 OWNERS = frozenset({*_OWNERS.values(), "transformer_2", "diffusion_model"})
-"""The models of a diffusion pipeline, with which the paths of their modules begin."""
+"""The models of a diffusion pipeline: the first names of module paths."""
 
 
 def module_path(name: str) -> str:
-    """A module's dotted path, the same whichever tool wrote the name.
+    """Return a module's dotted path from its name in any tool's file.
 
     Example:
         >>> module_path("lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1_to_q")
@@ -48,10 +47,10 @@ def module_path(name: str) -> str:
 
 
 def _current(path: str) -> str:
-    """A path with the names of today's diffusers."""
+    """A path with the names that diffusers uses today."""
     path = path.replace(".processor.", ".")
     if ".attn" in path and path.endswith(".to_out"):
-        path += ".0"  # the projection is the first of a list, which the older names leave out
+        path += ".0"  # older names lack the index of the projection in its list
     return re.sub(r"(?<=self_attn\.)to_([qkv])$", r"\1_proj", re.sub(r"(?<=self_attn\.)to_out$", "out_proj", path))
 
 

@@ -1,4 +1,4 @@
-"""A full fine-tune against its base: ΔW of every matrix that both have, one in memory at a time."""
+"""A full fine-tune and its base model: ΔW of every matrix that both have, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def read(contents: Contents) -> Found:
             )
         )
     if not updates:
-        raise AdapterFileError(contents.path, expected=f"matrices that {contents.base} has too", found="none")
-    notes = [f"{listed(sorted(aside))}: no matrix, or none of this shape in the base."] if aside else []
+        raise AdapterFileError(contents.path, expected=f"matrices that {contents.base} has, too", found="none")
+    notes = [f"{listed(sorted(aside))}: not a matrix, or not of this shape in the base model."] if aside else []
     return Found("full fine-tune", "full", updates, str(contents.base), notes)
 
 
 def _common_names(after: set[str], before: set[str]) -> dict[str, str]:
-    """The base's name of each tensor; a base saved without its head lacks the first name of the path."""
+    """The name of each tensor in the base; one saved without its head lacks the first name of the path."""
     if after & before:
         return {name: name for name in after & before}
     return {name: name.partition(".")[2] for name in after} | {

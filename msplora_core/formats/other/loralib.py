@@ -1,4 +1,4 @@
-"""loralib's own checkpoints: `....query.lora_A` (r × in) and `....query.lora_B` (out × r), without α."""
+"""Checkpoints of loralib: `....query.lora_A` (r × in) and `....query.lora_B` (out × r), without α."""
 
 from __future__ import annotations
 

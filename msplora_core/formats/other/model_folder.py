@@ -21,13 +21,13 @@ def is_model_folder(path: Path) -> bool:
 
 
 def read_model_tensors(path: Path) -> TensorFile:
-    """The tensors of a model, none of them read yet.
+    """Return the tensors of a model, not read yet.
 
     Args:
         path: a folder as transformers or diffusers writes it, or a file.
 
     Raises:
-        AdapterFileError: if there is no such model, or a shard is missing, damaged or out of the folder.
+        AdapterFileError: if there is no such model, or a shard is missing, damaged or outside the folder.
         MissingDependencyError: if it is in `.bin` files and torch is missing.
     """
     if path.is_file():

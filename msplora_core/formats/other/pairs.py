@@ -1,4 +1,4 @@
-"""Pairs of factors under any names: cloneofsimo's `unet:N:up`, `w_a_NNN`, and similar."""
+"""Pairs of factors with other names: `unet:N:up` (cloneofsimo), `w_a_NNN`, and similar."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read(contents: Contents) -> Found:
 
 
 def _pairs(contents: Contents) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Matrices by what their names share without the last mark; and the names of all other tensors."""
+    """Matrices by their names without the last mark of up or down; and the names of all other tensors."""
     pairs: dict[str, dict[str, Tensor]] = defaultdict(dict)
     aside = []
     for name, tensor in contents.tensors.items():

@@ -22,7 +22,7 @@ def read(contents: Contents) -> Found:
     config = contents.config
     assert config is not None
     groups, aside = grouped(contents.tensors.values(), _NAMES)
-    # A pruned module keeps the scaling that it was trained with: that of the ranks at the start.
+    # Pruning does not change the scaling: it is that of the initial ranks.
     ranks = config.rank("init_r") if "init_r" in config.content else None
     alpha = config.number("lora_alpha", 8)
     updates, pruned = [], []

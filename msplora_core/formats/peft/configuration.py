@@ -42,7 +42,7 @@ class PeftConfig:
         """Read adapter_config.json.
 
         Raises:
-            AdapterFileError: if it is no JSON object in UTF-8.
+            AdapterFileError: if it is not a JSON object in UTF-8.
         """
         return cls(path, read_json_object(path))
 
@@ -58,7 +58,7 @@ class PeftConfig:
 
     @property
     def base_change(self) -> str:
-        """The initialisation that also changed the base model's weights (`pissa`, ...); empty where none did.
+        """The initialisation, if it changed the base model's weights (`pissa`, ...); else empty.
 
         Example:
             >>> PeftConfig(Path("c"), {"init_lora_weights": "pissa_niter_16"}).base_change
@@ -75,7 +75,7 @@ class PeftConfig:
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
     def check_targets(self, paths: Collection[str]) -> None:
-        """Check that the weights belong to this configuration: some adapted module is one of its targets.
+        """Check that at least one adapted module is a target, i.e. that the weights belong to this configuration.
 
         Targets given as a regular expression are not checked.
 
@@ -101,7 +101,7 @@ class PeftConfig:
         """Return a finite number.
 
         Raises:
-            AdapterFileError: if it is none, or missing without a default.
+            AdapterFileError: if the field has another value, or is missing without a default.
         """
         value = self.content.get(name)
         value = default if value is None else value
@@ -113,7 +113,7 @@ class PeftConfig:
         """Return a whole number of at least 1.
 
         Raises:
-            AdapterFileError: if it is none, or missing without a default.
+            AdapterFileError: if the field has another value, or is missing without a default.
         """
         value = self.content.get(name)
         value = default if value is None else value
@@ -129,7 +129,7 @@ class PeftConfig:
         """Return `rank_pattern` or `alpha_pattern`.
 
         Raises:
-            AdapterFileError: if it is no mapping from patterns to numbers.
+            AdapterFileError: if it is not a mapping from patterns to numbers.
         """
         value = self.content.get(name) or {}
         good = _is_rank if name == "rank_pattern" else _is_number
@@ -142,15 +142,15 @@ class PeftConfig:
 
 
 class Patterns:
-    """Numbers by module, as PEFT's rank_pattern and alpha_pattern give them.
+    """Numbers by module, from PEFT's rank_pattern or alpha_pattern.
 
     A pattern is a regular expression for the end of a module's path, from a dot or from the start:
     `q_proj` matches every q_proj, `layers.1.q_proj` not that of layer 11, `^q_proj` only the outermost one. The
-    first that matches counts. Patterns from untrusted files that could run for hours are refused.
+    first match counts. Patterns whose matching could take exponential time are refused.
 
     Args:
-        config: the configuration that holds them.
-        name: their field.
+        config: the configuration, for errors.
+        name: the field.
         values: number by pattern.
 
     Example:
@@ -175,7 +175,7 @@ class Patterns:
         return next((value for pattern, value in self._compiled if pattern.match(module)), default)
 
     def unmatched(self, modules: Collection[str]) -> list[str]:
-        """Return the patterns, as the file has them, that match none of some modules' paths."""
+        """Return the patterns that match none of the modules' paths."""
         if len(self._compiled) * len(modules) > MOST_PATTERN_CHECKS:
             return []
         return [

@@ -13,7 +13,7 @@ from msplora_core.storage.tensors import Tensor
 
 
 def parameter_path(path: str, parameter: str) -> str:
-    """Return the path of a parameter from that of its layer, around which those of other parameters can stand.
+    """Return the path of a parameter; PEFT nests the layers of several parameters of one module.
 
     Example:
         >>> parameter_path("layers.0.mlp.experts.base_layer", "gate_up_proj")

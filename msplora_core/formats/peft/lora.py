@@ -75,9 +75,9 @@ def _module_updates(
 
 
 def _parameters(config: PeftConfig, path: str) -> list[str]:
-    """The parameters that the layer at a path can adapt, by their paths; none where it adapts a module.
+    """Paths of the parameters that the layer at a path can adapt; none if it adapts a module.
 
-    Layers for several parameters of one module stand around each other, in an order that no file holds.
+    PEFT nests the layers of several parameters of one module, and no file holds their order.
     """
     bare = path.replace(".base_layer", "")
     listed = config.content.get("target_parameters")

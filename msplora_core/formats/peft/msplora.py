@@ -1,4 +1,4 @@
-"""MSPLoRA, as this toolkit saves it: each shared component once, the layers that it serves in the configuration."""
+"""MSPLoRA as this toolkit saves it: each shared component once; the configuration lists the layers it serves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read(contents: Contents) -> Found:
     for name, parts in groups.items():
         path = module_path(name)
         if path not in places:
-            raise config.error("placement", f"the place of {path}", "none")
+            raise config.error("placement", f"an entry for {path}", "none")
         for scale in SCALES:
             if f"{scale}.A" in parts or f"{scale}.B" in parts:
                 A, B = needed(parts, f"{scale}.A", f"{scale}.B")
@@ -54,10 +54,10 @@ def read(contents: Contents) -> Found:
 
 
 def _placement(config: PeftConfig) -> Mapping[str, dict[str, Any]]:
-    """The configuration's record of where each module stands, checked."""
+    """The checked placement of each module, from the configuration."""
     places = config.content.get("placement")
     if not isinstance(places, dict) or not places:
-        raise config.error("placement", "where each adapted module stands", places, "save the adapter again")
+        raise config.error("placement", "the layer and group of each module", places, "save the adapter again")
     for path, place in places.items():
         good = isinstance(place, dict) and isinstance(place.get("scaling"), dict) and place["scaling"]
         if not good or not isinstance(place.get("module"), str) or not place["module"].isprintable():

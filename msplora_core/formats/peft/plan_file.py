@@ -1,4 +1,4 @@
-"""A plan of ranks as a file: the fields of PEFT's configuration that give each module its rank."""
+"""A plan of ranks as a file: the fields of PEFT's configuration that set the rank of each module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_rank_plan(path: str | Path) -> PeftConfig:
     """Read a plan: `peft.json`, the folder that holds it, or the `adapter_config.json` of a LoRA or MSPLoRA adapter.
 
     Raises:
-        AdapterFileError: if there is none, or a rank, an α or a pattern in it is none.
+        AdapterFileError: if there is none, or a rank, an α or a pattern in it is invalid.
     """
     path = Path(path)
     if path.is_dir():

@@ -45,7 +45,7 @@ def read(contents: Contents) -> Found:
         A, B = needed(shared, "vera_A", "vera_B")
         widths = _widths(contents, vectors) if contents.base else dict.fromkeys(vectors, A.shape[-1])
         notes = [] if contents.base else [
-            "VeRA: every layer is taken to use all columns of the shared A; give the base model where layers differ "
+            "VeRA: every layer is assumed to use all columns of the shared A; give the base model if layers differ "
             "in width."
         ]  # fmt: skip
         read_A: Projection = cache(A.read)
@@ -57,7 +57,7 @@ def read(contents: Contents) -> Found:
         if rank * (rows + columns) > MOST_ELEMENTS:
             raise config.error("r", f"projections of at most {MOST_ELEMENTS} numbers", f"{rank} × ({rows} + {columns})")
         read_A, read_B = _regenerated(config, rank, rows, columns)
-        notes = ["VeRA: A and B are not in the file; they were drawn again with torch from the key."]
+        notes = ["VeRA: A and B are not in the file; torch has drawn them again from the key."]
     updates = []
     for path, (b, d) in vectors.items():
         if d.shape != (rank,) or b.shape[0] > rows or widths[path] > columns:

@@ -1,4 +1,4 @@
-"""AdaLoRA: its budget of ranks follows the steps of the training (Zhang et al. 2303.10512)."""
+"""AdaLoRA, whose budget of ranks depends on the step of the training (Zhang et al. 2303.10512)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _STATE = "adalora.safetensors"
 _START, _END = 0.15, 0.5
-"""Shares of the steps before the first pruning and after the last: about what the paper takes for GLUE."""
+"""Shares of the steps before the first pruning and after the last, about as in the paper for GLUE."""
 
 
 class AdaLoraAttachment(PeftAttachment):
@@ -48,7 +48,7 @@ class AdaLoraAttachment(PeftAttachment):
         return [RankSchedule()]
 
     def penalty(self, model: Any) -> torch.Tensor:
-        """Return what keeps the factors orthogonal: the mean of ‖PᵀP − I‖ over all factors, weighted."""
+        """Return the orthogonality penalty: the weighted mean of ‖PᵀP − I‖ over all factors."""
         weight = model.peft_config[model.active_adapter].orth_reg_weight
         norms = []
         for name, factor in model.named_parameters():
@@ -60,10 +60,10 @@ class AdaLoraAttachment(PeftAttachment):
 
 
 class RankSchedule(TrainerCallback):
-    """Prune triplets after each optimiser step, as PEFT allocates them.
+    """Prune triplets after each optimiser step by PEFT's allocation.
 
-    Checkpoints hold all triplets, and beside them the importance of each and what is pruned, so that a training that is
-    resumed goes on as if it had not been cut off. The adapter that is saved at the end holds those that are left.
+    Checkpoints hold all triplets with their importance and the pruned ones, so that a resumed training continues
+    exactly. The final adapter holds the remaining triplets only.
     """
 
     pattern: dict[str, Any] | None = None
@@ -75,7 +75,7 @@ class RankSchedule(TrainerCallback):
         config = tuner.peft_config[tuner.trainable_adapter_name]
         config.rank_pattern = self.pattern
         tuner.update_and_allocate(state.global_step + 1)
-        self.pattern, config.rank_pattern = config.rank_pattern, None  # with which PEFT would cut checkpoints down
+        self.pattern, config.rank_pattern = config.rank_pattern, None  # with it, PEFT would prune checkpoints
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
@@ -98,7 +98,7 @@ class RankSchedule(TrainerCallback):
             found[kind][parameter] = value.to(model.device)
         allocator = model.base_model.rankallocator
         allocator.exp_avg_ipt, allocator.exp_avg_unc = found["importance"], found["uncertainty"]
-        allocator.ipt = dict(found["importance"])  # written anew at every step
+        allocator.ipt = dict(found["importance"])  # overwritten at every step
         self.pattern = {name: kept.tolist() for name, kept in found["kept"].items()} or None
 
     def on_train_end(

@@ -1,4 +1,4 @@
-"""What every method does in a training: it is attached to a model, and its weight updates are read."""
+"""The interface of a method in a training: attach it to a model, read its weight updates, save it."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 
 
 class Attachment:
-    """A method in one training. `attach` comes first; the others are asked afterwards.
+    """A method in one training. `attach` is called first.
 
     Args:
         config: the run.
     """
 
     extendable = True
-    """Whether a finished run can go on to more epochs: not where its course depends on their number."""
+    """Whether a finished run can be extended to more epochs; not if its schedule depends on their number."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
 
     def loading(self) -> dict[str, Any]:
-        """Return more arguments of `from_pretrained` for the base model."""
+        """Return further arguments of `from_pretrained` for the base model."""
         return {}
 
     def attach(self, base: Any, steps: int) -> Any:
-        """Return the model that trains.
+        """Return the model to train.
 
         Args:
-            base: the base model with its head; it may be without weights, on the device `meta`.
+            base: the base model with its head; may be without weights, on the device `meta`.
             steps: optimiser steps of the whole training.
 
         Raises:
             ParameterError: if settings or options do not fit the model.
-            NotImplementedError: if that cannot be told without weights.
+            NotImplementedError: if that cannot be checked without weights.
         """
         raise NotImplementedError
 
     def updates(self, model: Any) -> LiveUpdates:
-        """Return what reads the weight updates of the model that trains."""
+        """Return an object that reads the weight updates of the model."""
         raise NotImplementedError
 
     def configuration(self, model: Any) -> dict[str, Any]:
@@ -58,11 +58,11 @@ class Attachment:
         return []
 
     def penalty(self, model: Any) -> torch.Tensor | None:
-        """Return what is added to the loss of each optimiser step; None for nothing."""
+        """Return a penalty to add to the loss of each optimiser step, or None."""
         return None
 
     def save(self, model: Any, folder: Path) -> None:
-        """Save what was trained."""
+        """Save the trained weights."""
         model.save_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""Bottleneck adapters, in all layers or without the lowest (AdapterDrop)."""
+"""Bottleneck adapters in all layers, or without the lowest layers (AdapterDrop)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class BottleneckAttachment(PeftAttachment):
     """Houlsby's adapters (see `BottleneckConfig`), with the run's rank as the size of the bottleneck."""
 
     def _shared(self, base: Any) -> dict[str, Any]:
-        targets = self.config.target_modules  # those of the model's type where None
+        targets = self.config.target_modules  # None for those of the model's type
         return {"bottleneck_size": self.config.rank, "target_modules": list(targets) if targets else None}
 
 
 class AdapterDropAttachment(BottleneckAttachment):
-    """The same without adapters in the lowest layers, as the paper's specialised AdapterDrop trains them.
+    """No adapters in the lowest layers: the paper's specialised AdapterDrop.
 
-    The paper leaves out 5 of 12 layers; other depths leave out ⌊5/12·layers⌋, unless `layers_to_transform` says which
-    have adapters. LayerNorms stay frozen, as in the paper's framework. On RoBERTa-base, sizes 13 and 41 give the 0.3M
-    and 0.9M parameters that Table 1 of MSPLoRA has.
+    The paper omits 5 of 12 layers; models of other depths omit ⌊5/12·layers⌋, unless `layers_to_transform` lists the
+    layers with adapters. LayerNorms stay frozen, as in the paper's framework. On RoBERTa-base, sizes 13 and 41 give
+    the 0.3M and 0.9M parameters in Table 1 of MSPLoRA.
     """
 
     def _shared(self, base: Any) -> dict[str, Any]:

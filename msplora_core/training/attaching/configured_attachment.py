@@ -1,4 +1,4 @@
-"""Any method of PEFT, by an adapter_config.json."""
+"""Any method of PEFT, configured by an adapter_config.json."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class ConfiguredAttachment(PeftAttachment):
-    """The method that a file names, on the modules that the run or the file names."""
+    """The method of a configuration file, on the modules of the run or the file."""
 
     def peft_config(self, base: Any, steps: int) -> PeftConfig:
         from peft import get_peft_config
 
         fields = peft_fields(str(self.config.config))
         types = option_names(fields["peft_type"])
-        named = "target_modules" in fields or "token_indices" in types  # whose default is the embedding
+        named = "target_modules" in fields or "token_indices" in types  # the latter's default is the embedding
         if "target_modules" in types and (self.config.target_modules or not named):
             fields["target_modules"] = target_modules(self.config, base)
-            if "feedforward_modules" in types:  # of IA3: those whose input is scaled instead
+            if "feedforward_modules" in types:  # IA3 scales the input of these, not the output
                 fields.setdefault("feedforward_modules", [])
         fields["task_type"] = "CAUSAL_LM" if task_named(self.config.task).instructions else "SEQ_CLS"
         return get_peft_config(fields)

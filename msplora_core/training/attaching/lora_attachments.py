@@ -1,4 +1,4 @@
-"""Methods that train PEFT's LoRA in another way: DyLoRA, and QLoRA on a base model in 4 bits."""
+"""Variants of LoRA training: DyLoRA, and QLoRA on a base model in 4 bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DyLoraAttachment(PeftAttachment):
-    """LoRA at a random rank each step (see `RandomRank`); it is saved as plain LoRA of the full rank."""
+    """LoRA at a random rank each step (see `RandomRank`), saved as plain LoRA of the full rank."""
 
     def callbacks(self) -> list[TrainerCallback]:
         from msplora_core.training.random_rank import RandomRank
@@ -35,7 +35,7 @@ class QLoraAttachment(PeftAttachment):
         saving = self.config.gradient_checkpointing
         prepare_model_for_kbit_training(base, saving, {"use_reentrant": False})
         for module in base.modules():
-            # On CPUs with AVX512-BF16, the first evaluation would repack the weights: no gradient passes after it.
+            # On CPUs with AVX512-BF16, the first evaluation would repack the weights, which then pass no gradient.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         return super().attach(base, steps)
@@ -59,16 +59,16 @@ def four_bits(*, bf16: bool) -> dict[str, Any]:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype="bfloat16" if bf16 else "float32",
-            llm_int8_skip_modules=["classifier", "pre_classifier", "score", "lm_head"],  # of 4 bits, too
+            llm_int8_skip_modules=["classifier", "pre_classifier", "score", "lm_head"],  # applies to 4 bits, too
         )
     }
 
 
 def need_bitsandbytes() -> None:
-    """Refuse to go on without bitsandbytes.
+    """Check that bitsandbytes is installed.
 
     Raises:
-        MissingDependencyError: if it is not installed.
+        MissingDependencyError: otherwise.
     """
     if find_spec("bitsandbytes") is None:
         raise MissingDependencyError("bitsandbytes", purpose="a base model in 4 bits (qlora)", extra="qlora")

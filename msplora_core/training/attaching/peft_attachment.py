@@ -1,4 +1,4 @@
-"""Methods of PEFT, MSPLoRA among them: their configuration, from a run's settings."""
+"""Methods of PEFT, including MSPLoRA, configured from a run's settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from msplora_core.adapter.live_updates import LiveUpdates
     from msplora_core.training.run_config import RunConfig
 
-_QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # where PEFT has no default
+_QUERY_AND_VALUE = {"distilbert": ("q_lin", "v_lin")}  # PEFT has no default for these
 
 
 class PeftAttachment(Attachment):
@@ -31,12 +31,7 @@ class PeftAttachment(Attachment):
             return get_peft_model(base, self.peft_config(base, steps))
         except ParameterError:
             raise
-        except (
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:  # how PEFT refuses what does not fit
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # raised by PEFT
             if base.device.type == "meta" and "meta" in str(error):
                 raise NotImplementedError("the method needs the weights to be attached") from error
             reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -68,7 +63,7 @@ class PeftAttachment(Attachment):
         return config
 
     def _shared(self, base: Any) -> dict[str, Any]:
-        """The settings that the method has, as its configuration takes them."""
+        """The options of the method that are set by shared settings."""
         own = {
             "target_modules": None if self.config.plan else target_modules(self.config, base),
             "init": True if self.config.init == "kaiming" else self.config.init,
@@ -89,7 +84,7 @@ class PeftAttachment(Attachment):
 
 
 def _planned(config: RunConfig, model: Any) -> dict[str, Any]:
-    """The fields of a plan, each of whose modules and patterns must be in the model."""
+    """The fields of a plan, if its modules and patterns are in the model."""
     fields = plan_fields(config.rank_plan())
     names = [name for name, _ in model.named_modules()]
     targets = fields["target_modules"]
@@ -104,7 +99,7 @@ def _planned(config: RunConfig, model: Any) -> dict[str, Any]:
 
 
 def target_modules(config: RunConfig, model: Any) -> list[str]:
-    """Return the names of the modules that a run adapts: those it names, or the model's query and value.
+    """Return the names of the modules that a run adapts, by default the model's query and value.
 
     Raises:
         ParameterError: if one is not in the model, or a rank is given for another module.

@@ -1,4 +1,4 @@
-"""PiSSA: LoRA that starts at the leading singular vectors of the weight, which lose them (Meng et al. 2404.02948)."""
+"""PiSSA: LoRA initialised with the leading singular vectors, which are removed from the weight (2404.02948)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from msplora_core.training.attaching.peft_attachment import PeftAttachment
 
 
 class PissaAttachment(PeftAttachment):
-    """LoRA with PiSSA's start, whose update is what training changes: s·(B·A − B₀·A₀)."""
+    """LoRA with PiSSA's initialisation; its update is the change by training, s·(B·A − B₀·A₀)."""
 
     def updates(self, model: Any) -> ChangeSinceStart:
         return ChangeSinceStart(model)
 
 
 class ChangeSinceStart(AdapterUpdates):
-    """The updates of LoRA less those that it has when this is made, at twice the rank.
+    """The updates of LoRA minus the initial ones, at twice the rank.
 
     Args:
-        model: with the adapter, as it is before the first step.
+        model: with the adapter, before the first step.
     """
 
     def __init__(self, model: Any) -> None:

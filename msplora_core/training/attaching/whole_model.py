@@ -1,4 +1,4 @@
-"""Training the base model's own weights: all of them, or its biases."""
+"""Training of the base model's weights: all of them, or its biases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FullFineTuning(Attachment):
 
 
 class BiasTuning(FullFineTuning):
-    """BitFit: the biases train, and the head of a task, which starts untrained (Ben Zaken et al. 2106.10199)."""
+    """BitFit: train the biases and the untrained head of a task (Ben Zaken et al. 2106.10199)."""
 
     def attach(self, base: Any, steps: int) -> Any:
         for name, weight in base.named_parameters():
@@ -53,7 +53,7 @@ class BiasTuning(FullFineTuning):
 
 
 class WeightChanges:
-    """What training changed in modules' weights, each formed when it is decomposed.
+    """The change of modules' weights by training, formed one at a time when it is decomposed.
 
     Args:
         model: before the first step; the weights of the modules are copied.

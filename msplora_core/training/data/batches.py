@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from msplora_core.training.data.examples import Examples
 
 IGNORED = -100
-"""The label of a token that is not to be learned, as torch's cross-entropy has it."""
+"""The label of a token without loss (torch's `ignore_index`)."""
 
 _SPREAD = 0.05  # noise on the lengths before sorting, relative
 
@@ -23,7 +23,7 @@ class TokenisedItems(Dataset[dict[str, torch.Tensor]]):
     """Examples as tokens.
 
     Args:
-        items: of each example `input_ids`, `labels` and whatever else the model takes.
+        items: for each example `input_ids`, `labels` and further inputs of the model.
     """
 
     def __init__(self, items: list[dict[str, torch.Tensor]]) -> None:
@@ -37,7 +37,7 @@ class TokenisedItems(Dataset[dict[str, torch.Tensor]]):
         return self.items[index]
 
     def labels(self) -> list[float]:
-        """All labels: classes or scores."""
+        """Return all labels: classes or scores."""
         return [item["labels"].item() for item in self.items]
 
     def by_length(self) -> Self:
@@ -69,19 +69,20 @@ class EncodedExamples(TokenisedItems):
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of examples of similar length, drawn again each epoch and in random order.
+    """Batches of examples of similar length in random order, drawn again each epoch.
 
     Examples are sorted by their length with some noise, cut into batches whose sizes differ by at most
-    one, and the batches shuffled. The order depends on seed and epoch only. With several processes each
+    one, and the batches shuffled. The order depends on seed and epoch only. With several processes, each
     takes its share of every batch, so that any number of processes trains on the same batches.
 
     Args:
         lengths: of the examples, in tokens.
-        batch_size: most examples in a batch, over all processes.
+        batch_size: largest number of examples in a batch, over all processes.
         seed: of the order.
         process: index of this process.
-        processes: how many there are.
-        at_a_time: most examples that a process computes at a time: its share of each batch comes in `parts` pieces.
+        processes: number of processes.
+        at_a_time: largest number of examples in one forward pass: a process's share of each batch is split into
+            `parts` pieces.
 
     Example:
         >>> batches = LengthBatches([5, 90, 6, 88, 7, 91], batch_size=3, seed=0)
@@ -102,7 +103,7 @@ class LengthBatches(Sampler[list[int]]):
         self.count = -(-len(self.lengths) // batch_size)
         self.seed, self.process, self.processes = seed, process, processes
         self.epoch = 0
-        least = len(self.lengths) // self.count // processes  # a batch's smallest share, of which no piece is empty
+        least = len(self.lengths) // self.count // processes  # a process's smallest share of a batch
         most = -(-len(self.lengths) // self.count // processes)
         self.parts = max(1, min(least, -(-most // (at_a_time or most))))
 

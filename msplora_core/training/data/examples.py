@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from msplora_core.training.data.instructions import Instructions
 
-_SUBSET_SEED = 0  # fixed, so that runs with different seeds train on the same examples
+_SUBSET_SEED = 0  # fixed, so that runs of all seeds train on the same examples
 _LABEL_SEED = 1
 
 
@@ -38,7 +38,7 @@ class Examples:
         return Examples([self.texts[i] for i in places], [self.labels[i] for i in places])
 
     def subset(self, count: int | None) -> Examples:
-        """Return a fixed random choice of examples in their order; all of them if there are no more.
+        """Return a fixed random choice of examples in their order; all if there are no more than `count`.
 
         Example:
             >>> Examples([("a",), ("b",), ("c",)], [0, 1, 0]).subset(2)
@@ -47,7 +47,7 @@ class Examples:
         return self.select(chosen(len(self), count))
 
     def with_permuted_labels(self) -> Examples:
-        """The same texts with the same labels in another order, which is always the same.
+        """Return the same texts with their labels permuted, with a fixed seed.
 
         Example:
             >>> Examples([(letter,) for letter in "abcde"], [0, 1, 2, 3, 4]).with_permuted_labels().labels
@@ -60,14 +60,14 @@ class Examples:
 
 
 class TaskData(NamedTuple):
-    """The examples that a run trains on, and those that it is evaluated on: of one kind."""
+    """The examples for training and for evaluation."""
 
     train: Examples | Instructions
     dev: Examples | Instructions
 
 
 def chosen(total: int, count: int | None) -> NDArray[np.intp]:
-    """Return the places of a fixed random choice out of a total, in their order; all if `count` is None or more.
+    """Return ascending indices of a fixed random choice; all if `count` is None or above `total`.
 
     Example:
         >>> chosen(3, 2).tolist(), chosen(3, 5).tolist()

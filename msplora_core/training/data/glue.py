@@ -1,4 +1,4 @@
-"""Task data, from the official GLUE files or the Hugging Face hub."""
+"""Data of GLUE tasks, from the official files or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_split(path: Path, task: Task) -> Examples:
             path,
             expected=f"a data file of {task.folder}",
             found="no such file",
-            hint=f"--data-dir takes the folder that holds {task.folder}/{path.name}",
+            hint=f"--data-dir is the folder that contains {task.folder}/{path.name}",
         )
     return read_tsv(path, task)
 
@@ -73,7 +73,7 @@ def read_hub(task: Task, split: str) -> Examples:
         raise MissingDependencyError("datasets", purpose="fetching task data from the hub", extra="train") from error
     try:
         rows = load_dataset("nyu-mll/glue", task.name, split=split)
-    except Exception as error:  # the network and the hub's client raise many kinds
+    except Exception as error:  # the network and the hub's client raise many types
         raise DataFileError(
             f"nyu-mll/glue/{task.name}",
             expected="the task on the Hugging Face hub",

@@ -1,12 +1,12 @@
-"""A small English for three generated tasks: no data folder, no network.
+"""A small English grammar that generates three tasks, without data files or network.
 
 They are modelled on CoLA, MRPC and STS-B. A bag of words does not solve them:
 
     acceptability   every sentence has one singular and one plural noun; it is acceptable if the verb agrees with
                     its subject and the words are in order
-    paraphrase      some words are replaced: by words of the same meaning, or by others; or the sentence is
-                    turned into the passive, with or without changing who does what
-    similarity      0 to 5: how many of five parts of two sentences mean the same
+    paraphrase      some words are replaced by synonyms or by other words; or the voice is changed, with or without
+                    exchanging subject and object
+    similarity      0 to 5: how many of the five parts of two sentences have the same meaning
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from msplora_core.training.data.examples import Examples
 SIZES = {"train": 400, "dev": 200}
 _SEEDS = {"train": 1, "dev": 2}
 
-# Each line holds the words of one meaning; singular then plural for nouns, third person then base for verbs.
+# Each line holds synonyms; singular then plural for nouns; third person, base and participle for verbs.
 _PEOPLE = (
     (("doctor", "doctors"), ("physician", "physicians")),
     (("teacher", "teachers"), ("instructor", "instructors")),
@@ -77,14 +77,14 @@ _TURNED = 0.25  # share of paraphrases that turn the voice
 
 @dataclass(frozen=True)
 class Sentence:
-    """Who does what to whom, where: a meaning and a wording of each part.
+    """A sentence of five parts: subject, its adjective, verb, object, place.
 
     Args:
-        meanings: of the subject, its adjective, the verb, the object, the place: a line each of the word lists.
-        wordings: which word of that line.
-        plural: the subject's number; the object has the other one.
-        passive: said as `the cats are chased by the dog`.
-        fronted: with the place in front.
+        meanings: of the parts: indices of lines in the word lists.
+        wordings: of the parts: indices of words in these lines.
+        plural: whether the subject is plural; the object has the other number.
+        passive: whether the voice is passive.
+        fronted: whether the place comes first.
     """
 
     meanings: tuple[int, ...]
@@ -108,7 +108,7 @@ class Sentence:
         return [*where, *clause] if self.fronted else [*clause, *where]
 
     def turned(self, *, same: bool) -> Sentence:
-        """Return the sentence in the other voice, with the same doer or with doer and receiver exchanged."""
+        """Return the sentence in the other voice, with the same agent or with agent and patient exchanged."""
         if same:
             return replace(self, passive=not self.passive)
         subject, adjective, verb, thing, place = self.meanings
@@ -123,12 +123,12 @@ class Sentence:
 
 
 def generate(task: str, split: str, count: int | None = None) -> Examples:
-    """Return the examples of a generated task: always the same ones; `train` and `dev` share none.
+    """Return the examples of a generated task, with fixed seeds.
 
     Args:
         task: `acceptability`, `paraphrase` or `similarity`.
         split: `train` or `dev`.
-        count: how many; those of `SIZES` where not given.
+        count: number of examples; by default as in `SIZES`.
 
     Example:
         >>> examples = generate("acceptability", "train", 2)

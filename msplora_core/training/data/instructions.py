@@ -19,12 +19,12 @@ _HELD_OUT, _MOST_HELD_OUT = 0.1, 2000
 
 
 class Message(NamedTuple):
-    """What one side says.
+    """One message of a conversation.
 
     Args:
         role: `system`, `user` or `assistant`.
         content: the text.
-        context: what the text refers to: the field `input` of the Alpaca layout.
+        context: the field `input` of the Alpaca layout.
     """
 
     role: str
@@ -34,11 +34,11 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Instructions:
-    """Conversations, each of which ends with an answer of the assistant.
+    """Conversations that end with an answer of the assistant.
 
     Args:
         chats: the messages of each.
-        empty: how many rows were left out because their answer is empty.
+        empty: number of rows left out because their answer is empty.
     """
 
     chats: list[tuple[Message, ...]]
@@ -54,7 +54,7 @@ class Instructions:
         return Instructions([self.chats[i] for i in np.asarray(indices).tolist()], self.empty)
 
     def subset(self, count: int | None) -> Instructions:
-        """Return a fixed random choice of conversations in their order; all of them if there are no more."""
+        """Return a fixed random choice of conversations in their order; all if there are no more than `count`."""
         return self.select(chosen(len(self), count))
 
 
@@ -62,7 +62,7 @@ def read_instructions(path: Path) -> Instructions:
     """Read a list of rows with `instruction`, `input` (optional) and `output`, or with chat `messages`.
 
     Args:
-        path: `.json`, one list of rows; or `.jsonl`, a row a line.
+        path: `.json` with a list of rows, or `.jsonl` with one row a line.
 
     Returns:
         The conversations. Rows whose answer is empty are left out and counted.
@@ -87,13 +87,13 @@ def split_instructions(path: Path) -> TaskData:
     """Read a file and hold out a fixed random tenth of it, at most 2,000 rows, for evaluation.
 
     Raises:
-        DataFileError: as `read_instructions`, and if there is one row alone.
+        DataFileError: as `read_instructions`, and if there is only one row.
     """
     import numpy as np
 
     all_rows = read_instructions(path)
     if len(all_rows) < 2:
-        raise DataFileError(path, expected="at least two rows, of which one is held out", found="one row")
+        raise DataFileError(path, expected="at least two rows, since one is held out", found="one row")
     held_out = chosen(len(all_rows), min(_MOST_HELD_OUT, max(1, round(_HELD_OUT * len(all_rows)))))
     rest = np.setdiff1d(np.arange(len(all_rows)), held_out)
     return TaskData(all_rows.select(rest), all_rows.select(held_out))
@@ -115,7 +115,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     rows = _parsed(path, "", text)
     if not isinstance(rows, list):
         raise DataFileError(
-            path, expected="a list of rows", found=_kind(rows), hint="a row a line goes in a .jsonl file"
+            path, expected="a list of rows", found=_kind(rows), hint="for one row a line, name the file .jsonl"
         )
     yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
 

@@ -1,4 +1,4 @@
-"""Conversations as tokens: in the model's chat format or the Alpaca prompt, with the tokens to learn marked."""
+"""Conversations as tokens, in the model's chat format or the Alpaca prompt, with labels for the answers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _ALPACA = (
 
 
 class EncodedInstructions(TokenisedItems):
-    """Tokenised conversations. A model learns the answers alone, or all tokens.
+    """Tokenised conversations with labels for the answers, or for all tokens.
 
     Args:
         instructions: the conversations.
-        tokenizer: of the model; its chat template is used, or the Alpaca prompt where it has none.
-        max_length: tokens of a conversation; the end of longer ones is cut. Those whose first `max_length` tokens
-            hold nothing of an answer are left out.
-        loss_on_prompt: learn the prompts, too.
+        tokenizer: of the model; its chat template is used, or the Alpaca prompt if it has none.
+        max_length: tokens of a conversation; longer ones are cut at the end. Conversations without an answer in their
+            first `max_length` tokens are left out.
+        loss_on_prompt: whether prompts have labels, too.
 
     Attributes:
-        left_out: how many conversations were left out.
-        cut: how many of the others were cut.
+        left_out: number of conversations left out.
+        cut: number of the others that were cut.
 
     Raises:
         ParameterError: if all are left out, or the tokenizer's chat template cannot be used.
@@ -47,7 +47,7 @@ class EncodedInstructions(TokenisedItems):
                 more = tokenizer(text, add_special_tokens=False)["input_ids"]
                 tokens += more
                 learned += [is_answer] * len(more)
-            if not any(learned[1:max_length]):  # the first token has none before it to be predicted from
+            if not any(learned[1:max_length]):  # the first token is not predicted
                 self.left_out += 1
                 continue
             self.cut += len(tokens) > max_length
@@ -65,7 +65,7 @@ class EncodedInstructions(TokenisedItems):
         super().__init__(items)
 
     def labels(self) -> list[float]:
-        """All tokens to be learned, one after the other."""
+        """Return all tokens with a loss, concatenated."""
         labels = torch.cat([item["labels"] for item in self.items])
         tokens: list[float] = labels[labels != IGNORED].tolist()
         return tokens
@@ -76,7 +76,7 @@ def pieces(chat: Sequence[Message], tokenizer: Any) -> list[tuple[str, bool]]:
 
     Raises:
         ParameterError: if the tokenizer has no chat template and the conversation is more than one question with its
-            answer; or if its template changes earlier messages when another one follows.
+            answer; or if the template changes earlier messages when others follow.
     """
     if not getattr(tokenizer, "chat_template", None):
         return _alpaca(chat, tokenizer)
@@ -90,7 +90,7 @@ def pieces(chat: Sequence[Message], tokenizer: Any) -> list[tuple[str, bool]]:
         if not (asked.startswith(done) and answered.startswith(asked)):
             raise ParameterError(
                 "model",
-                expected="a chat template that leaves earlier messages as they are",
+                expected="a chat template that does not change earlier messages",
                 found="one that changes them",
                 hint="rows with one question and one answer may work",
             )
@@ -115,7 +115,7 @@ def _alpaca(chat: Sequence[Message], tokenizer: Any) -> list[tuple[str, bool]]:
 
 
 def _start(tokenizer: Any) -> list[int]:
-    """The token that the tokenizer puts at the start of a plain text; none where a chat template writes it."""
+    """The token that the tokenizer puts before plain text; empty if a chat template writes it."""
     if getattr(tokenizer, "chat_template", None) or tokenizer.bos_token_id is None:
         return []
     return [tokenizer.bos_token_id] if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else []

@@ -17,8 +17,8 @@ def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
 
     Args:
         task: which task.
-        data_dir: the folder with the official layout, `STS-B/train.tsv`, or with the file of instructions; where not
-            given, the Hugging Face hub, or the current folder.
+        data_dir: the folder with the official layout, `STS-B/train.tsv`, or with the file of instructions; by default
+            the Hugging Face hub, or the current folder for instructions.
 
     Raises:
         DataFileError: if a file is missing or malformed, or the hub does not answer.
@@ -34,7 +34,7 @@ def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
 
 
 def data_digest(task: Task, data_dir: Path | str | None) -> str:
-    """Return the SHA-256 of a file of instructions; nothing for another task, or where the file cannot be read."""
+    """Return the SHA-256 of a file of instructions; empty for other tasks, or if the file cannot be read."""
     if not task.instructions:
         return ""
     try:

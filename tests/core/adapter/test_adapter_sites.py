@@ -149,7 +149,7 @@ def test_targets_that_match_nothing_are_refused_with_the_names_that_exist() -> N
 def test_what_cannot_be_adapted_is_refused_by_name(module: nn.Module, kind: str) -> None:
     model = Stack([8] * 3)
     model.attention = module
-    message = f"target_modules: expected modules of type Linear, Embedding, Conv1d, .*found {kind}; leave it out"
+    message = f"target_modules: expected modules of type Linear, Embedding, Conv1d, .*found {kind}; exclude it"
     with pytest.raises(ParameterError, match=message):
         get_peft_model(model, MSPLoraConfig(target_modules=["up", "attention"]))
 
@@ -161,7 +161,7 @@ def test_the_output_projection_of_multihead_attention_is_refused_since_it_is_nev
 
 
 def test_a_module_outside_any_list_needs_a_rank_at_the_layer_scale() -> None:
-    message = "ranks: expected a rank above 0 at the layer scale for head, .*found \\(8, 4, 0\\); give it one in rank_p"
+    message = "ranks: expected a rank above 0 at the layer scale for head, .*found \\(8, 4, 0\\); set one in rank_p"
     with pytest.raises(ParameterError, match=message):
         get_peft_model(Stack([8] * 3), MSPLoraConfig(target_modules=["up", "head"], ranks=(8, 4, 0)))
 

@@ -114,7 +114,7 @@ def test_conversion_to_plain_lora_takes_the_tokens_over(model: Callable, tmp_pat
     assert torch.allclose(convert_to_lora(trained)(TOKENS).logits, wanted, **CLOSE)
     trained.save_pretrained(tmp_path / "msplora")
     (note,) = read_adapter(tmp_path / "msplora").notes
-    assert note.endswith("trainable_tokens_delta: trained beside the adapter, no low-rank update.")
+    assert note.endswith("trainable_tokens_delta: trained beside the adapter, not a low-rank update.")
     convert_adapter(tmp_path / "msplora", tmp_path / "lora")
     assert torch.allclose(PeftModel.from_pretrained(model.base(), tmp_path / "lora")(TOKENS).logits, wanted, **CLOSE)
 
@@ -140,7 +140,7 @@ def test_an_adapted_embedding_beside_trained_tokens_of_another() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "expected an embedding that target_modules leaves alone"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "expected an embedding that is not in target_modules"),
         (
             {"target_modules": ["embed_tokens"], "trainable_token_indices": {"model.embed_tokens": [1]}},
             "found model.embed_tokens, a target",

@@ -210,8 +210,8 @@ def test_what_a_configuration_can_have_wrong(tmp_path: Path) -> None:
     made.config, made.alpha = {"use_rslora": True}, 64.0  # α = 32 times √r already
     found = findings(peft_lora(tmp_path / "twice", made))
     assert {one.kind for one in found} == {"unusual scaling"}
-    assert found[0].says == "scaling 32, 1 or 2 as a rule"
-    assert found[0].advice == "use_rslora is set: check that alpha does not hold √r already; alpha/r is 16"
+    assert found[0].says == "scaling 32, usually 1 or 2"
+    assert found[0].advice == "use_rslora is set: check whether alpha includes √r already; alpha/r is 16"
     made.config, made.alpha = {}, 0.001
     assert {one.kind for one in findings(peft_lora(tmp_path / "small", made))} == {"unusual scaling"}
 

@@ -277,7 +277,7 @@ def test_converting_needs_no_torch(saved: Callable, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lora_bias": True}, "adapter_config.json: expected low-rank updates alone, found biases of the adapter"),
+        ({"lora_bias": True}, "adapter_config.json: expected low-rank updates only, found biases of the adapter"),
         ({"init_lora_weights": "pissa"}, "found the initialisation pissa, which changed the base model"),
     ],
 )

@@ -151,7 +151,7 @@ def test_loralib_with_its_trained_head(tmp_path: Path) -> None:
     factors = {"encoder.query.lora_A": torch.tensor(down), "encoder.query.lora_B": torch.tensor(up)}
     torch.save(state | factors | {"encoder.query.bias": torch.ones(4)}, tmp_path / "lora.bin")
     conversion = convert_adapter(tmp_path / "lora.bin", tmp_path / "out", alpha=16)
-    assert conversion.notes[-1] == "encoder.query.bias: not taken over."
+    assert conversion.notes[-1] == "encoder.query.bias: not converted."
     model = Classifier()
     check(model, tmp_path / "out", {"encoder.query": (down, up)}, 8.0)
     loaded = PeftModel.from_pretrained(Classifier(), tmp_path / "out").base_model.model
@@ -173,7 +173,7 @@ def test_the_last_checkpoint_of_a_folder(tmp_path: Path) -> None:
     for step in (90, 100, 20):
         write_peft(tmp_path / "run" / f"checkpoint-{step}", step)
     conversion = convert_adapter(tmp_path / "run", tmp_path / "out")
-    assert "checkpoint-100 is converted, the last of 3 checkpoints." in conversion.notes
+    assert "Converted: checkpoint-100, the last of 3 checkpoints." in conversion.notes
     (update,) = read_adapter(tmp_path / "out").updates
     assert update.load().A.max() == 100
 
@@ -192,7 +192,7 @@ def test_several_adapters_are_refused(tmp_path: Path) -> None:
         (
             {"lora_unet_x.lora_down.weight": random(2, 3), "lora_unet_x.lora_up.weight": random(3, 2),
              "lora_unet_x.dora_scale": random(3, 1)},
-            "expected low-rank updates alone, found DoRA's magnitudes",
+            "expected low-rank updates only, found DoRA's magnitudes",
         ),
         (
             {"lora_unet_x.lokr_w1": random(2, 2), "lora_unet_x.lokr_w2": random(3, 2)},

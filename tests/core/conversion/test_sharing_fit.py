@@ -196,9 +196,9 @@ def test_zero_updates_are_named(tmp_path: Path) -> None:
             {"target_modules": ["score"]},
             {"ranks": (2, 1, 0)},
             ParameterError,
-            "layer scale for score, which stands",
+            "layer scale for score, which is outside",
         ),
-        ({"lora_bias": True}, {}, UnsupportedAdapterError, "expected low-rank updates alone, found biases of the ad"),
+        ({"lora_bias": True}, {}, UnsupportedAdapterError, "expected low-rank updates only, found biases of the ad"),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -157,7 +157,7 @@ def test_values_of_the_configuration(tmp_path, case):
         (b"{'r': 8}", "expected JSON in UTF-8"),
         (b'{"peft_type": "L\xffRA"}', "expected JSON in UTF-8, found 'utf-8' codec"),
         (b"[]", "expected a JSON object, found list"),
-        (b'{"peft_type": "LORA", "r": NaN}', "NaN is no JSON"),
+        (b'{"peft_type": "LORA", "r": NaN}', "NaN is not JSON"),
         (b"[" * 100_000, "expected JSON in UTF-8"),
         (b'{"peft_type": "LORA", "r": 4, "r": 8}', "r: expected it once, found it twice"),
         (b"", "expected JSON in UTF-8"),
@@ -179,7 +179,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
     outside, folder = tmp_path / "outside.safetensors", peft_folder(tmp_path / "adapter")
     (folder / "adapter_model.safetensors").rename(outside)
     (folder / "adapter_model.safetensors").symlink_to(outside)
-    refused(folder, "adapter_model.safetensors: expected a file in", "found a way out of it")
+    refused(folder, "adapter_model.safetensors: expected a file in", "found a path outside it")
     (tmp_path / "link").symlink_to(folder)  # but the folder itself may be a link
     (folder / "adapter_model.safetensors").unlink()
     outside.rename(folder / "adapter_model.safetensors")
@@ -197,7 +197,7 @@ def test_the_cache_of_the_hub_may_link_to_its_blobs(tmp_path):
     assert read_adapter(snapshot).method == "lora-r2"
     (snapshot / "adapter_config.json").unlink()
     (snapshot / "adapter_config.json").symlink_to("/etc/hostname")
-    refused(snapshot, "found a way out of it")
+    refused(snapshot, "found a path outside it")
 
 
 def test_an_index_that_points_out_of_the_folder_is_refused(tmp_path):
@@ -206,9 +206,9 @@ def test_an_index_that_points_out_of_the_folder_is_refused(tmp_path):
     save_file({"a.weight": np.ones((3, 3), "f4")}, tmp_path / "secret.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a.weight": "../secret.safetensors"}}))
-    refused(folder, "expected a file in", "found a way out of it", base=tmp_path / "secret.safetensors")
+    refused(folder, "expected a file in", "found a path outside it", base=tmp_path / "secret.safetensors")
     index.write_text(json.dumps({"weight_map": {"a.weight": str(tmp_path / "secret.safetensors")}}))
-    refused(folder, "found a way out of it", base=tmp_path / "secret.safetensors")
+    refused(folder, "found a path outside it", base=tmp_path / "secret.safetensors")
     index.write_text(json.dumps({"weight_map": ["a.weight"]}))
     refused(folder, "weight_map: expected file by tensor", base=tmp_path / "secret.safetensors")
 
@@ -299,7 +299,7 @@ def test_pickles_that_ask_for_more_are_refused_by_name(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     path = torch_zip(tmp_path / "evil.bin", pickle.dumps({"lora_A": Evil()}, protocol=2))
-    refused(path, "data.pkl: expected a pickle of tensors and containers alone, found one that asks for posix.system")
+    refused(path, "data.pkl: expected a pickle of tensors and containers only, found one that asks for posix.system")
     assert not (tmp_path / "evil").exists()
     path = torch_zip(tmp_path / "evil.bin", pickle.dumps(Evil(), protocol=4))
     refused(path, "found the operation STACK_GLOBAL")

@@ -70,8 +70,8 @@ def test_what_was_trained_in_full_is_named_as_such(tmp_path):
     extra = ["base_model.model.classifier.weight", "base_model.model.embed_tokens.weight", "base_model.model.x.buffer"]
     adapter = read_adapter(write_peft(tmp_path, extra=extra, modules_to_save=["embed_tokens"]))
     assert adapter.notes == (
-        "classifier.weight, embed_tokens.weight: trained beside the adapter, no low-rank update.",
-        "x.buffer: saved beside the adapter, no low-rank update.",
+        "classifier.weight, embed_tokens.weight: trained beside the adapter, not a low-rank update.",
+        "x.buffer: saved beside the adapter, not a low-rank update.",
     )
 
 

@@ -93,15 +93,15 @@ def test_links_out_of_the_run_are_refused(run: RunDirectory, tmp_path: Path) -> 
     for path in (run.record_path, run.snapshot_path(1)):
         path.rename(tmp_path / path.name)
         path.symlink_to(tmp_path / path.name)
-    with pytest.raises(FileError, match=r"run\.json: expected a file in .*, found a way out of it"):
+    with pytest.raises(FileError, match=r"run\.json: expected a file in .*, found a path outside it"):
         run.read_record()
-    with pytest.raises(FileError, match=r"epoch-0001\.safetensors: expected a file in .*, found a way out of it"):
+    with pytest.raises(FileError, match=r"epoch-0001\.safetensors: expected a file in .*, found a path outside it"):
         list(run.snapshots())
     run.snapshot_path(1).unlink()
     run.snapshot_path(1).parent.rmdir()
     (tmp_path / "snapshots").mkdir()
     run.snapshot_path(1).parent.symlink_to(tmp_path / "snapshots")
-    with pytest.raises(FileError, match=r"snapshots: expected a file in .*, found a way out of it"):
+    with pytest.raises(FileError, match=r"snapshots: expected a file in .*, found a path outside it"):
         run.snapshot_paths()
 
 

@@ -246,7 +246,7 @@ def test_metrics_that_are_no_plain_file_or_too_large_are_refused(
     run.metrics_path.unlink()
     (tmp_path / "secret").write_text("{}\n")
     run.metrics_path.symlink_to(tmp_path / "secret")
-    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file in .* found a way out of it"):
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file in .* found a path outside it"):
         run.read_metrics()
     run.metrics_path.unlink()
     assert run.read_metrics() == []

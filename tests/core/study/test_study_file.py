@@ -98,15 +98,15 @@ def test_a_preset_and_a_model_beside_the_file(study, tmp_path: Path) -> None:
     ("before", "after", "message"),
     [
         ("epochs = 10", "epoch = 10", "line 7: settings.epoch: expected a known key, found epoch; "
-         "the nearest known one is epochs"),
+         "the nearest is epochs"),
         ("seeds = [0, 1]", "seed = [0, 1]", "line 3: seed: expected a known key, found seed; "
-         "the nearest known one is seeds"),
+         "the nearest is seeds"),
         ('out = "runs"', "rslora = true", "line 1: rslora: expected a known key, found rslora; "
          "it belongs below [settings] or [[methods]]"),
         ("rank = [2, 8]", "ran = 2", "line 12: methods.ran: expected a known key, found ran; "
-         "the nearest known one is rank"),
+         "the nearest is rank"),
         ("seeds = [100]", "seed = [100]", "line 22: tune.seed: expected a known key, found seed; "
-         "the nearest known one is seeds"),
+         "the nearest is seeds"),
         ("epochs = 10", 'epochs = "ten"', "line 7: settings.epochs: expected a whole number, found ten"),
         ("epochs = 10", "epochs = true", "line 7: settings.epochs: expected a whole number, found True"),
         ("seeds = [0, 1]", "seeds = 0", "line 3: seeds: expected a list of whole numbers, found 0"),
@@ -122,8 +122,8 @@ def test_a_preset_and_a_model_beside_the_file(study, tmp_path: Path) -> None:
          "qnli, acceptability, paraphrase, similarity, or a .json or .jsonl file, found wnli"),
         ("rank = [2, 8]", "rank = 0", "line 12: rank (method 1 of 3): expected at least 1, found 0"),
         ("rank = [2, 8]", "rank = [2, 2]", "expected one method or setting for each run directory, found 2 that mean "
-         "sst2-lora-r2-seed0; runs are named after task, method with ranks, and seed; give other settings their own "
-         "study"),
+         "sst2-lora-r2-seed0; runs are named after task, method with ranks, and seed; use another study for "
+         "other settings"),
         ("rank = [2, 8]", "rank = 2\nlearning_rate = 1e-3", "line 13: methods.learning_rate: expected none, since "
          "[tune] chooses it, found 0.001"),
         ("seeds = [100]", "seeds = [1, 100]", "line 22: tune: expected tasks and seeds that the study itself does not "

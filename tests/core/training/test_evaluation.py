@@ -73,7 +73,7 @@ def test_scores_become_the_runs(run: Path, tasks_dir: Path, monkeypatch: pytest.
     with pytest.raises(ParameterError, match="found colour; the nearest is colours"):
         evaluate_run(run, ["colour"], tasks_dir=tasks_dir)
     (tasks_dir / "programs.yaml").write_text("include: colours.yaml\ntask: programs\nunsafe_code: true\n")
-    with pytest.raises(ParameterError, match=r"found programs; --allow-code-execution runs what the model writes on"):
+    with pytest.raises(ParameterError, match=r"found programs; --allow-code-execution runs code from the model on"):
         evaluate_run(run, ["programs"], tasks_dir=tasks_dir)
     (tasks_dir / "utils.py").touch()
     with pytest.raises(ParameterError, match=r"without Python code, found .*utils.py; --allow-code-execution runs it"):

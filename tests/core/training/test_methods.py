@@ -168,7 +168,7 @@ def test_a_method_by_its_configuration(
         ({"peft_type": "LORRA"}, "peft_type: expected a method of PEFT, found LORRA; the nearest is LORA"),
         ({"peft_type": "LOHA", "rr": 4}, "expected an option of LOHA, found rr"),
         ({"peft_type": "LOHA", "r": "4"}, "r: expected a whole number, found 4"),
-        ({"peft_type": "LORA", "eva_config": {"rho": 2}}, "eva_config: expected nothing that a text could say, found "),
+        ({"peft_type": "LORA", "eva_config": {"rho": 2}}, "eva_config: expected a value, found "),
     ],
 )
 def test_configurations_that_cannot_be(tmp_path: Path, content: object, message: str) -> None:

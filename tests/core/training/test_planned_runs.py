@@ -81,7 +81,9 @@ def test_task_and_seed_stand_for_those_of_the_run(plan, tmp_path: Path) -> None:
     plan(LORA, "plans/shuffled/mrpc-3")
     config = RunConfig(task="mrpc", seed=3, plan=tmp_path / "plans/shuffled/{task}-{seed}")
     assert config.name == "mrpc-lora-shuffled-seed3"
-    with pytest.raises(ParameterError, match=r"plan: expected what msplora-analyze plan --out wrote, found .*mrpc-4"):
+    with pytest.raises(
+        ParameterError, match=r"plan: expected the output of msplora-analyze plan --out, found .*mrpc-4"
+    ):
         RunConfig(task="mrpc", seed=4, plan=config.plan)
 
 

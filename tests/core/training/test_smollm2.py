@@ -53,7 +53,7 @@ def test_a_conversion_that_fails_leaves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "_dequantise", fill)
-        with pytest.raises(FileError, match=r"540 MB to spare, found No space left on device; XDG_CACHE_HOME"):
+        with pytest.raises(FileError, match=r"540 MB to spare, found No space left on device; set XDG_CACHE_HOME"):
             smollm2_folder()
     assert not [path for path in tmp_path.rglob("*") if path.name in ("config.json", "SmolLM2-135M-Instruct")]
     assert smollm2_folder().is_dir()

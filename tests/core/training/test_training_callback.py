@@ -138,7 +138,7 @@ def test_a_used_folder_is_refused_unless_overwritten(tiny_model: Path, few: Task
         user_trainer(lora(tiny_model), few, tmp_path, max_steps=1).train()
     assert str(caught.value) == (
         f"{run.path}: expected a folder without snapshots, found 3 of an earlier training; "
-        "resume it from its checkpoint, take another folder, or delete them with overwrite=True"
+        "resume from its checkpoint, use another folder, or delete them with overwrite=True"
     )
     assert moments(run) == [(0, 0), (1, 4), (2, 8)]
     again = SpectralSnapshotCallback(run.path, task="rte", overwrite=True)

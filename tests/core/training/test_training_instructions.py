@@ -129,7 +129,7 @@ def test_files_of_one_name_in_two_folders(config: RunConfig, tmp_path: Path) -> 
     with pytest.raises(ParameterError) as caught:
         check_inputs([short, replace(short, task=str(other))])
     assert str(caught.value) == (
-        f"task: expected one value for all runs of the name following-lora-r2-seed0, found {config.task} and {other}; "
+        f"task: expected one value for all runs named following-lora-r2-seed0, found {config.task} and {other}; "
         "give one of them another --out, or rename its file"
     )
     run = train_run(short)
@@ -137,7 +137,7 @@ def test_files_of_one_name_in_two_folders(config: RunConfig, tmp_path: Path) -> 
         train_run(replace(short, task=str(other)), resume=True)
     assert str(refused.value) == (
         f"{run.path}: expected a run on {other}, found one on a file of the same name with other contents; "
-        "rename the file, or take another --out"
+        "rename the file, or use another --out"
     )
     other.write_text(Path(config.task).read_text())  # a copy is the same task
     assert train_run(replace(short, task=str(other)), resume=True).path == run.path

@@ -69,7 +69,7 @@ def test_a_killed_worker_ends_the_run(tiny_model: Path, cola_files: Path, tmp_pa
     assert launcher.returncode != 0
     assert (
         f"error: {run.path}: ended by a signal to terminate, or because another process of the run ended; "
-        "what was recorded stays, and --resume continues from there\n"
+        "its records are kept, and --resume continues from there\n"
     ) in said
     assert run.read_record().finished is None
     epochs = [snapshot.epoch for snapshot in run.snapshots()]
@@ -99,7 +99,7 @@ except TrainingError as error:
     assert (done.returncode, done.stdout) == (
         1,
         f"runs/mine: ended by a signal to terminate{several}; "
-        "what was recorded stays, and --resume continues from there\n",
+        "its records are kept, and --resume continues from there\n",
     )
 
 

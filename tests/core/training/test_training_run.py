@@ -154,7 +154,7 @@ def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(RunDirectoryError) as caught:
         train_run(config, data=few)
     assert str(caught.value) == (
-        f"{run.path}: expected no such folder yet, found a run; --resume continues it, another --out keeps both"
+        f"{run.path}: expected no such folder yet, found a run; continue it with --resume, or use another --out"
     )
     written = run.record_path.read_bytes()
     assert train_run(config, data=few, resume=True).path == run.path

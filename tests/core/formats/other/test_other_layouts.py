@@ -205,7 +205,7 @@ def test_loralib_is_unscaled_unless_alpha_is_given(tmp_path):
     adapter = read_adapter(tmp_path / "lora.bin")
     assert (adapter.format, adapter.method) == ("loralib", "lora-r2")
     assert adapter.notes[0].startswith("Alpha is not in the file: B·A is unscaled.")
-    assert adapter.notes[1] == "classifier.weight: trained beside the adapter, no low-rank update."
+    assert adapter.notes[1] == "classifier.weight: trained beside the adapter, not a low-rank update."
     plain, scaled = spectra(tmp_path / "lora.bin"), spectra(tmp_path / "lora.bin", alpha=16)
     np.testing.assert_allclose(scaled["layer/query/1"], 8 * plain["layer/query/1"])
 

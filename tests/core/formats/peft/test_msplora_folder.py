@@ -56,10 +56,10 @@ def test_equals_the_live_model(tmp_path, options, dtype):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda config: config.pop("placement"), "placement: expected where each adapted module stands, found None"),
+        (lambda config: config.pop("placement"), "placement: expected the layer and group of each module, found None"),
         (
             lambda config: config["placement"].pop("layers.0.q"),
-            "placement: expected the place of layers.0.q, found none",
+            "placement: expected an entry for layers.0.q, found none",
         ),
         (lambda config: config.update(ranks=8), "ranks: expected three whole numbers"),
         (

@@ -273,7 +273,7 @@ def test_vera_without_projections_needs_the_base_model(tmp_path):
     (tmp_path / "base").mkdir()
     save_model(Model(2), str(tmp_path / "base" / "model.safetensors"))
     adapter = read_adapter(tmp_path / "adapter", base=tmp_path / "base")
-    assert "drawn again" in adapter.notes[0]
+    assert "drawn them again" in adapter.notes[0]
     for stored in adapter.updates:
         delta = model.base_model.model.get_submodule(stored.path).get_delta_weight("default").detach().numpy()
         expected = np.linalg.svd(delta, compute_uv=False)[:6]
@@ -312,8 +312,8 @@ def test_several_adapters_in_one_file_are_refused(tmp_path):
     [
         ("LILY", "the method LILY depends on the input"),
         ("XLORA", "the method XLORA depends on the input"),
-        ("PREFIX_TUNING", "the method PREFIX_TUNING is no weight update"),
-        ("PROMPT_TUNING", "the method PROMPT_TUNING is no weight update"),
+        ("PREFIX_TUNING", "the method PREFIX_TUNING is not a weight update"),
+        ("PROMPT_TUNING", "the method PROMPT_TUNING is not a weight update"),
         ("IA3", "the method IA3 multiplies the base model's weights"),
         ("SOMETHING", "the method SOMETHING cannot be read here, .* expected one of LORA"),
     ],

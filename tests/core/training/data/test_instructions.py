@@ -59,7 +59,7 @@ def test_both_layouts_and_both_kinds_of_file(tmp_path: Path) -> None:
         ([row(instruction=3)], "row 1: instruction: expected a text, found 3"),
         ([row(input=["x"])], r"row 1: input: expected a text, found \['x'\]"),
         ([[]], "row 1: expected an object, found a list"),
-        ({"examples": []}, "expected a list of rows, found an object; a row a line goes in a .jsonl file"),
+        ({"examples": []}, "expected a list of rows, found an object; for one row a line, name the file .jsonl"),
         ([], "expected at least one row with an answer, found no row"),
         ([row(output="")] * 3, "expected at least one row with an answer, found 3 rows with an empty answer"),
         ([{"messages": []}], "row 1: messages: expected a list of messages"),
@@ -138,7 +138,7 @@ def test_long_prompts_are_counted_and_none_is_cut_to_nothing(tokenizer: Any) -> 
 
 def test_a_template_that_rewrites_earlier_messages_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ messages | length }}" + TEMPLATE
-    with pytest.raises(ParameterError, match="expected a chat template that leaves earlier messages as they are"):
+    with pytest.raises(ParameterError, match="expected a chat template that does not change earlier messages"):
         shown([[*QUESTION, *QUESTION]], tokenizer)
 
 

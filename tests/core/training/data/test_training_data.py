@@ -37,7 +37,7 @@ def test_qnli_without_a_training_set_names_the_file() -> None:
         read_task(TASKS["qnli"], GLUE)
     assert str(caught.value) == (
         f"{GLUE}/QNLI/train.tsv: expected a data file of QNLI, found no such file; "
-        "--data-dir takes the folder that holds QNLI/train.tsv"
+        "--data-dir is the folder that contains QNLI/train.tsv"
     )
 
 
