@@ -1,4 +1,4 @@
-"""From spectra to meaning: measures, comparisons, figures. Names are loaded when first used (PEP 562)."""
+"""Measures, comparisons and figures of spectra. Names are loaded when first used (PEP 562)."""
 
 from msplora_core.exports import lazy_exports
 

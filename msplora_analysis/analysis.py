@@ -1,4 +1,4 @@
-"""Everything that `svd` finds out about a run or a study, as data."""
+"""The results of `svd` on a run or a study, as data."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What `analyse` found.
+    """The result of `analyse`.
 
     Args:
         path: the run or study.
-        table: the spectra table of it (see `load_spectra`), runs that are no replicates told apart in `method`.
-        compared: the rows of it at the epoch compared.
-        spectra: averaged spectra by model, method, stack, time and scale (see `average_spectra`): Fig. 3. `clock` says
-            what `time` is: epochs, steps, or the share of the training done (see `courses`).
+        table: its spectra table (see `load_spectra`); `method` distinguishes runs that are not replicates.
+        compared: its rows at the compared epoch.
+        spectra: averaged spectra by model, method, stack, time and scale (see `average_spectra`): Fig. 3. `clock` is
+            the unit of `time`: epochs, steps, or the share of training (see `courses`).
         trajectory: the measures of these (see `measure`).
-        final: measures by model, method, stack and scale, each run at the epoch compared.
+        final: measures by model, method, stack and scale, each run at the compared epoch.
         by_run: the same for each run.
-        layers: KL between the layers of each method, at their own length, for both `layer` and `total`.
+        layers: KL between the layers of each method, at full length, for both `layer` and `total`.
         comparisons: with the baseline, for both `layer` and `total`: Fig. 4.
-        spread: KL between the same layer's spectra of two seeds, by model, method, stack, scale and task (see
-            `replicate_spread`): what a KL between layers is measured against.
-        nulls: what a null model gives for each number of `final`: model, method, stack, scale, rank, measure, value,
-            null_mean, null_low, null_high, place, draws, null, seed (see `null_measures`); empty without draws.
+        spread: KL between the spectra of one layer in two seeds, by model, method, stack, scale and task, as reference
+            for a KL between layers (see `replicate_spread`).
+        nulls: null models for each number of `final`: model, method, stack, scale, rank, measure, value, null_mean,
+            null_low, null_high, place, draws, null, seed (see `null_measures`); empty without draws.
         scores: evaluation metrics by run and epoch (see `load_scores`).
         runs: whether each run was finished and learned anything (see `load_runs`).
-        interference: cosines between scales and between layers by run and epoch, where trainings recorded them (see
+        interference: cosines between scales and between layers by run and epoch, if recorded (see
             `interference_courses`).
-        findings: of the check-up, a row a finding, worst first (see `checked_runs`).
-        claims: the paper's two and what they rest on, for every method that they concern, with their verdicts.
-        notes: what a reader of the numbers must know, a sentence each.
-        skipped: what could not be read, of the runs and the baseline, a message each.
-        failed: the runs of which nothing could be read.
-        average: the order of averaging behind all measures and divergences.
-        floor: what small singular values were raised to before a divergence (see `spectral_kl`).
-        scale: which comparison the pictures show.
+        findings: of the checks of runs, one row each, the most severe first (see `checked_runs`).
+        claims: the paper's two claims and their premises, for every method that they concern, with verdicts.
+        notes: remarks on the numbers, one sentence each.
+        skipped: messages on what could not be read, of the runs and the baseline.
+        failed: runs of which nothing could be read.
+        average: the order of averaging of all measures and divergences.
+        floor: the least singular value in divergences (see `spectral_kl`).
+        scale: the scale of the comparison in figures.
     """
 
     path: Path
@@ -93,7 +93,7 @@ class Analysis:
 
     @cached_property
     def doubts(self) -> dict[tuple[str, str], str]:
-        """By model and method, which of its runs were not finished or learned nothing (see `remarks.doubts`)."""
+        """By model and method, the number of runs that were not finished or learned nothing (see `remarks.doubts`)."""
         return doubts(self.table, self.runs)
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class Analysis:
         return f"Analysis({', '.join(parts)}; {self.path})"
 
     def _repr_html_(self) -> str:
-        """The final measures, the claims and the notes, for a notebook."""
+        """Return the final measures, the claims and the notes, for notebooks."""
         from html import escape
 
         lines = "".join(f"<li>{escape(line)}</li>" for line in [*map(str, self.claims), *self.notes])
@@ -143,20 +143,20 @@ def analyse(
 
     Args:
         path: a run, an adapter, or a folder of such (see `load_spectra`).
-        baseline: the same, to compare with; the LoRA runs in `path` where not given.
-        pair: which runs are compared: `task-seed` pairs those on the same model, task and seed, `position` the first
+        baseline: the same, to compare with; by default the LoRA runs in `path`.
+        pair: which runs are compared: `task-seed` pairs runs on the same model, task and seed, `position` the first
             run of `path` with the first of `baseline`, and so on.
-        scale: which comparison the pictures show: `layer` (each layer's own component) or `total` (all that acts on a
-            layer).
+        scale: the scale of the comparison in figures: `layer` (each layer's own component) or `total` (the sum of all
+            components that serve a layer).
         lengths: how spectra of unequal length are compared (see `compare`).
-        floor: raises small singular values before a divergence is taken (see `spectral_kl`).
-        epoch: which epoch to compare and to tabulate; each run's last where not given.
-        average: singular values first (`spectra`) or measures first (see `measure` and `compare`).
+        floor: the least singular value in divergences (see `spectral_kl`).
+        epoch: the epoch to compare and tabulate; by default each run's last.
+        average: average singular values first (`spectra`) or measures first (see `measure` and `compare`).
         alpha, base, module, model, task, seed: how adapters are read, also those of the baseline (see `load_spectra`).
-        draws: of the null models; 200 where not given, or fewer for large adapters (see `null_measures`); 0 for none.
+        draws: number of draws of the null models; by default 200, or fewer for large adapters (see `null_measures`).
         null_seed: of these draws.
-        n_jobs: how many processes read (see `load_spectra`).
-        progress: called after each run read, with the number read and of all.
+        n_jobs: number of processes that read (see `load_spectra`).
+        progress: called after each run read, with the number of runs read and of all runs.
 
     Returns:
         An `Analysis`.
@@ -187,7 +187,7 @@ def analyse(
         other, found = separate_variants(_without_messages(tables[1]))
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
-    # Where no scale is shared, the total is the layer's own component: one of the two comparisons is enough.
+    # Without shared scales, the total is the layer's own component: one of the two comparisons is enough.
     comparisons = beside_controls(
         [one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}]
     )
@@ -270,5 +270,6 @@ def _at(table: DataFrame, epoch: int | None) -> DataFrame:
     rows = table[table["epoch"] == epoch]
     if rows.empty:
         epochs = table["epoch"]
-        raise ParameterError("epoch", expected=f"one recorded, of {epochs.min():g} to {epochs.max():g}", found=epoch)
+        expected = f"a recorded epoch, of {epochs.min():g} to {epochs.max():g}"
+        raise ParameterError("epoch", expected=expected, found=epoch)
     return rows

@@ -1,4 +1,4 @@
-"""What the check-up finds in each run of a study: in its spectra, its adapter's file and its losses."""
+"""Check each run of a study: its spectra, its adapter's file and its losses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checked_runs(final: DataFrame, scores: DataFrame, of_files: Sequence[tuple[s
         of_files: what was found in the files of adapters, by run; also of those that could not be measured.
 
     Returns:
-        A row a finding, worst first: run, method, and the fields of a `Finding`.
+        One row a finding, the most severe first: run, method, and the fields of a `Finding`.
 
     Example:
         >>> import pandas as pd
@@ -52,13 +52,13 @@ def checked_runs(final: DataFrame, scores: DataFrame, of_files: Sequence[tuple[s
 
 
 def by_kind(found: DataFrame) -> list[dict[str, Any]]:
-    """Return what was found, as a person reads it: one entry for each kind, worst first.
+    """Return a summary of findings: one entry for each kind, the most severe first.
 
     Args:
-        found: as `checked_runs` gives it.
+        found: from `checked_runs`.
 
     Returns:
-        severity, kind, where (the first modules with their runs, and how many more there are), runs (how many), says
+        severity, kind, where (the first modules with their runs, and the number of others), runs (their number), says
         and advice (of the first).
     """
     several = found["run"].nunique() > 1

@@ -1,4 +1,4 @@
-"""The same numbers for one task or one module type alone: what a reader of the page can choose."""
+"""The same numbers for each task and module type, which a reader of the page can choose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("task", "module")
 ALL = ""
-"""Stands in the columns `task` and `module` of what is averaged over all of them."""
+"""Value of the columns `task` and `module` for averages over all of them."""
 
 
 def by_choice(
@@ -22,17 +22,17 @@ def by_choice(
     choices: Sequence[str] = CHOICES,
     most: int = 60_000,
 ) -> DataFrame:
-    """Reduce a spectra table over all tasks and module types, and for each of them and each pair alone.
+    """Reduce a spectra table over all tasks and module types, for each of them, and for each pair.
 
     Args:
-        reduce: from a table and the columns to keep apart to a frame: `average_spectra`, `measure`.
+        reduce: a function of a table and the columns to group by: `average_spectra`, `measure`.
         table: a spectra table.
-        by: columns to keep apart.
-        choices: what can be chosen, of task and module.
-        most: rows that are enough: further choices are left out, pairs first.
+        by: columns to group by.
+        choices: of task and module.
+        most: largest number of rows: further choices are left out, pairs first.
 
     Returns:
-        The frames, one below the other, with the columns `choices`: empty where a row is over all of them.
+        The concatenated frames with the columns `choices`, which are empty for averages over all.
 
     Example:
         >>> import pandas as pd

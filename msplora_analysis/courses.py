@@ -1,4 +1,4 @@
-"""Where each spectrum stands in the course of its training."""
+"""The time of each spectrum in its training, on a clock that the runs of a method share."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 COURSE = ("model", "method", "stack", "clock", "time", "scale")
-"""What to measure by for courses over training."""
+"""Columns to group by for courses over training."""
 SHARE = "share of training"
 _CLOCKS = ("epoch", "step", SHARE)
 
 
 def courses(table: DataFrame) -> DataFrame:
-    """Return a spectra table with the columns `clock` and `time`, on which the runs of a method can be averaged.
+    """Return a spectra table with the columns `clock` and `time`, by which the runs of a method can be averaged.
 
-    The clock of a method on a model is `epoch` if all its runs have some epoch in common; else `step`, likewise; else
-    `share of training`: each run's epoch (or step) divided by its last one, 0 to 1. `time` is missing for runs of which
-    only the end is known, without epoch or step. Not every run need have every
-    point: averages are over the runs at hand, and `measure` says how many these are.
+    The clock of a method on a model is `epoch` if all its runs have an epoch in common; else `step`, likewise; else
+    `share of training`: each run's epoch (or step) divided by its last one, 0 to 1. `time` is missing for runs without
+    epoch and step. Not all runs have every point: averages are over the runs that have it, and `measure` returns their
+    number.
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, or several put together.
+        table: one or several concatenated spectra tables from `load_spectra`.
 
     Example:
         >>> import pandas as pd
@@ -51,14 +51,14 @@ def courses(table: DataFrame) -> DataFrame:
 
 
 def _common(rows: DataFrame, name: str) -> bool:
-    """Whether this is known of all moments, and some value of it is common to all runs."""
-    moments = rows[["run", name]].drop_duplicates()
-    if moments[name].isna().any():
+    """Whether a column has no missing values, and all runs have some value in common."""
+    points = rows[["run", name]].drop_duplicates()
+    if points[name].isna().any():
         return False
-    return bool(moments.groupby(name)["run"].size().max() == moments["run"].nunique())
+    return bool(points.groupby(name)["run"].size().max() == points["run"].nunique())
 
 
 def _shares(rows: DataFrame) -> Series[float]:
-    """How much of its training each run has done; all of it where no more than its end is known."""
+    """The share of its training that each run has done; 1 if only its end is known."""
     value = rows["epoch"].astype("float64").fillna(rows["step"].astype("float64"))
     return (value / value.groupby(rows["run"].to_numpy()).transform("max")).fillna(1.0)

@@ -1,4 +1,4 @@
-"""How far scales and layers move the same way over training: one number a run, then intervals over runs."""
+"""Cosines between scales and between layers over training: one number a run, then intervals over runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def interference_courses(table: DataFrame) -> DataFrame:
     """Return the cosines of each run and epoch, averaged over modules, layers and pairs of layers.
 
     Args:
-        table: as `load_interference` gives it.
+        table: from `load_interference`.
 
     Returns:
         One row a run, epoch, kind and pair: model, method, run, task, seed, epoch, between, pair, cosine, `spread`
@@ -31,11 +31,11 @@ def interference_by_epoch(courses: DataFrame) -> DataFrame:
     """Return the mean of the runs at each epoch.
 
     Args:
-        courses: as `interference_courses` gives them.
+        courses: from `interference_courses`.
 
     Returns:
-        One row a model, method, kind, pair and epoch: `cosine`, `low` and `high` (95% t interval over the runs at
-        hand; NaN for one run), `spread`, `runs`.
+        One row a model, method, kind, pair and epoch: `cosine`, `low` and `high` (95% t interval over the runs; NaN
+        for one run), `spread`, `runs`.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -51,11 +51,11 @@ def interference_by_epoch(courses: DataFrame) -> DataFrame:
 def interference_by_method(courses: DataFrame) -> DataFrame:
     """Return for each method and pair the mean cosine over training, with intervals over runs and over tasks.
 
-    The value of a run is the mean over its epochs, and the run is the unit of replication. What is unrelated has a
-    cosine of 0, give or take 1/√(out·in) for steps of independent random direction.
+    The value of a run is the mean over its epochs, and the run is the unit of replication. Steps of independent random
+    direction have cosines of mean 0 and standard deviation 1/√(out·in).
 
     Args:
-        courses: as `interference_courses` gives them.
+        courses: from `interference_courses`.
 
     Returns:
         One row a model, method, kind and pair: `first` and `last` (mean cosine at the first and last epoch), `cosine`

@@ -1,7 +1,7 @@
-"""From spectra to numbers: tidy frames in, tidy frames out.
+"""Measures of spectra tables.
 
-Two orders of averaging, never mixed: singular values first, then measured, as the paper does; or the
-measures of each component, averaged afterwards.
+There are two orders of averaging, which are never mixed: average singular values and measure the mean spectrum, as in
+the paper; or measure each component and average the measures.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
 def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
-    """Average singular values over everything but `by`: modules of one stack, units, tasks and seeds by default.
+    """Average singular values within groups, by default over modules of one stack, units, tasks and seeds.
 
     Spectra of different rank are never averaged with each other: each rank has its own rows.
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, or some of its rows, or several put together.
-        by: columns to keep apart.
+        table: one or several concatenated spectra tables from `load_spectra`, or some of their rows.
+        by: columns to group by.
 
     Returns:
-        Columns `by`, rank, runs (how many runs were averaged), components (how many spectra), k, sigma, share
-        (p_k of Eq. 10) and m_eff (M_eff-k of Eq. 8 for this k: the cumulated share), ordered by value, scales
-        from global to total. `share` and `m_eff` are NaN for a zero spectrum, and `m_eff` at k = rank, where it
-        is 1 by definition.
+        Columns `by`, rank, runs and components (numbers of averaged runs and spectra), k, sigma, share (p_k of Eq. 10)
+        and m_eff (M_eff-k of Eq. 8 for this k: the cumulative share), sorted by value, scales from global to total.
+        `share` and `m_eff` are NaN for a zero spectrum, and `m_eff` at k = rank, where it is 1 by definition.
 
     Raises:
-        ParameterError: if the table is empty, lacks a column, or spectra in it are not whole.
+        ParameterError: if the table is empty or lacks a column, or spectra are incomplete.
 
     Example:
         >>> import pandas as pd
@@ -76,21 +75,21 @@ def measure(
     ks: Sequence[int] = KS,
     energy: float = 0.9,
 ) -> DataFrame:
-    """Measure how concentrated the spectra are.
+    """Measure the concentration of spectra.
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, or some of its rows, or several put together.
-        by: columns to keep apart; the rest is averaged over. `rank` is always kept apart.
+        table: one or several concatenated spectra tables from `load_spectra`, or some of their rows.
+        by: columns to group by, besides `rank`.
         average: `spectra` averages singular values, then measures; `measures` measures each component, then
             averages the values that are defined.
-        ks: for which k to give M_eff-k.
+        ks: the k of M_eff-k.
         energy: the share of the squared singular values for the energy rank, above 0 and at most 1.
 
     Returns:
-        A row for each combination of `by` and rank, with columns runs and components (how many runs and spectra
-        were averaged), `m_eff_1`, ... (share of 1; *high* means concentrated, simple; NaN where the rank is at most
-        k, where it is 1 by definition), `entropy_rank`, `stable_rank`, `participation_ratio` and the energy rank,
-        named after its share: `energy_rank_90` (ranks; high means broad, complex). All are NaN for zero spectra.
+        A row for each group and rank, with columns runs and components (numbers of averaged runs and spectra),
+        `m_eff_1`, ... (share of 1; *high* means concentrated, simple; NaN if the rank is at most k, since it is then
+        1 by definition), `entropy_rank`, `stable_rank`, `participation_ratio` and the energy rank, named after its
+        share: `energy_rank_90` (ranks; high means broad, complex). All are NaN for zero spectra.
 
     Raises:
         ParameterError: for an unknown `average`, and as `average_spectra`.
@@ -120,7 +119,7 @@ def measure(
 
 
 def last_epochs(table: DataFrame) -> DataFrame:
-    """Return the rows of each run's last epoch, or last step where its epochs are not known."""
+    """Return the rows of each run's last epoch, or last step if its epochs are unknown."""
     for column in ("epoch", "step"):
         last = table.groupby("run", observed=True)[column].transform("max")
         table = table[(table[column] == last).fillna(False) | last.isna()]
@@ -128,12 +127,12 @@ def last_epochs(table: DataFrame) -> DataFrame:
 
 
 def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Sort by values, scales from global to total, whatever categories the columns had: they differ between tables."""
+    """Sort by value, scales from global to total. The order of categories, which differs between tables, is ignored."""
     return _plain(frame).sort_values(list(keys), ignore_index=True)
 
 
 def _plain(frame: DataFrame) -> DataFrame:
-    """Words in columns that are no categories, but for the scale, whose order is that of the pyramid."""
+    """Return a frame whose only categorical column is the scale, in the order of the pyramid."""
     import pandas as pd
 
     scales = pd.CategoricalDtype(list(SCALES), ordered=True)
@@ -164,11 +163,11 @@ def measures_of(
 
     Args:
         spectra: (..., r) singular values.
-        ks: for which k to give M_eff-k.
+        ks: the k of M_eff-k.
         energy: the share of the squared singular values for the energy rank.
 
     Returns:
-        (...) float64 by column; M_eff-k is NaN where r is at most k, where it is 1 by definition.
+        (...) float64 by column; M_eff-k is NaN if r is at most k, since it is then 1 by definition.
     """
     rank, undefined = spectra.shape[-1], np.full(spectra.shape[:-1], np.nan)
     found = {f"m_eff_{k}": kernels.effective_rank_ratio(spectra, k) if k < rank else undefined for k in ks}
@@ -195,7 +194,7 @@ def whole_spectra(frame: DataFrame) -> list[tuple[int, NDArray[np.intp]]]:
                 "table",
                 expected=f"whole spectra: each k from 1 to {rank} once",
                 found="some missing or twice",
-                hint="choose components, not single singular values; name in `by` what tells them apart",
+                hint="select whole components, and group by all columns that distinguish them",
             )
         spectra.append((int(rank), rows.reshape(-1, rank)))
     return spectra

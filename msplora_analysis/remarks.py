@@ -1,4 +1,4 @@
-"""What a reader of the numbers must know of them, a sentence each."""
+"""Remarks on the numbers of an analysis, one sentence each."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 def time_notes(timed: DataFrame) -> list[str]:
-    """What courses over training rest on, for methods whose runs differ in their epochs (see `courses`)."""
+    """Return notes on the clock of courses, for methods whose runs differ in their epochs (see `courses`)."""
     notes = []
     for names, rows in timed.groupby(["model", "method"], observed=True, sort=False):
         ends = rows.groupby("run", observed=True)["time"].max()
         if rows["clock"].iloc[0] == SHARE and len(ends) > 1:
             notes.append(
-                f"{names[1]} on {names[0]}: no epoch is common to all runs, so courses are over the share of training "
-                "done; each point is over the runs at hand (column runs)"
+                f"{names[1]} on {names[0]}: no epoch is common to all runs, so courses are over the share of training; "
+                "the column runs has the number of runs at each point"
             )
         elif ends.nunique() > 1:
             clock = rows["clock"].iloc[0]
             notes.append(
                 f"{names[1]} on {names[0]}: runs end between {clock} {ends.min():g} and {ends.max():g}; each is "
-                "compared at its last, and courses are over the runs at hand (column runs)"
+                f"compared at its last {clock}; the column runs has the number of runs at each point of courses"
             )
     return notes
 
 
 def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """Where the paper's order of averaging gives a difference of another sign than the mean of the pairs of runs."""
+    """Return notes on differences whose sign depends on the order of averaging."""
     return [
         f"{one.method} minus {one.baseline}, {one.scale}, {one.modules[0]}: the mean over {len(one.pairs)} pairs of "
         f"runs is {one.adjacent['difference']:+.3g} nats, but {one.pooled_difference:+.3g} if singular values are "
@@ -45,12 +45,12 @@ def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def null_notes(final: DataFrame, measured: DataFrame, nulls: DataFrame) -> list[str]:
-    """What the null models of methods rest on, where it is not the factors of their training.
+    """Return notes on methods whose null model is missing, or does not use the factors of their training.
 
     Args:
         final: a spectra table with the columns of factors.
-        measured: as `measure` gives it.
-        nulls: beside these, as `null_measures` gives them.
+        measured: from `measure`.
+        nulls: from `null_measures` for these.
     """
     defined = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
     without, random = list[str](), list[str]()
@@ -63,14 +63,14 @@ def null_notes(final: DataFrame, measured: DataFrame, nulls: DataFrame) -> list[
     reasons = {
         "no null model: their updates are dense, or neither factors nor shapes are known": without,
         "null of random factors of the same shape, since the singular values of the factors are not recorded": random,
-        "null of factors that are aligned as an SVD leaves them (extracted, converted or cut down): it says what that "
-        "split gives, and nothing of training": [method for _, method in _split_by_svd(final)],
+        "null of factors from an SVD (an extracted, converted or truncated adapter): it does not describe the factors "
+        "of a training": [method for _, method in _split_by_svd(final)],
     }
     return [f"{', '.join(dict.fromkeys(methods))}: {reason}" for reason, methods in reasons.items() if methods]
 
 
 def _split_by_svd(final: DataFrame) -> list[tuple[str, str]]:
-    """The models and methods whose singular values are the products of those of their factors, in order."""
+    """The models and methods whose singular values are the products of those of their factors."""
     if "sigma_B" not in final:
         return []
     rows = final[(final["rank"] > 1) & final["sigma_B"].notna()]
@@ -84,34 +84,34 @@ def _split_by_svd(final: DataFrame) -> list[tuple[str, str]]:
 
 
 _ALIGNED = 1e-3
-"""Relative to the largest value: what factors in half precision keep of an SVD's alignment."""
+"""Relative to the largest value: tolerance for factors in half precision."""
 
 
 def broken_notes(found: DataFrame) -> list[str]:
-    """Name the runs that are broken: one of them can outweigh all others in a mean.
+    """Return notes on broken runs, which can dominate averages.
 
     Args:
-        found: as `checked_runs` gives it.
+        found: from `checked_runs`.
     """
     notes = []
     for (run, kind), rows in found[found["severity"] == "broken"].groupby(["run", "kind"], sort=False):
         worst = rows.nlargest(1, "value").iloc[0] if rows["value"].notna().any() else rows.iloc[0]
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        outweighs = " It outweighs others in every average that it takes part in." if kind == "exploded" else ""
+        outweighs = " It dominates every average that includes it." if kind == "exploded" else ""
         says = f"{worst['module']}{more} of {run}: {worst['says']}; {worst['advice']}."
         notes.append(f"Broken, {kind}: {says}{outweighs}")
     return notes
 
 
 def doubts(table: DataFrame, runs: DataFrame) -> dict[tuple[str, str], str]:
-    """Say of each model and method how many of its runs were not finished, or score no better than a constant answer.
+    """Count the runs of each model and method that were not finished, or score no better than a constant answer.
 
     Args:
         table: a spectra table.
-        runs: as `load_runs` gives them.
+        runs: from `load_runs`.
 
     Returns:
-        By model and method a few words for a table or a title; methods whose runs are sound are not in it.
+        The counts in words by model and method, for tables and titles; without methods whose runs are sound.
 
     Example:
         >>> import pandas as pd

@@ -1,4 +1,4 @@
-"""Which runs are the baseline, and the comparison of all others with it."""
+"""Choose the baseline runs, and compare all other methods with them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCALES = ("layer", "total")
-"""The scales that have a spectrum for each layer."""
+"""The scales with a spectrum for each layer."""
 
 
 class Options(TypedDict):
-    """How to compare (see `compare`)."""
+    """Options of `compare`."""
 
     lengths: Lengths
     floor: float | None
@@ -30,14 +30,14 @@ class Options(TypedDict):
 
 
 def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparison], list[str]]:
-    """Compare every other method with the LoRA runs in the same table; what cannot be compared becomes a note.
+    """Compare every other method with the LoRA runs in the same table; if that is impossible, return a note.
 
-    Where LoRA was trained at several ranks, those nearest to the rank compared are taken, at best the same.
+    If LoRA was trained at several ranks, those nearest to the rank of the method are used.
     """
     plain = final["method"].map(is_plain).astype(bool)
     theirs, ours = final[plain], final[~plain]
     if ours.empty:
-        return [], ["only LoRA runs here: Fig. 4 compares another method with them"]
+        return [], ["only LoRA runs: Fig. 4 needs another method to compare with them"]
     if theirs.empty:
         model = str(ours["model"].iloc[0])
         return [], [
@@ -55,7 +55,7 @@ def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparis
 
 
 def at_nearest_ranks(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Keep, of the comparisons of the same spectra, those with the baselines whose rank is nearest to their own."""
+    """For each method, keep the comparisons with the baselines of the nearest rank."""
     nearest: dict[tuple[str, ...], int] = {}
     for one in comparisons:
         nearest[_whose(one)] = min(_apart(one), nearest.get(_whose(one), _apart(one)))
@@ -77,7 +77,10 @@ def compare_with(
     baseline_path: str | os.PathLike[str],
     options: Options,
 ) -> list[Comparison]:
-    """Compare every method but the baseline's own, or if there is no other, these; sides of one name get their path."""
+    """Compare every method that the baseline does not have with it; if there is none, compare equal methods.
+
+    In the latter case, the names of equal methods are extended by their paths.
+    """
     others = final[~final["method"].isin(baseline["method"].unique())]
     if others.empty:
         both = set(final["method"]) & set(baseline["method"])
@@ -92,7 +95,7 @@ def compare_with(
 
 
 def is_plain(method: str) -> bool:
-    """Whether this is LoRA, also where what tells its runs apart follows the method's name."""
+    """Whether this is LoRA, possibly with a variant in brackets."""
     return is_lora(method.partition(" ")[0])
 
 
@@ -102,7 +105,7 @@ def lora_command(model: str, runs: DataFrame, rank: int | None = None) -> str:
     Args:
         model: the base model.
         runs: with columns task and seed.
-        rank: of LoRA; the command's default where not given.
+        rank: of LoRA; by default the command's.
     """
     words = ["msplora-analyze train --method lora", *([f"--rank {rank}"] if rank else []), f"--model {model}"]
     words += [f"--task {task}" for task in runs["task"].unique() if task]

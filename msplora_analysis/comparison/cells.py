@@ -1,4 +1,4 @@
-"""Which cells of a layers × layers difference are more than the spread between runs."""
+"""Tests of the cells of a layers × layers difference."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def cell_tests(differences: NDArray[np.float64], layers: NDArray[np.int64]) -> D
 
     Args:
         differences: (n, L, L) nats, one matrix for each pair of runs.
-        layers: (L,) their indexes.
+        layers: (L,) layer indices.
 
     Returns:
-        A row for each ordered pair of two layers: row and column (layer indexes), difference (mean over the pairs of
+        A row for each ordered pair of two layers: row and column (layer indices), difference (mean over the pairs of
         runs), low and high (its 95% interval, see `sign_flip_test`; NaN below 6 pairs), p, p_corrected (Benjamini and
-        Hochberg, over all rows that have a p), decided (whether p_corrected is at most 0.05). A cell that is not
-        finite in some pair of runs has no p.
+        Hochberg, over all rows with a p), decided (whether p_corrected is at most 0.05). A cell that is not finite in
+        a pair of runs has no p.
 
     Example:
         >>> cells = cell_tests(np.array([[[0.0, 1.0 + i / 9], [-1.0, 0.0]] for i in range(7)]), np.array([0, 1]))

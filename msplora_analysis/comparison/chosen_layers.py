@@ -1,4 +1,4 @@
-"""KL between layers for one task, one module type, or one of each alone."""
+"""KL between layers for each task, each module type, and each pair of them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ChosenDivergence:
-    """KL between layers over the runs of one task, of one module type, or both.
+    """KL between layers for one task, one module type, or both.
 
     Args:
-        task: whose runs; empty for all.
-        module: whose spectra; empty for all of the stack.
+        task: of the runs; empty for all.
+        module: module type; empty for all of the stack.
         kl: (L, L) nats.
     """
 
@@ -35,7 +35,7 @@ class ChosenDivergence:
 
 @dataclass(frozen=True, eq=False)
 class ChosenDifference(ChosenDivergence):
-    """The same beside the baseline's.
+    """KL between layers with that of the baseline.
 
     Args:
         kl_baseline: (L, L) nats.
@@ -50,8 +50,8 @@ def chosen_divergences(
     """Yield the KL between the layers of a method for each task, each module type and each pair of them.
 
     Args:
-        table: the spectra that it was measured from, of one epoch per run.
-        one: what `layer_divergences` gave for the method.
+        table: the spectra from which `one` was computed, of one epoch per run.
+        one: from `layer_divergences`, for the method.
         floor, average: as in `layer_divergences`.
     """
     rows = _rows(table, one.model, one.method, one.scale, one.stack)
@@ -65,9 +65,9 @@ def chosen_differences(table: DataFrame, one: Comparison, floor: float | None = 
     """Yield the KL of a method and of its baseline for each task, each module type and each pair: means over runs.
 
     Args:
-        table: the spectra that both were measured from, of one epoch per run; nothing is yielded if the baseline is
+        table: the spectra from which `one` was computed, of one epoch per run; nothing is yielded if the baseline is
             not in it.
-        one: what `compare` gave.
+        one: from `compare`.
         floor: as in `compare`.
     """
     if not set(one.pairs["run_baseline"]) <= set(table["run"].unique()):
@@ -100,7 +100,7 @@ def _tasks(rows: DataFrame, runs: Sequence[str]) -> list[str]:
 def _choices(
     tasks: Sequence[str], modules: Sequence[str]
 ) -> Iterator[tuple[str, str, NDArray[np.intp], NDArray[np.intp]]]:
-    """Each known task, each module type and each pair of these, with the places of its runs and of its modules."""
+    """Each known task, each module type and each pair of them, with the indices of the runs and of the modules."""
     of_task = {"": np.arange(len(tasks))}
     if len(known := dict.fromkeys(filter(None, tasks))) > 1:
         of_task |= {name: np.array([place for place, task in enumerate(tasks) if task == name]) for name in known}

@@ -1,4 +1,4 @@
-"""What training on permuted labels gives for the numbers of a comparison."""
+"""Controls of a comparison: the same numbers for training on permuted labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTROLS = ("adjacent_kl_random_labels", "adjacent_kl_baseline_random_labels")
 
 
 def controlled(method: str) -> str:
-    """Return the method that this one is the control of, trained on permuted labels; empty if it is no control.
+    """Return the method whose control this is (trained on permuted labels); empty if it is not a control.
 
     Example:
         >>> controlled("lora-r8-random-labels (a)"), controlled("lora-r8")
@@ -28,14 +28,14 @@ def controlled(method: str) -> str:
 
 
 def beside_controls(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Add what random labels give to the pairs of each comparison, where they were trained.
+    """Add the numbers of controls with random labels to the pairs of each comparison.
 
     Args:
-        comparisons: of methods, and of their controls trained on permuted labels.
+        comparisons: of methods, and of their controls.
 
     Returns:
-        As many, in the same order. Where a control of the method or of the baseline is known on the task and seed of a
-        pair, `pairs` has the columns `CONTROLS`, nats, NaN where it is not known.
+        The comparisons in the same order. If there is a control on the task and seed of a pair, `pairs` has the columns
+        `CONTROLS` in nats, NaN where there is none.
     """
     known = dict[tuple[Any, ...], Any]()
     for one in comparisons:
@@ -55,19 +55,19 @@ def _beside(one: Comparison, known: dict[tuple[Any, ...], Any]) -> Comparison:
 
 
 def _place(one: Comparison, side: int, method: str, pair: Any) -> tuple[Any, ...]:
-    """What two numbers must have in common for one to be the control of the other."""
-    scale = "layer" if is_plain(method) else one.scale  # of plain LoRA that is the total, too
+    """The key that a number and its control have in common."""
+    scale = "layer" if is_plain(method) else one.scale  # for plain LoRA, also the total
     return one.model, method, scale, one.stack, one.modules, one.lengths[side], pair.task, pair.seed
 
 
 def control_means(one: Comparison) -> tuple[float, float, float]:
-    """Return the means over pairs of what random labels give: KL, the baseline's, the difference where both are known.
+    """Return the means over pairs of the controls: KL of the method, of the baseline, and the difference.
 
     Args:
-        one: a comparison that `beside_controls` returned.
+        one: a comparison from `beside_controls`.
 
     Returns:
-        Three numbers in nats; NaN where not known.
+        Three numbers in nats; NaN if unknown.
     """
     if not set(CONTROLS) <= set(one.pairs.columns):
         return nan, nan, nan

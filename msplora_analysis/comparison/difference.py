@@ -1,4 +1,4 @@
-"""One method against another: how far apart its layers' spectra are, minus those of a baseline (Fig. 4)."""
+"""Compare methods: KL between the layers of one method minus that of a baseline (Fig. 4)."""
 
 from __future__ import annotations
 
@@ -26,29 +26,28 @@ Lengths = Literal["common", "own"]
 class Comparison:
     """Pairwise KL between a method's layers, and between the baseline's, and their difference.
 
-    All of it is one computation: a KL for each run of each pair, averaged over the pairs.
+    All numbers are means over pairs of runs of a KL for each run.
 
     Args:
         model: the base model of both.
-        method: whose layers.
-        baseline: the method that it is compared with.
-        scale: which spectra: `layer` for each layer's own component, `total` for all that acts on a layer.
+        method: the method compared.
+        baseline: the method it is compared with.
+        scale: `layer` for each layer's own component, `total` for the sum of all components that serve a layer.
         stack: the list of layers and the shape of its matrices; empty if unknown.
-        modules: the module types averaged over; types that stand in other layers make another comparison.
+        modules: the averaged module types; types in other layers have their own comparison.
         rule: how spectra of unequal length were made comparable, in words.
         ranks: the ranks of the method and of the baseline, ascending.
-        lengths: how many leading singular values were taken, of the method and of the baseline.
+        lengths: numbers of leading singular values used, of the method and of the baseline.
         average: `spectra` if singular values of a run's modules were averaged before the KL, `measures` if their KL.
-        layers: (L,) layer indexes.
+        layers: (L,) layer indices.
         kl: (L, L) nats, D(row ‖ column) between the method's layers, the mean over the pairs.
-        kl_baseline: (L, L) the same of the baseline.
+        kl_baseline: (L, L) likewise for the baseline.
         pairs: a row for each pair of runs: run, run_baseline, task, seed, epoch, epoch_baseline, adjacent_kl,
-            adjacent_kl_baseline, difference, share_positive; of `analyse`, where trained, what random labels give
-            for the first two (see `CONTROLS`).
+            adjacent_kl_baseline, difference, share_positive; from `analyse`, also `CONTROLS` if there are any.
         cells: a row for each ordered pair of layers: row, column, difference, low, high, p, p_corrected, decided
             (see `cell_tests`): about these tasks, corrected over the cells of this matrix.
-        pooled_difference: mean over adjacent layers where singular values are averaged over all pairs before the KL,
-            as in the paper. It can have another sign than every pair, and no statement rests on it.
+        pooled_difference: mean over adjacent layers if singular values are averaged over all pairs before the KL, as in
+            the paper. Its sign can differ from that of every pair, so verdicts do not use it.
     """
 
     model: str
@@ -94,21 +93,21 @@ def compare(
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
-        baseline: the same of the baseline's runs.
-        scale: `layer` or `total`. A method with layer components only has these as its total, too.
-        lengths: for spectra of unequal length: `common` takes the leading singular values that all have, and
-            measures their distribution; `own` leaves each method its own length.
+        baseline: likewise for the baseline's runs.
+        scale: `layer` or `total`. For a method with layer components only, these are also its total.
+        lengths: for spectra of unequal length: `common` uses the leading singular values that all have, and their
+            distribution; `own` uses the full length of each method.
         floor: as in `spectral_kl`.
         average: within a run, average the singular values of its modules, then measure (`spectra`), or measure each
-            module, then average (`measures`). Over pairs of runs it is always the KL that is averaged.
+            module, then average (`measures`). Over pairs of runs, the KL is averaged in both cases.
         pair: which runs are compared: those on the same model, task and seed (`task-seed`), or in their order
-            (`position`). Runs without a counterpart do not count.
+            (`position`). Runs without a counterpart are ignored.
 
     Returns:
-        A comparison for each (model, method, baseline) and each set of module types that stand in the same layers.
+        A comparison for each (model, method, baseline) and each set of module types in the same layers.
 
     Raises:
-        ComparisonError: if there is no counterpart at all, or layers or modules differ; both sides are named.
+        ComparisonError: if there is no counterpart, or layers or modules differ; names both sides.
         ParameterError: for an unknown `scale`, `lengths`, `average` or `pair`.
     """
     for name, value, allowed in (
@@ -162,7 +161,7 @@ def compare(
 def _kl_of_runs(
     rows: DataFrame, modules: tuple[str, ...], length: int, runs: Series[str], average: Average, floor: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """KL between the layers of each of these runs, (n, L, L), and of their averaged singular values, (L, L)."""
+    """KL between the layers of each run, (n, L, L), and of the averaged singular values, (L, L)."""
     names, spectra = layer_spectra(rows, modules, length)
     spectra = spectra[[names.index(run) for run in runs]]
     pooled = pairwise_spectral_kl(spectra.mean(axis=(0, 1)), floor)
@@ -172,7 +171,7 @@ def _kl_of_runs(
 
 
 def _adjacent(kl: NDArray[np.float64], kl_baseline: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Means over adjacent layers of (n, L, L); NaN where a difference is undefined, or there is one layer."""
+    """Means over adjacent layers of (n, L, L); NaN if a difference is undefined, or there is only one layer."""
     ours, theirs = adjacent_kl(kl), adjacent_kl(kl_baseline)
     if not ours.shape[-1]:
         return dict.fromkeys(_ADJACENT, np.full(len(ours), np.nan))
@@ -187,7 +186,7 @@ _ADJACENT = ("adjacent_kl", "adjacent_kl_baseline", "difference", "share_positiv
 
 
 def _epochs(rows: DataFrame, runs: Series[str]) -> Any:
-    """The epoch of each of these runs."""
+    """The epoch of each run."""
     return runs.map(rows.groupby("run", observed=True)["epoch"].max().to_dict()).to_numpy()
 
 

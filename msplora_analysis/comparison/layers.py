@@ -1,4 +1,4 @@
-"""How far apart the layers of one method are."""
+"""KL between the layers of one method."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LayerDivergence:
 
     Args:
         model: the base model.
-        method: whose layers.
-        scale: which spectra: `layer` for each layer's own component, `total` for all that acts on a layer.
+        method: the method.
+        scale: `layer` for each layer's own component, `total` for the sum of all components that serve a layer.
         stack: the list of layers and the shape of its matrices; empty if unknown.
-        modules: the module types averaged over: those of the stack that stand in the same layers.
-        runs: how many runs were averaged over.
-        length: how many leading singular values were taken: the lowest rank among them.
-        layers: (L,) layer indexes.
+        modules: the averaged module types: those of the stack that are in the same layers.
+        runs: number of averaged runs.
+        length: number of leading singular values used: the lowest rank.
+        layers: (L,) layer indices.
         kl: (L, L) nats, D(row ‖ column).
     """
 
@@ -52,14 +52,14 @@ def layer_divergences(
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`).
-        scale: `layer` or `total`. A method with layer components only has these as its total, too.
+        scale: `layer` or `total`. For a method with layer components only, these are also its total.
         floor: as in `spectral_kl`.
         average: `spectra` averages singular values over modules, tasks and seeds, as in the paper, then measures;
             `measures` averages the KL of each run and module.
 
     Returns:
-        One for each (model, method) and each set of module types of one stack that stand in the same layers. Runs of a
-        method that are no replicates stand apart (see `separate_variants`).
+        One for each (model, method) and each set of module types of one stack in the same layers. Runs of a method that
+        are not replicates are separated (see `separate_variants`).
     """
     found = []
     table, _ = separate_variants(table)
@@ -114,9 +114,9 @@ def layer_spectra(rows: DataFrame, modules: tuple[str, ...], length: int) -> tup
     """Return the leading singular values of each run, module type and layer as one array.
 
     Args:
-        rows: of a spectra table, of one moment per run and one method.
-        modules: module types, in the order wanted.
-        length: how many singular values; at most the lowest rank.
+        rows: of a spectra table, with one epoch per run and one method.
+        modules: module types, in the order of the result.
+        length: number of singular values; at most the lowest rank.
 
     Returns:
         The runs, and their spectra (runs, modules, L, length).
@@ -132,7 +132,7 @@ def layer_spectra(rows: DataFrame, modules: tuple[str, ...], length: int) -> tup
     if short:
         raise ComparisonError(
             f"run {short[0]}: expected {units} layers of {', '.join(modules)}, as another run of the same method has; "
-            "runs that differ in their modules or layers are no replicates"
+            "runs that differ in their modules or layers are not replicates"
         )
     places = [
         leading[column].map({name: number for number, name in enumerate(names)}).to_numpy(dtype=np.int64)
@@ -144,7 +144,7 @@ def layer_spectra(rows: DataFrame, modules: tuple[str, ...], length: int) -> tup
 
 
 def layer_rows(table: DataFrame, scale: str) -> DataFrame:
-    """The rows that hold a spectrum for each layer; layer components are the total of a method that has no others."""
+    """Return the rows of a scale; for a method with layer components only, these are also its total."""
     rows = table[table["scale"] == scale]
     if scale == "total":
         kinds = table.groupby("run", observed=True)["scale"].unique()
@@ -157,17 +157,17 @@ def layer_rows(table: DataFrame, scale: str) -> DataFrame:
 
 
 def layers_of_modules(rows: DataFrame) -> dict[str, tuple[int, ...]]:
-    """By module type, in the order of the rows, the layers that it stands in."""
+    """Return the layers of each module type, in the order of the rows."""
     pairs = rows[["module", "unit"]].drop_duplicates()
     units = pairs.groupby("module", observed=True, sort=False)["unit"]
     return {str(module): tuple(sorted(found)) for module, found in units}
 
 
 def by_stack(rows: DataFrame) -> Iterator[tuple[str, tuple[str, ...], DataFrame]]:
-    """Split rows into those that are averaged together: of one stack, with module types in the same layers.
+    """Split rows into groups that are averaged together: of one stack, with module types in the same layers.
 
     Args:
-        rows: of a spectra table, one method's.
+        rows: of a spectra table, of one method.
 
     Yields:
         The stack, the module types and their rows.

@@ -1,4 +1,4 @@
-"""Which runs, and which of their spectra, can be compared."""
+"""Pair runs, and select the spectra that both methods have."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ def counterparts(ours: DataFrame, theirs: DataFrame, pair: Pair = "task-seed") -
 
     Args:
         ours: rows of a spectra table.
-        theirs: rows of the baseline's.
-        pair: `task-seed` pairs runs on the same model, task and seed, where each side has exactly one of a method;
-            `position` the first with the first, the second with the second.
+        theirs: rows of the baseline's table.
+        pair: `task-seed` pairs runs on the same model, task and seed, if each side has exactly one run of a method;
+            `position` pairs them in their order.
 
     Returns:
-        A row a pair: run, method, model, task, seed, run_baseline, method_baseline.
+        One row a pair: run, method, model, task, seed, run_baseline, method_baseline.
 
     Raises:
-        ComparisonError: if there is not one pair, or by position, if the numbers of runs differ; names what both sides
-            have.
+        ComparisonError: if there are no pairs, or by position, if the numbers of runs differ; names both sides.
         ParameterError: for an unknown `pair`.
     """
     runs, others = _runs(ours), _runs(theirs)
@@ -89,7 +88,7 @@ def _by_position(runs: DataFrame, others: DataFrame) -> DataFrame:
         for other, its in others.groupby("method", sort=False):
             if len(mine) != len(its):
                 raise ComparisonError(
-                    f"pairing by position needs as many runs on both sides, but {method} has {len(mine)} "
+                    f"pairing by position needs equal numbers of runs on both sides, but {method} has {len(mine)} "
                     f"({_listed(mine['run'])}), the baseline {other} {len(its)} ({_listed(its['run'])})"
                 )
             unlike = [
@@ -110,15 +109,15 @@ def _span(layers: tuple[int, ...]) -> str:
 
 
 def _no_counterpart(runs: DataFrame, others: DataFrame) -> str:
-    """Which of model, task and seed is not common, with what both sides have."""
+    """The message that names the first of model, task and seed that no two runs have in common."""
     for column in _PAIR:
         mine, its = (set(side[column].dropna()) or {""} for side in (runs, others))
         if not mine & its:
             return (
                 f"no run of the baseline has the {column} of a run to compare: {_listed(set(runs['method']))} has "
                 f"{column} {_listed(mine)}, the baseline {_listed(set(others['method']))} {_listed(its)}; "
-                "a baseline is trained on the same model and task with the same seed; --pair position pairs runs in "
-                "their order instead"
+                "train a baseline on the same model and task with the same seed, or pair runs in their order with "
+                "--pair position"
             )
     return (
         f"no run of {_listed(set(runs['method']))} has exactly one counterpart of {_listed(set(others['method']))} "

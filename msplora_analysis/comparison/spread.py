@@ -1,4 +1,4 @@
-"""How far the same layer's spectra are apart in two replicates: what a KL is measured against."""
+"""KL between the spectra of one layer in two replicates, as reference for other KLs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SPREAD_COLUMNS = ("model", "method", "stack", "modules", "scale", "task", "kl", 
 
 
 def replicate_spread(table: DataFrame, *, floor: float | None = None, average: Average = "spectra") -> DataFrame:
-    """Measure the KL between the spectra of the same layer in two runs that differ in their seed alone.
+    """Measure the KL between the spectra of the same layer in two runs that differ in their seed only.
 
-    It is what seeds alone do to a KL: a difference between layers, or between methods, that is smaller says little.
+    Compare differences between layers or methods with it: smaller ones can be due to the seed.
 
     Args:
         table: spectra of one epoch per run (see `last_epochs`).
@@ -30,9 +30,9 @@ def replicate_spread(table: DataFrame, *, floor: float | None = None, average: A
             module, then average (`measures`), as in `compare`.
 
     Returns:
-        A row for each model, method, stack, module types that stand in the same layers, scale (`layer`, and `total`
-        where scales are shared) and task of which there are two seeds: kl (nats, the mean over the layers, both
-        directions and the pairs of seeds) and pairs (how many pairs of seeds).
+        A row for each model, method, stack, set of module types in the same layers, scale (`layer`, and `total` if
+        scales are shared) and task with two seeds: kl (nats, the mean over the layers, both directions and the pairs
+        of seeds) and pairs (number of pairs of seeds).
 
     Example:
         >>> import pandas as pd
@@ -51,7 +51,7 @@ def replicate_spread(table: DataFrame, *, floor: float | None = None, average: A
     for scale in ("layer", "total"):
         rows = layer_rows(table, scale)
         if scale == "total":
-            rows = rows[rows["run"].isin(shared)]  # elsewhere it is the layer's own
+            rows = rows[rows["run"].isin(shared)]  # for other runs it equals `layer`
         for names, part in rows.groupby(["model", "method", "task"], observed=True, sort=False):
             model, method, task = (str(name) for name in names)
             part = part[part["seed"].notna()]

@@ -1,4 +1,4 @@
-"""Which runs are replicates, and may be averaged: those that differ in task or seed only."""
+"""Separate runs that are not replicates, i.e. differ in more than task and seed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _COMPONENT = ["scale", "stack", "module", "unit"]
 
 
 def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
-    """Give runs of one method that are no replicates of each other different names in the column `method`.
+    """Give runs of one method that are not replicates different names in the column `method`.
 
     Runs of a method on a model are replicates if they adapt the same modules in the same layers, and differ in task or
-    seed. Two runs with the same known task and seed differ in something else: each of them gets a name of its own.
+    seed. Two runs with the same known task and seed differ in something else, so each gets its own name.
 
     Args:
         table: a spectra table.
 
     Returns:
-        The table, and a sentence for each method whose runs were told apart.
+        The table, and a note for each method whose runs were separated.
     """
     import pandas as pd
 
@@ -41,7 +41,7 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
         for run in group:
             kinds.setdefault(frozenset(parts[run]), []).append(run)
         if len(kinds) > 1:
-            notes.append(f"{method}: runs that adapt other modules or layers are no replicates; measured apart")
+            notes.append(f"{method}: runs that adapt other modules or layers are not replicates; measured separately")
         for words, members in zip(_labels(list(kinds)), kinds.values(), strict=True):
             label = short_name(members[0], trained) if words and len(members) == 1 else words
             counts = Counter(trained[run] for run in members)
@@ -51,8 +51,8 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
                 names[run] = f"{method} ({shown})" if shown else method
             if twice:
                 notes.append(
-                    f"{method}: {len(twice)} runs with the same task and seed are no replicates ({_few(twice)}); each "
-                    "is measured alone"
+                    f"{method}: {len(twice)} runs with the same task and seed are not replicates ({_few(twice)}); each "
+                    "is measured separately"
                 )
     if names == dict(zip(runs["run"], runs["method"], strict=True)):
         return table, notes
@@ -60,7 +60,7 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
 
 
 def _labels(kinds: Sequence[frozenset[tuple[object, ...]]]) -> list[str]:
-    """What tells sets of components apart, in words: modules, else layers too, else stacks too; nothing for one set."""
+    """Labels that distinguish sets of components: modules, if needed with layers and stacks; empty for one set."""
     if len(kinds) == 1:
         return [""]
     labels = [""] * len(kinds)

@@ -1,4 +1,4 @@
-"""Adapters of one base model held against each other: where they overlap, and what a merge would overwrite."""
+"""Compare adapters of one base model: overlap of directions, and what a merge would overwrite."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class AdapterPair:
 
     Args:
         first, second: their names.
-        modules: a row a module that both adapt, those in conflict first:
+        modules: a row for each module that both adapt, the strongest conflict first:
 
             | column | |
             |---|---|
-            | module, layer, path | which |
+            | module, layer, path | the module |
             | size_outputs, size_inputs, rank, rank_other | shape and ranks |
             | norm, norm_other, cosine | Frobenius norms, and the cosine between the updates |
             | deviation_cosine | its standard deviation for updates rotated at random, whose mean is 0 |
             | phi_SIDE, chance_SIDE | φ at full rank for inputs and outputs, and that of random subspaces |
             | angle_SIDE | the smallest principal angle, in radians |
             | within_SIDE, within_SIDE_other | share of the energy in the other's subspace |
-            | null_SIDE, null_SIDE_other | the same for random subspaces |
-            | overwritten, overwritten_other | share of the energy in the other's inputs and outputs at once |
-            | null_overwritten, null_overwritten_other | the same for random subspaces |
+            | null_SIDE, null_SIDE_other | likewise for random subspaces |
+            | overwritten, overwritten_other | share of the energy in both the other's inputs and outputs |
+            | null_overwritten, null_overwritten_other | likewise for random subspaces |
             | conflict | share of both adapters' energy in this module, times (√overwritten − cosine)/2 of the smaller |
 
         grids: by side the mean over the modules of φ(i, j), for the ranks that all have.
-        cosine: over all common modules taken as one vector.
+        cosine: over all common modules as one vector.
         deviation: its standard deviation for updates rotated at random.
-        overwritten: share of the energy of each that lies in the other's inputs and outputs at once.
-        null: the same for random subspaces.
-        kept: how much of each the sum of both has along its own direction: 1 + ⟨a, b⟩/‖a‖².
+        overwritten: share of the energy of each in both the other's inputs and outputs.
+        null: likewise for random subspaces.
+        kept: the component of the sum along each adapter, relative to that adapter: 1 + ⟨a, b⟩/‖a‖².
         equal: whether the updates are the same.
     """
 
@@ -69,9 +69,9 @@ class AdapterComparison:
 
     Args:
         names: of the N adapters.
-        cosines: (N, N) over the modules that two have in common; NaN where one is zero.
-        pairs: all of them, in the order of the names.
-        alone: sentences on modules that not all adapters have.
+        cosines: (N, N) over common modules; NaN if an adapter is zero.
+        pairs: all pairs, in the order of the names.
+        alone: notes on modules that not all adapters have.
     """
 
     names: Sequence[str]
@@ -81,15 +81,15 @@ class AdapterComparison:
 
 
 def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
-    """Hold adapters of one base model against each other, all that acts on each module.
+    """Compare the whole updates of adapters of one base model.
 
     Their methods, ranks, formats, tasks, seeds and epochs may differ.
 
     Args:
-        adapters: at least two, as `load_updates` gives them.
+        adapters: at least two, from `load_updates`.
 
     Raises:
-        ComparisonError: if two have other base models, other shapes, or no module in common.
+        ComparisonError: if two have different base models or shapes, or no module in common.
     """
     names = _distinct(adapters)
     modules = _common_modules(adapters, names)
@@ -129,7 +129,7 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
 
 @dataclass(frozen=True, eq=False)
 class _Common:
-    """A module that two adapters have, and where they stand in its overlaps."""
+    """A module that two adapters have, and their indices in its overlaps."""
 
     path: str
     key: ComponentKey
@@ -212,14 +212,14 @@ def _mean_grid(common: Sequence[_Common], side: Side) -> NDArray[np.float64]:
 
 
 def _common_modules(adapters: Sequence[AdapterUpdates], names: Sequence[str]) -> dict[str, dict[int, ComponentKey]]:
-    """By path of a module, the adapters that have it. Tools differ in what they put before a path, not in its end."""
+    """The adapters that have each module, by its path. Paths are compared from their ends, since prefixes differ."""
     known = {name: adapter.model for name, adapter in zip(names, adapters, strict=True) if adapter.model}
     bases = {model.rstrip("/").rpartition("/")[2].lower(): name for name, model in known.items()}
     if len(bases) > 1:
         one, two = list(bases.values())[:2]
         raise ComparisonError(
-            f"{one} adapts {known[one]}, but {two} {known[two]}; compare adapters of the same base model, or if it is "
-            "the same, name it with --model"
+            f"{one} adapts {known[one]}, but {two} {known[two]}; compare adapters of the same base model; if the names "
+            "mean the same model, set --model"
         )
     found: dict[str, dict[int, ComponentKey]] = {}
     by_end: dict[str, list[str]] = {}
@@ -239,7 +239,7 @@ def _common_modules(adapters: Sequence[AdapterUpdates], names: Sequence[str]) ->
 
 
 def _alone(modules: Mapping[str, Mapping[int, ComponentKey]], names: Sequence[str]) -> Sequence[str]:
-    """Which adapters have modules that the others lack."""
+    """Notes on modules that not all adapters have."""
     missing: dict[tuple[int, ...], list[str]] = {}
     for path, keys in modules.items():
         if len(keys) < len(names):
@@ -252,7 +252,7 @@ def _alone(modules: Mapping[str, Mapping[int, ComponentKey]], names: Sequence[st
 
 
 def _distinct(adapters: Sequence[AdapterUpdates]) -> list[str]:
-    """The shortest names that tell adapters apart, with a number where one is there twice."""
+    """The shortest unique names of adapters, with a number for one given twice."""
     places = [adapter.name for adapter in adapters]
     names: list[str] = []
     for place in places:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Facts = Mapping[str, Mapping[str, Any]]
-"""By run its method, model, task and seed."""
+"""Method, model, task and seed of each run."""
 
 _RUN = ["run", "method", "model", "task", "seed", "epoch", "step"]
 _LAYERS = ["scale", "stack", "module", "layers", "rank"]
@@ -26,7 +26,7 @@ SUBSPACES = [*_RUN, *_LAYERS, "side", "size", "common", "null_common", "deviatio
 
 
 def final_sharing(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
-    """Return what the layers of each run share at its end, a row a module type and scale, with the cosines' bound."""
+    """Return the shares of the layers of each run at its end, a row a module type and scale, and the cosines' bound."""
     rows = [
         [*_facts(run, facts, run.epoch, run.step), *_shares(one.cosines), one.bound]
         for run in runs
@@ -36,13 +36,13 @@ def final_sharing(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
 
 
 def course_sharing(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
-    """Return what the layers of each run share over its training, a row a moment and module type."""
+    """Return the shares of the layers of each run over its training, a row a snapshot and module type."""
     rows = [[*_facts(run, facts, one.epoch, one.step), *_shares(one.cosines)] for run in runs for one in run.course]
     return _table(rows, SHARING)
 
 
 def final_subspaces(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
-    """Return how the layers' subspaces overlap at the end of each run, a row a module type, scale and side."""
+    """Return the overlap of the layers' subspaces at the end of each run, a row a module type, scale and side."""
     rows = [
         [*_facts(run, facts, run.epoch, run.step), one.cosines.scale, one.cosines.stack, one.cosines.module,
          len(one.cosines.layers), side.rank, side.side, side.size, side.common, *side.common_null, side.pairs,
@@ -53,7 +53,7 @@ def final_subspaces(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
 
 
 def component_table(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
-    """Return which components each run has, as `separate_variants` takes it."""
+    """Return the components of each run, for `separate_variants`."""
     rows = []
     for run in runs:
         about = facts[run.name]

@@ -1,4 +1,4 @@
-"""What overlaps mean, in sentences: of layers, and of adapters that are to be merged."""
+"""Overlaps of layers and of adapters in sentences."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 _DEVIATIONS = 3.0
-"""A number within so many standard deviations of its null is called chance."""
+"""A number within this many standard deviations of its null is attributed to chance."""
 _KEYS = ["model", "method", "scale", "module"]
 
 
 def by_module(table: DataFrame) -> DataFrame:
-    """Average the runs of each method: a row a model, method, scale, module type, and side where there are sides.
+    """Average the runs of each method: a row a model, method, scale, module type, and side if there are sides.
 
     Standard deviations of the null model become those of the mean over the runs.
 
@@ -36,10 +36,10 @@ def by_module(table: DataFrame) -> DataFrame:
 
 
 def findings(sharing: DataFrame, subspaces: DataFrame) -> Iterator[str]:
-    """Yield a sentence for each method, module type and scale: what the layers share, and where they overlap.
+    """Yield a sentence for each method, module type and scale: the shared energy, and the overlap of subspaces.
 
     Args:
-        sharing, subspaces: as of an `Overlap`.
+        sharing, subspaces: from an `Overlap`.
     """
     sides = dict(iter(by_module(subspaces).groupby(_KEYS, observed=True))) if len(subspaces) else {}
     rows = by_module(sharing)
@@ -54,15 +54,13 @@ def _shared(row: Series[Any]) -> str:
     if np.isnan(row["excess"]):
         return "every update is zero"
     shared, null = (row[f"{kind}shared_by_all"] + row[f"{kind}shared_by_groups"] for kind in ("", "null_"))
-    numbers = (
-        f"{shared:.4f} of the energy, where layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
-    )
+    numbers = f"{shared:.4f} of the energy; layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
     if abs(row["excess"]) <= _DEVIATIONS * row["deviation_own"]:
         return f"the layers share nothing ({numbers})"
     if abs(row["excess"]) < NEGLIGIBLE:
-        return f"the layers share next to nothing ({numbers})"
+        return f"the layers share almost nothing ({numbers})"
     if row["excess"] < 0:
-        return f"the layers point away from each other ({numbers})"
+        return f"the layers point in opposite directions ({numbers})"
     return f"the layers share {row['excess']:.3f} of their energy beyond chance ({numbers})"
 
 
@@ -72,17 +70,17 @@ def _overlapping(rows: DataFrame) -> str:
         for _, row in rows.iterrows()
         if row["neighbours"] - row["chance"] > _DEVIATIONS * row["deviation_chance"]
     ]
-    where = {0: "as random ones do", 1: f"in their {''.join(above[:1])} alone", 2: "on both sides"}[len(above)]
+    where = {0: "like random ones", 1: f"in their {''.join(above[:1])} only", 2: "on both sides"}[len(above)]
     numbers = ", ".join(f"{row['side']} {row['neighbours']:.3g}" for _, row in rows.iterrows())
     chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in rows["chance"]))
-    return f"the subspaces of neighbours overlap {where} (φ: {numbers}; chance {chance})"
+    return f"the subspaces of adjacent layers overlap {where} (φ: {numbers}; chance {chance})"
 
 
 def merging(pair: AdapterPair) -> Iterator[str]:
-    """Yield what two adapters mean for each other where they are merged or stacked: sentences on their weights.
+    """Yield sentences on the effect of merging or stacking two adapters on their weights.
 
     Args:
-        pair: of an `AdapterComparison`.
+        pair: from an `AdapterComparison`.
     """
     names = f"{pair.first} and {pair.second}"
     if pair.equal:
@@ -95,14 +93,14 @@ def merging(pair: AdapterPair) -> Iterator[str]:
     near = abs(pair.cosine) <= _DEVIATIONS * pair.deviation
     alike = "orthogonal as a whole" if near else "opposed as a whole" if pair.cosine < 0 else "aligned as a whole"
     yield (
-        f"{names} are {alike}: cosine {pair.cosine:+.4f}, where random updates have 0 ± {pair.deviation:.4f}. "
+        f"{names} are {alike}: cosine {pair.cosine:+.4f}; random updates have 0 ± {pair.deviation:.4f}. "
         f"Their sum holds {pair.kept[0]:.3f} of {pair.first} along its own direction, and {pair.kept[1]:.3f} of "
         f"{pair.second}."
     )
     (one, two), (null, other_null) = pair.overwritten, pair.null
     yield (
-        f"Of the energy of {pair.first}, {one:.2%} lies in both the inputs and the outputs of {pair.second}, where a "
-        f"sum overwrites it (random subspaces: {null:.2%}); of {pair.second}, {two:.2%} in those of {pair.first} "
+        f"Of the energy of {pair.first}, {one:.2%} is in both the inputs and the outputs of {pair.second} and can be "
+        f"overwritten by a sum (random subspaces: {null:.2%}); of {pair.second}, {two:.2%} is in those of {pair.first} "
         f"({other_null:.2%})."
     )
     opposed = int((pair.modules["cosine"] < -_DEVIATIONS * pair.modules["deviation_cosine"]).sum())
@@ -111,6 +109,6 @@ def merging(pair: AdapterPair) -> Iterator[str]:
         for _, row in pair.modules.head(3).iterrows()
     )
     yield (
-        f"Opposed: {opposed} of {len(pair.modules)} modules. Most in conflict: {worst}. This is about weights: what a "
-        "merge does to the tasks, only an evaluation shows."
+        f"Opposed: {opposed} of {len(pair.modules)} modules. Strongest conflicts: {worst}. These concern weights; "
+        "evaluate the merged model to see the effect on tasks."
     )

@@ -1,4 +1,4 @@
-"""Whether adapters have put foreign directions into their base: intruder dimensions, module by module."""
+"""Intruder dimensions of adapters, module by module."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _DORA = "DoRA: intruders of the whole weight, whose rows are rescaled to the mag
 
 @dataclass(frozen=True, eq=False)
 class Intrusion:
-    """What `find_intruders` found.
+    """The result of `find_intruders`.
 
     Args:
         path: of the adapter, or of a folder of several.
         base: of the base model.
-        k: how many leading directions of each weight were looked at.
+        k: number of leading directions examined in each weight.
         epsilon: a direction whose cosine is below is an intruder.
-        directions: a row a module and direction: `run` (which adapter), `module`, `layer`, `place` (path in the model),
-            `k` (from 1), `sigma` (singular value of W₀ + ΔW), `cosine` (the largest with a left singular vector of W₀),
-            `intruder`, `base_sigma` (k-th singular value of W₀).
+        directions: a row a module and direction: `run`, `module`, `layer`, `place` (path in the model), `k` (from 1),
+            `sigma` (singular value of W₀ + ΔW), `cosine` (the largest with a left singular vector of W₀), `intruder`,
+            `base_sigma` (k-th singular value of W₀).
         modules: a row a module: `run`, `module`, `layer`, `place`, `intruders`, `null_intruders` (the mean for updates
             with the same singular values and random directions), `enters_at` (the singular value of the first
             intruder; NaN without), `least_cosine`.
-        kept: how many bases of weights came from the cache.
+        kept: number of bases of weights from the cache.
         cache: the folder of the cache.
-        notes: sentences that a reader should know.
-        skipped: of several adapters, those that could not be held against the base, a message each.
+        notes: remarks on the numbers, one sentence each.
+        skipped: for several adapters, messages on those that could not be compared with the base.
         seed: of the null.
     """
 
@@ -75,18 +75,18 @@ def find_intruders(
     module: str | Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Intrusion:
-    """Find the intruder dimensions of an adapter: leading directions of W₀ + ΔW that W₀ does not have.
+    """Find the intruder dimensions of an adapter: leading directions of W₀ + ΔW far from all those of W₀.
 
-    Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228), beside the number for updates with the same singular
-    values and random directions. The left singular vectors of W₀ are kept in the user's cache. Weights are (out, in);
-    that of an embedding is transposed to (dimensions, tokens), as its update is. Of DoRA, W₀ + ΔW is the weight whose
-    rows are rescaled to its magnitudes.
+    Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228), with the number for updates of the same singular values
+    and random directions as null. The left singular vectors of W₀ are kept in the user's cache. Weights are (out, in);
+    that of an embedding is transposed to (dimensions, tokens), like its update. For DoRA, the rows of W₀ + ΔW are
+    rescaled to its magnitudes.
 
     Args:
-        path: an adapter, a run, a folder of checkpoints, of which the last is read; or a folder of several of these on
-            one base.
-        base: the base model's folder or file, in safetensors or as torch saves it.
-        k: how many leading directions of each weight to look at.
+        path: an adapter, a run, or a folder of checkpoints, to read the last; or a folder of several of these on one
+            base model.
+        base: the base model's folder or file, in safetensors or torch's format.
+        k: number of leading directions of each weight to examine.
         epsilon: a direction whose largest cosine is below is an intruder.
         alpha, module: how the adapter is read (see `load_spectra`).
         progress: called after each weight, or each of several adapters, with the number done and the number of all.
@@ -95,7 +95,7 @@ def find_intruders(
         Directions and modules as tables.
 
     Raises:
-        AdapterFileError: if the base is not that of the adapter: a weight is missing or of another shape.
+        AdapterFileError: if the base is not that of the adapter, i.e. a weight is missing or of another shape.
         RunDirectoryError: if there is no adapter.
         UnsupportedAdapterError: if no update has low-rank factors, or DoRA's magnitudes are not saved as PEFT does.
         ParameterError: for a k below 1, an epsilon outside (0, 1], or a base on the hub.
@@ -123,7 +123,7 @@ def find_intruders(
             if found.zero:
                 where = f" of {name}" if len(sources) > 1 else ""
                 shown = ", ".join(found.zero[:3])
-                notes.append(f"Zero updates{where}, which leave the weight as it is: {len(found.zero)} ({shown}).")
+                notes.append(f"Zero updates{where}, which do not change the weight: {len(found.zero)} ({shown}).")
         if progress is not None and len(sources) > 1:
             progress(done, len(sources))
     if not modules:
@@ -145,7 +145,7 @@ def find_intruders(
 
 @dataclass(frozen=True)
 class _Held:
-    """One adapter against its base: rows of both tables, how many bases were kept, where updates are zero."""
+    """One adapter compared with its base: rows of both tables, number of cached bases, paths of zero updates."""
 
     directions: list[list[Any]]
     modules: list[list[Any]]

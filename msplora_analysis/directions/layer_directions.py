@@ -1,4 +1,4 @@
-"""How the layers of one module type overlap in one run, beside what layers that share nothing would show."""
+"""Overlap of the layers of one module type in one run, with its null models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from msplora_analysis.kernels.similarity import sharing_shares
 
 Groups = int | Sequence[int] | None
 _MOST_WORK = 2**30
-"""Draws of the null model of common subspaces, times the cube of the number of directions it is drawn with."""
+"""Limit of the draws of the null model of common subspaces, times the cube of its number of directions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +30,14 @@ class LayerCosines:
 
     Args:
         module: the module type.
-        scale: `layer` (each layer's own component) or `total` (all that acts on a layer).
+        scale: `layer` (each layer's own component) or `total` (the whole update of a layer).
         stack: the list of layers and the shape: `encoder.layer 768x768`.
         layers: (L,) their indices.
-        rank: the largest of an update.
+        rank: the largest rank.
         cosines: (L, L); NaN for a zero update.
         norms: (L,) Frobenius norms.
         shares: (3,) of the energy: shared by all layers, by groups beyond that, by none (see `sharing_shares`).
-        null: the same for layers that share nothing: mean and standard deviation.
+        null: mean and standard deviation of the shares for layers that share nothing.
     """
 
     module: str
@@ -52,17 +52,12 @@ class LayerCosines:
 
     @property
     def excess(self) -> float:
-        """Share of the energy that all layers or groups share, beyond that of layers that share nothing."""
+        """Share of the energy that all layers or groups share, minus that of layers that share nothing."""
         return float(self.shares[:2].sum() - self.null.mean[:2].sum())
 
     @property
-    def excess_deviation(self) -> float:
-        """Standard deviation of `excess` for layers that share nothing; it is that of the rest, for all sum to 1."""
-        return float(self.null.deviation[2])
-
-    @property
     def largest(self) -> tuple[float, int, int]:
-        """The cosine of the largest size between two layers, and these layers; NaN if there are no two."""
+        """The cosine with the largest absolute value and its two layers; NaN without two layers."""
         upper = np.triu_indices(len(self.layers), 1)
         values = self.cosines[upper]
         if np.isnan(values).all():
@@ -73,18 +68,18 @@ class LayerCosines:
 
 @dataclass(frozen=True, eq=False)
 class SideOverlap:
-    """How the subspaces of neighbouring layers, and of all layers, overlap on one side.
+    """Overlap of the subspaces of adjacent layers, and of all layers, on one side.
 
     Args:
         side: `inputs` or `outputs`.
-        size: d, of the space.
+        size: dimension d of the space.
         rank: dimension of the common subspace: the largest rank of a layer.
         common: mean share of the layers' energy in their best common subspace.
-        common_null: the same for layers whose directions are random: mean and standard deviation.
-        pairs: mean over all pairs of layers of φ at full rank.
-        neighbours: the same over neighbouring layers.
-        chance: φ of random subspaces of these ranks: mean over neighbours, and its standard deviation.
-        grid: (r, r) mean over neighbours of φ(i, j), r the smallest rank of a layer.
+        common_null: mean and standard deviation of `common` for layers of random directions.
+        pairs: mean of φ at full rank over all pairs of layers.
+        neighbours: mean of φ at full rank over adjacent layers.
+        chance: φ of random subspaces of these ranks: mean over adjacent layers, and its standard deviation.
+        grid: (r, r) mean of φ(i, j) over adjacent layers, r the smallest rank of a layer.
     """
 
     side: Side
@@ -111,9 +106,9 @@ def layer_cosines(
     """Return cosines and shares from inner products.
 
     Args:
-        module, scale, stack: what the layers are of.
+        module, scale, stack: of the layers.
         layers: their indices.
-        rank: the largest of an update.
+        rank: the largest rank.
         inner: (L, L) inner products of their updates.
         shape: (out, in) of the updates; NaN if unknown.
         groups: of layers by depth (see `sharing_shares`); boundaries are positions among these layers.
@@ -131,14 +126,14 @@ def layer_cosines(
 def side_overlaps(
     overlaps: DirectionOverlaps, shape: tuple[int, int], draws: int = 20, seed: int = 0
 ) -> list[SideOverlap]:
-    """Return how the layers' subspaces overlap, on both sides.
+    """Return the overlap of the layers' subspaces on both sides.
 
-    Layers without an update are left out: neighbours are layers next to each other among the others.
+    Layers with a zero update are left out; the remaining layers are adjacent in their order.
 
     Args:
         overlaps: of the layers' updates, in order of depth.
         shape: (out, in) of the updates.
-        draws: of the null model, at most; eight of many directions, which vary by less than 0.001.
+        draws: largest number of draws of the null model; eight if there are many directions (draws vary by < 0.001).
         seed: of the draws.
     """
     known = [layer for layer, rank in enumerate(overlaps.ranks) if rank]

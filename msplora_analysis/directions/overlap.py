@@ -1,4 +1,4 @@
-"""Everything that `overlap` finds out about an adapter, a run or a study, as data."""
+"""The results of `overlap` on an adapter, a run or a study, as data."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """What `overlap` found.
+    """The result of `overlap`.
 
     Args:
         path: the adapter, run or study.
         runs: each run with the matrices behind the tables: cosines, similarities of subspaces.
-        sharing: what the layers of each run share at its end: a row a run, module type and scale (`layer`, each
-            layer's own component; `total`, all that acts on a layer). Shares of the energy Σ‖ΔW_l‖² that sum to 1
-            (shared_by_all, shared_by_groups, own), with mean and standard deviation where layers share nothing
-            (null_*, deviation_*); excess, the first two beyond their null; the largest cosine between two layers and
-            the bound that no cosine exceeds, with probability 0.95, where layers share nothing.
-        course: the same over training, for all that acts on a layer.
-        subspaces: how the layers' subspaces overlap at the end: a row a run, module type, scale and side.
+        sharing: a row a run, module type and scale (`layer`, each layer's own component; `total`, the whole update of
+            a layer), at the end of the run: shares of the energy Σ‖ΔW_l‖² that sum to 1 (shared_by_all,
+            shared_by_groups, own), with mean and standard deviation for layers that share nothing (null_*,
+            deviation_*); excess, the sum of the first two minus its null; the largest cosine between two layers, and
+            the bound that no cosine exceeds, with probability 0.95, if layers share nothing.
+        course: the same over training, for whole updates.
+        subspaces: overlap of the layers' subspaces at the end: a row a run, module type, scale and side.
         methods: mean excess by method, with its interval over tasks.
-        answers: does MSPLoRA take redundancy out that LoRA has? For each method that this concerns.
-        adapters: those of `path` and `with_` held against each other, where there are others.
-        notes: what a reader of the numbers must know, a sentence each.
-        skipped: what could not be read, a message each.
-        failed: the runs of which nothing could be read.
+        answers: whether MSPLoRA removes redundancy that LoRA has, for each method that this concerns.
+        adapters: comparison of the adapters of `path` and `with_`, if given.
+        notes: remarks on the numbers, one sentence each.
+        skipped: messages on what could not be read.
+        failed: runs of which nothing could be read.
         seed: of all random draws.
     """
 
@@ -83,24 +83,24 @@ def overlap(
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Overlap:
-    """Measure which updates point the same way: between the layers of each run, over its training, between methods.
+    """Measure the overlap of updates' directions: between the layers of each run, over its training, between methods.
 
     Args:
-        path: an adapter, a run, or a study: a folder with such at any depth (see `load_spectra`).
-        with_: other adapters, seeds or epochs of the same base model to hold those of `path` against, whatever their
-            formats and ranks; the adapters of a folder each count.
-        groups: of layers by depth, for what groups share: a number, or the boundaries; three where not given.
+        path: an adapter, a run, or a study, i.e. a folder that contains such at any depth (see `load_spectra`).
+        with_: other adapters, seeds or epochs of the same base model to compare with those of `path`, in any format
+            and of any rank; for a folder, each of its adapters.
+        groups: groups of layers by depth: a number, or the boundaries; by default three.
         draws: of the null model of common subspaces.
         alpha, module, model, task, seed: how adapters are read (see `load_spectra`).
-        n_jobs: how many processes share the module types of a large adapter (see `load_spectra`).
-        progress: called after each run read, with the number read and of all.
+        n_jobs: number of processes for the module types of a large adapter (see `load_spectra`).
+        progress: called after each run read, with the number of runs read and of all runs.
 
     Returns:
         An `Overlap`.
 
     Raises:
-        RunDirectoryError: if nothing can be read at `path`, or nothing of it has two layers to compare.
-        ComparisonError: if adapters have other base models, other shapes, or no module in common.
+        RunDirectoryError: if nothing can be read at `path`, or there are no two layers to compare.
+        ComparisonError: if adapters have different base models or shapes, or no module in common.
         ParameterError: for a parameter with a wrong value.
     """
     others = [with_] if isinstance(with_, (str, os.PathLike)) else list(with_)
@@ -161,7 +161,7 @@ _SEED = 0
 
 
 def _zero_layers(runs: Sequence[RunDirections]) -> Iterator[str]:
-    """Which layers have no update, and so no cosines."""
+    """Notes on layers with a zero update, which have no cosines."""
     for run in runs:
         for one in (one.cosines for one in run.final):
             zero = [str(layer) for layer, norm in zip(one.layers, one.norms, strict=True) if norm == 0]
@@ -179,7 +179,7 @@ def _check_something(
         raise errors[-1]
     raise RunDirectoryError(
         path,
-        expected="two layers or more of a module type",
+        expected="two or more layers of a module type",
         found="one layer of each module type",
         hint="compare it with another adapter (--with)",
     )

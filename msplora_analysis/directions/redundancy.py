@@ -1,4 +1,4 @@
-"""The paper's question about directions: does MSPLoRA take redundancy out that plain LoRA has?"""
+"""The paper's question about directions: does MSPLoRA remove redundancy that plain LoRA has?"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from msplora_core.methods import RANDOM_LABELS, title
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-QUESTION = "MSPLoRA takes redundancy out that LoRA has"
+QUESTION = "MSPLoRA removes redundancy that LoRA has"
 NEGLIGIBLE = 0.01
-"""An excess below this share of the energy is no redundancy to speak of, however sure it is."""
+"""An excess below this share of the energy is negligible, even if it is significant."""
 _RUN = ["run", "method", "model", "task", "seed"]
 
 
@@ -29,13 +29,13 @@ class Redundancy:
     """Whether the layers' own components of a method share less than the layers of LoRA.
 
     Args:
-        method: with components that layers share.
+        method: a method with shared components.
         baseline: LoRA of the rank of its layers' own components; empty if there is none.
         model: of both.
         verdict: the answer.
-        numbers: what it rests on, in words.
-        differences: one for each pair of runs, positive where the method shares less: shares of the energy.
-        tasks: the task of each.
+        numbers: the measured values, in words.
+        differences: one for each pair of runs, in shares of the energy; positive if the method shares less.
+        tasks: the task of each difference.
     """
 
     method: str
@@ -54,10 +54,10 @@ class Redundancy:
 def run_excess(sharing: DataFrame) -> DataFrame:
     """Return the excess of each run at each scale: the mean over its module types, a row a run and scale.
 
-    Runs whose updates are zero have none.
+    Runs whose updates are zero are left out.
 
     Args:
-        sharing: as `Overlap.sharing`.
+        sharing: from an `Overlap`.
     """
     keys = [*_RUN, "scale"]
     found = sharing.groupby(keys, observed=True, dropna=False, sort=False).agg(
@@ -70,8 +70,8 @@ def excess_by_method(sharing: DataFrame) -> DataFrame:
     """Return the mean excess of each method at each scale, with its 95% interval over tasks.
 
     Returns:
-        A row a model, method and scale: runs, tasks, rank, excess, low and high (NaN with one task), deviation (that
-        of one run whose layers share nothing).
+        A row a model, method and scale: runs, tasks, rank, excess, low and high (NaN with one task), deviation
+        (standard deviation of one run whose layers share nothing).
     """
     import pandas as pd
 
@@ -89,11 +89,11 @@ def excess_by_method(sharing: DataFrame) -> DataFrame:
 def redundancy(sharing: DataFrame) -> list[Redundancy]:
     """Answer the question for each method whose layers share components.
 
-    Each run's excess, what its layers share beyond layers of random directions, is the mean over its module types.
-    The layers' own components are held against LoRA of their rank, on the same model, task and seed.
+    The excess of a run (shared energy minus that of layers with random directions) is the mean over its module types.
+    The layers' own components are compared with LoRA of their rank, on the same model, task and seed.
 
     Args:
-        sharing: as `Overlap.sharing`.
+        sharing: from an `Overlap`.
     """
     each = run_excess(sharing)
     answers = []
@@ -103,14 +103,14 @@ def redundancy(sharing: DataFrame) -> list[Redundancy]:
             continue
         own = ours[ours["scale"] == "layer"]
         if own.empty:
-            reason = "the layers' own components are not known without the saved adapters"
+            reason = "the layers' own components are unknown without saved adapters"
             answers.append(Redundancy(method, "", model, Verdict("cannot tell", reason=reason)))
             continue
         rank = int(own["rank"].max())
         plain = each[(each["model"] == model) & each["method"].map(is_plain) & (each["rank"] == rank)]
         try:
             if plain.empty:
-                raise ComparisonError(f"there is no LoRA of rank {rank}, that of the layers' own components")
+                raise ComparisonError(f"there is no LoRA of rank {rank}, the rank of the layers' own components")
             pairs = counterparts(own, plain)
         except ComparisonError as error:
             step = f"{lora_command(model, own, rank=rank)}"
@@ -130,14 +130,14 @@ def _answer(
     total = ours[ours["scale"] == "total"]["excess"].mean()
     deviation = plain["deviation"].mean()
     numbers = (
-        f"beyond layers of random directions, the layers of {title(baseline)} share {its.mean():.4f} of their energy "
+        f"compared with random directions, the layers of {title(baseline)} share {its.mean():.4f} more of their energy "
         f"({its.min():+.4f} to {its.max():+.4f}), the layers' own components of {title(method)} {mine.mean():.4f}; "
-        f"with what they share by construction {total:.3f}"
+        f"including shared components {total:.3f}"
     )
     null = f"0 ± {deviation:.4f} for one run whose layers share nothing"
     found = verdict(sign_flip_test(differences), unit="of the energy", null=null)
     if (its < NEGLIGIBLE).all():
-        reason = f"LoRA's layers share less than {NEGLIGIBLE:g} of their energy in every run: nothing to take out"
+        reason = f"LoRA's layers share less than {NEGLIGIBLE:g} of their energy in every run: nothing to remove"
         found = Verdict(
             "contradicted", found.question, found.n, found.of, found.effect, found.unit, found.interval, found.p,
             found.least_p, null, reason,
@@ -148,5 +148,5 @@ def _answer(
 
 
 def _root_mean(deviations: DataFrame) -> float:
-    """Standard deviation of the mean of independent numbers with these."""
+    """Standard deviation of the mean of independent numbers with these deviations."""
     return float(np.sqrt(np.square(deviations).sum()) / len(deviations))

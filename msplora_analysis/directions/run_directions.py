@@ -1,4 +1,4 @@
-"""The directions of one run: how its layers overlap at the end, and what they share over training."""
+"""The directions of one run: overlap of its layers at the end, and shared energy over training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from msplora_core.methods import title
 from msplora_core.placement import stack_shape
 
 _MANY_DIRECTIONS = 512
-"""Of the layers of a module type together, from which on another process pays, and overlaps are taken in float32."""
+"""Number of directions of a module type above which several processes are faster, and overlaps are in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,9 @@ class LayerDirections:
     """The layers of one module type at the end of a run.
 
     Args:
-        cosines: between the layers, and what they share.
-        bound: the size that no cosine exceeds, with probability 0.95, where layers share nothing.
-        sides: subspaces of inputs and outputs; empty where the factors are not known.
+        cosines: between the layers, with their shares.
+        bound: the value that no |cosine| exceeds, with probability 0.95, if layers share nothing.
+        sides: subspaces of inputs and outputs; empty if the factors are unknown.
     """
 
     cosines: LayerCosines
@@ -47,11 +47,11 @@ class LayerDirections:
 
 @dataclass(frozen=True, eq=False)
 class TimedCosines:
-    """What the layers of one module type share at one moment of a run.
+    """The cosines between the layers of one module type at one step of a run.
 
     Args:
-        epoch, step: as of a `Moment`.
-        cosines: between the layers, all that acts on each.
+        epoch, step: as in `Moment`.
+        cosines: between the whole updates of the layers.
     """
 
     epoch: float
@@ -65,12 +65,12 @@ class RunDirections:
 
     Args:
         name: of the run.
-        source: the run itself.
+        source: of the run.
         epoch, step: of the end.
-        keys: the components of it.
+        keys: of its components.
         final: by module type and scale, at the end.
-        course: over training, where it is known.
-        notes: sentences that a reader should know.
+        course: over training, if known.
+        notes: remarks on the numbers, one sentence each.
     """
 
     name: str
@@ -96,18 +96,18 @@ def run_directions(
 
     Args:
         name: of the run.
-        source: opened.
-        errors: receives those of what cannot be read.
+        source: of the run.
+        errors: receives the errors of files that cannot be read.
         groups: of layers by depth (see `sharing_shares`).
         draws: of the null models.
-        seed: of these.
-        n_jobs: how many processes share the module types of a large adapter (see `load_spectra`).
+        seed: of the draws.
+        n_jobs: number of processes for the module types of a large adapter (see `load_spectra`).
 
     Returns:
-        None if nothing of it can be read.
+        The directions, or None if nothing can be read.
 
     Raises:
-        UnsupportedAdapterError: if its updates have no directions that are known.
+        UnsupportedAdapterError: if the directions of its updates are unknown.
     """
     if source.no_spectra:
         raise UnsupportedAdapterError(f"{name}: {title(source.method)} has no spectra: {source.no_spectra}")
@@ -123,7 +123,7 @@ def run_directions(
         keys = [str(key) for key in updates.updates]
         final = list(_from_factors(updates, groups, draws, seed, n_jobs))
     elif moments and moments[-1].inner:
-        notes = [*source.notes, f"{name}: {why}, so only inner products are known, and no subspaces."]
+        notes = [*source.notes, f"{name}: {why}, so inner products are known, but not subspaces."]
         keys = list(moments[-1].spectra)
         final = list(_from_record(source, moments[-1], groups, seed))
     elif len(errors) > unread:

@@ -1,4 +1,4 @@
-"""The formulas: arrays in, arrays out, along the last axis. numpy only; nothing here knows of runs or files."""
+"""The formulas, as functions of arrays along the last axis; without runs and files."""
 
 from msplora_analysis.kernels.concentration import (
     effective_rank_ratio,

@@ -1,4 +1,4 @@
-"""How concentrated a spectrum is: one number for each spectrum."""
+"""Measures of the concentration of a spectrum."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from msplora_core.linalg.truncation import ranks_holding
 
 
 def effective_rank_ratio(sigma: ArrayLike, k: int) -> NDArray[np.float64]:
-    """The share of the k largest singular values: M_eff-k = Σ_{i≤k} σᵢ / Σ_j σ_j (Eq. 8 of arXiv 2503.21838).
+    """Return the share of the k largest singular values: M_eff-k = Σ_{i≤k} σᵢ / Σ_j σ_j (Eq. 8 of arXiv 2503.21838).
 
-    It rises as information concentrates: a *high* ratio means a *simple* update. For k of M or more it is
-    1 by definition and says nothing.
+    It rises as information concentrates: a *high* ratio means a *simple* update. For k ≥ M it is 1 by definition.
 
     Args:
         sigma: (..., M) singular values, any real dtype, any order.
-        k: how many of the largest, at least 1.
+        k: number of singular values, at least 1.
 
     Returns:
         (...) float64 share of 1, between k/M and 1; NaN for a zero spectrum or one with NaN.
 
     Raises:
-        ParameterError: if k is no whole number of at least 1, or `sigma` holds no singular values.
+        ParameterError: if k is not a whole number of at least 1, or `sigma` holds no singular values.
 
     Example:
         >>> effective_rank_ratio([4.0, 3.0, 2.0, 1.0], k=1)
@@ -40,7 +39,7 @@ def effective_rank_ratio(sigma: ArrayLike, k: int) -> NDArray[np.float64]:
 
 
 def stable_rank(sigma: ArrayLike) -> NDArray[np.float64]:
-    """Squared Frobenius norm over squared spectral norm: ‖σ‖₂² / σ₁².
+    """Return the stable rank, the squared Frobenius norm over the squared spectral norm: ‖σ‖₂² / σ₁².
 
     Args:
         sigma: (..., M) singular values, any real dtype, any order.
@@ -60,7 +59,7 @@ def stable_rank(sigma: ArrayLike) -> NDArray[np.float64]:
 
 
 def entropy_rank(sigma: ArrayLike) -> NDArray[np.float64]:
-    """The effective rank of Roy and Vetterli (2007): exp(−Σ p log p), with p as in `spectral_distribution`.
+    """Return the effective rank of Roy and Vetterli (2007): exp(−Σ p log p), with p from `spectral_distribution`.
 
     Args:
         sigma: (..., M) singular values, any real dtype, any order.
@@ -82,7 +81,7 @@ def entropy_rank(sigma: ArrayLike) -> NDArray[np.float64]:
 
 
 def participation_ratio(sigma: ArrayLike) -> NDArray[np.float64]:
-    """How many directions share the energy: (Σσ²)² / Σσ⁴.
+    """Return the participation ratio, the effective number of directions by energy: (Σσ²)² / Σσ⁴.
 
     Args:
         sigma: (..., M) singular values, any real dtype, any order.
@@ -103,7 +102,7 @@ def participation_ratio(sigma: ArrayLike) -> NDArray[np.float64]:
 
 
 def energy_rank(sigma: ArrayLike, share: float = 0.9) -> NDArray[np.float64]:
-    """The least k whose squared singular values reach a share of all: Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
+    """Return the least k whose squared singular values reach a share of all: Σ_{i≤k} σᵢ² ≥ share·Σ_j σ_j².
 
     Args:
         sigma: (..., M) singular values, any real dtype, any order.

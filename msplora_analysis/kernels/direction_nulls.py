@@ -1,8 +1,8 @@
-"""What cosines, shares and subspaces are where updates share no direction: every update rotated at random.
+"""Null models of cosines, shares and subspaces: every update is rotated at random.
 
-The null model rotates the inputs and the outputs of each update by orthogonal matrices drawn from the Haar measure,
-each independently. It keeps every spectrum and needs nothing else of the updates. Means and standard deviations are
-exact wherever a formula exists; the rest is drawn at the cost of r × r matrices, whatever the width.
+The null model rotates the inputs and the outputs of each update by independent orthogonal matrices from the Haar
+measure. It keeps every spectrum and needs nothing else of the updates. Means and standard deviations are exact if a
+formula exists; otherwise they are drawn at the cost of r × r matrices, at any width.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from msplora_core.errors import ParameterError
 from msplora_core.pyramid import layer_groups
 
 _MOST_ENTRIES = 2**22
-"""Random numbers of a bound on cosines: more pairs of layers get fewer draws each, and need no more."""
+"""Random numbers of a bound on cosines: with more pairs of layers, each needs fewer draws."""
 MOST_DIRECTIONS = 512
-"""Of all layers together that a null model is drawn with; more are thinned."""
+"""Limit of the directions of all layers together in a null model; larger numbers are thinned."""
 
 
 class Spread(NamedTuple):
@@ -38,11 +38,11 @@ class Spread(NamedTuple):
 
 
 def sharing_null(norms: ArrayLike, shape: tuple[float, float], groups: int | Sequence[int] | None = None) -> Spread:
-    """Return what `sharing_shares` gives for updates that share no direction.
+    """Return the null model of `sharing_shares`, for updates that share no direction.
 
     Inner products of updates rotated at random are uncorrelated, with mean 0 and variance ‖ΔW_i‖²·‖ΔW_j‖²/(out·in).
     The shares are linear in them, so both numbers are exact. The means are those of orthogonal updates: 1/L,
-    (G − 1)/L and (L − G)/L, exactly so for groups of one size or updates of one norm.
+    (G − 1)/L and (L − G)/L, exactly for groups of equal size or updates of equal norm.
 
     Args:
         norms: (L,) Frobenius norms of the layers' updates.
@@ -76,14 +76,14 @@ def sharing_null(norms: ArrayLike, shape: tuple[float, float], groups: int | Seq
 
 
 def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: float = 0.05, seed: int = 0) -> float:
-    """Return the size that no cosine between two updates exceeds, with probability 1 − `level`, if they share nothing.
+    """Return a bound that all |cosines| between random updates stay below with probability 1 − `level`.
 
     A cosine has mean 0 and standard deviation 1/√(out·in) exactly. Its tails depend on the spectra: given the overlap
     O of the outputs, with entries of variance 1/out, it is normal with variance Σ_ab s_a²·t_b²·O_ab²/in for spectra s
-    and t of norm 1. O is drawn; the bound holds for all pairs at once, by the sum of their tails.
+    and t of norm 1. O is drawn; the bound holds for all pairs at once, by the sum of their tails (union bound).
 
     Args:
-        spectra: of each update its singular values. A zero spectrum does not count.
+        spectra: singular values of each update. Zero spectra are ignored.
         shape: (out, in) of the updates.
         level: the probability that some cosine exceeds the bound.
         seed: of the draws.
@@ -117,12 +117,12 @@ def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: fl
 
 
 def subspace_null(size: int, first: int, second: int) -> Spread:
-    """Return mean and standard deviation of φ = ‖UᵀV‖²_F / min(i, j) for two random subspaces, exactly.
+    """Return the exact mean and standard deviation of φ = ‖UᵀV‖²_F / min(i, j) for two random subspaces.
 
     Args:
-        size: d, of the space.
-        first: i, dimension of the one.
-        second: j, of the other.
+        size: dimension d of the space.
+        first: dimension i of the first subspace.
+        second: dimension j of the second.
 
     Example:
         >>> null = subspace_null(768, 8, 8)
@@ -137,18 +137,18 @@ def subspace_null(size: int, first: int, second: int) -> Spread:
 def common_subspace_null(
     spectra: Sequence[ArrayLike], size: int, rank: int, draws: int = 20, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return the mean energy that `common_subspace` finds in updates whose directions on that side are random.
+    """Return the null model of `common_subspace`: its mean energy if the updates' directions on that side are random.
 
-    The best of all subspaces holds more energy than a random one does, also where nothing is common: it adapts to
-    the draw. The directions of a layer are orthonormal columns of a Gaussian matrix, of which only triangular factors
-    are drawn. Their energy depends on the ratios of d, ranks and `rank`, and hardly on their size: where there are
-    more than 512 directions, all are divided by one number, which changes the mean by less than 0.002.
+    The best subspace holds more energy than a random one even if nothing is common, since it is fitted to the draw.
+    The directions of a layer are orthonormal columns of a Gaussian matrix, of which only triangular factors are drawn.
+    Their energy depends on the ratios of d, the ranks and `rank`, and hardly on their size: with more than 512
+    directions, all are divided by one number, which changes the mean by less than 0.002.
 
     Args:
-        spectra: of each update its singular values. A zero spectrum does not count.
-        size: d, of the space on that side.
+        spectra: singular values of each update. Zero spectra are ignored.
+        size: dimension d of the space on that side.
         rank: dimension of the common subspace.
-        draws: how many.
+        draws: number of draws.
         seed: of the random numbers.
 
     Returns:
@@ -181,7 +181,7 @@ def leading_sum(gram: NDArray[np.floating[Any]], count: float) -> float:
 
     Args:
         gram: (n, n), float32 or float64; the sum has about its relative accuracy.
-        count: how many; of the last one the fraction alone.
+        count: how many eigenvalues; a fractional count takes that fraction of the last.
     """
     from scipy.linalg import eigh
 
@@ -193,7 +193,7 @@ def leading_sum(gram: NDArray[np.floating[Any]], count: float) -> float:
 
 
 def _thinned(sigma: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
-    """Spectra with one direction for so many: equal energy, and as many layers unless their ranks are smaller."""
+    """Return spectra with one direction for every `parts`: equal energy, and equally many layers if ranks allow."""
     if parts == 1:
         return sigma
     squares = np.sort(np.square(sigma[sigma > 0]))[::-1]
@@ -204,7 +204,7 @@ def _thinned(sigma: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
 
 
 def _unit_spectra(spectra: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """Spectra of norm 1 as the rows of a matrix, filled up with zeros; without those that are zero."""
+    """Non-zero spectra, scaled to norm 1, as rows of a matrix padded with zeros."""
     known = [one for one in (real_numbers(one, "spectra") for one in spectra) if one.any()]
     rows = np.zeros((len(known), max((len(one) for one in known), default=0)))
     for row, values in zip(rows, known, strict=True):

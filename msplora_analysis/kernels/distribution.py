@@ -1,4 +1,4 @@
-"""A spectrum as a distribution, and what every kernel does to its input first."""
+"""A spectrum as a distribution, and checks of the input of kernels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from msplora_core.errors import ParameterError
 
 
 def spectral_distribution(sigma: ArrayLike) -> NDArray[np.float64]:
-    """How a spectrum's mass is shared out: p_k = σ_k / Σ_m σ_m (Eq. 10 of arXiv 2503.21838).
+    """Return a spectrum as a distribution: p_k = σ_k / Σ_m σ_m (Eq. 10 of arXiv 2503.21838).
 
     Args:
-        sigma: (..., M) singular values, any real dtype, any magnitude. They are taken in descending order,
-            whatever order they come in. NaN in a spectrum makes its result NaN: cut padding off first.
+        sigma: (..., M) singular values, any real dtype, any magnitude, any order. NaN in a spectrum makes its result
+            NaN: remove padding first.
 
     Returns:
         (..., M) float64 shares of 1, descending; NaN for a zero spectrum, which has no distribution.
 
     Raises:
-        ParameterError: if there is no singular value, or one is negative, infinite or no number.
+        ParameterError: if there are no singular values, or one is negative, infinite or not a number.
 
     Example:
         >>> spectral_distribution([3.0, 1.0])
@@ -34,17 +34,17 @@ def spectral_distribution(sigma: ArrayLike) -> NDArray[np.float64]:
 
 
 def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.float64]:
-    """Checked singular values in descending order, divided by the largest, so that no sum or square overflows.
+    """Return checked singular values in descending order, divided by the largest, so that no sum or square overflows.
 
     Args:
         sigma: (..., M), any real dtype.
-        name: what the caller calls them, for the message.
+        name: of the caller's parameter, for the message.
 
     Returns:
-        (..., M) float64 from 1 down; NaN for a spectrum that is zero or holds NaN.
+        (..., M) float64, descending from 1; NaN for a spectrum that is zero or holds NaN.
 
     Raises:
-        ParameterError: if there is no singular value, or one is negative, infinite or no number.
+        ParameterError: if there are no singular values, or one is negative, infinite or not a number.
     """
     values = real_numbers(sigma, name)
     if values.ndim == 0 or values.shape[-1] == 0:
@@ -54,17 +54,17 @@ def relative_to_largest(sigma: ArrayLike, name: str = "sigma") -> NDArray[np.flo
         raise ParameterError(name, expected="singular values: finite, at least 0", found=float(wrong))
     if (values[..., 1:] > values[..., :-1]).any():
         values = np.sort(values, axis=-1)[..., ::-1]
-    largest = values.max(axis=-1, keepdims=True)  # NaN wherever there is one
+    largest = values.max(axis=-1, keepdims=True)  # NaN if a value is
     with np.errstate(invalid="ignore"):
         result: NDArray[np.float64] = values / largest
         return result
 
 
 def real_numbers(sigma: ArrayLike, name: str) -> NDArray[np.float64]:
-    """A copy as float64.
+    """Return a copy as float64.
 
     Raises:
-        ParameterError: naming the parameter, if it holds something else.
+        ParameterError: if the values are not real numbers.
     """
     try:
         values = np.asarray(sigma)

@@ -1,4 +1,4 @@
-"""How far spectra are apart: Kullback-Leibler divergence between their distributions, in nats."""
+"""Kullback-Leibler divergence between the distributions of spectra, in nats."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ _PAIRS_AT_ONCE = 1 << 14
 
 
 class InfiniteDivergenceWarning(RuntimeWarning):
-    """A divergence is infinite: one spectrum has a zero where the other has none."""
+    """A divergence is infinite: one spectrum has a zero singular value where the other has none."""
 
 
 def spectral_kl(sigma_i: ArrayLike, sigma_j: ArrayLike, floor: float | None = None) -> NDArray[np.float64]:
-    """Divergence of one spectrum from another, D(Σᵢ ‖ Σⱼ) = Σ_k p_k⁽ⁱ⁾ log(p_k⁽ⁱ⁾ / p_k⁽ʲ⁾).
+    """Return the divergence of one spectrum from another, D(Σᵢ ‖ Σⱼ) = Σ_k p_k⁽ⁱ⁾ log(p_k⁽ⁱ⁾ / p_k⁽ʲ⁾).
 
-    Eq. 9 of arXiv 2503.21838. Not symmetric. Near-equal spectra keep their relative precision: each term is taken as
-    p log(p/q) − p + q, which is never negative and cancels nothing.
+    Eq. 9 of arXiv 2503.21838. Not symmetric. The relative precision holds for nearly equal spectra, too: each term is
+    computed as p log(p/q) − p + q, which is never negative.
 
     Args:
         sigma_i: (..., M) singular values, any real dtype, any order.
-        sigma_j: (..., M), of as many singular values; leading axes broadcast.
-        floor: the least singular value, as a share of the largest, that smaller ones are raised to. None
-            leaves them as they are; nothing is smoothed unless asked for.
+        sigma_j: (..., M), likewise; leading axes broadcast.
+        floor: raise smaller singular values to this share of the largest; by default none is raised.
 
     Returns:
         (...) float64 nats, at least 0, and 0 for equal distributions only; infinite, with an
-        `InfiniteDivergenceWarning`, where j has a zero and i has not; NaN where either is zero or holds NaN.
+        `InfiniteDivergenceWarning`, if j has a zero where i has none; NaN if either is zero or holds NaN.
 
     Raises:
         ParameterError: if the lengths differ, `floor` is out of range, or there are no singular values.
@@ -49,20 +48,20 @@ def spectral_kl(sigma_i: ArrayLike, sigma_j: ArrayLike, floor: float | None = No
             "sigma_j",
             expected=f"{p.shape[-1]} singular values, as sigma_i has",
             found=q.shape[-1],
-            hint="cut both to their common leading ones",
+            hint="truncate both to the same number",
         )
     return _warned(_divergence(p, q))[()]
 
 
 def pairwise_spectral_kl(spectra: ArrayLike, floor: float | None = None) -> NDArray[np.float64]:
-    """Divergence of every spectrum from every other: row i, column j holds D(Σᵢ ‖ Σⱼ) (Eq. 9 of arXiv 2503.21838).
+    """Return the divergence of every spectrum from every other: row i, column j holds D(Σᵢ ‖ Σⱼ) (Eq. 9).
 
     One matrix product. With m the mean of the distributions and lⱼ = log(pⱼ/m),
 
         D(i ‖ j) = Σ_k [pᵢ lᵢ − (pᵢ − m)] + Σ_k [(pⱼ − m) − m lⱼ] − Σ_k (pᵢ − m) lⱼ,
 
-    where every sum is as small as the spectra are alike, so that little cancels. The few pairs so alike
-    that rounding could still be seen in their sixth digit are computed as `spectral_kl` does.
+    where all sums are small for similar spectra, so that little cancels. Pairs so similar that rounding could affect
+    their sixth digit are computed as in `spectral_kl`. Equations are those of arXiv 2503.21838.
 
     Args:
         spectra: (..., L, M) singular values of L components, any real dtype, any order.
@@ -107,9 +106,7 @@ def pairwise_spectral_kl(spectra: ArrayLike, floor: float | None = None) -> NDAr
 
 
 def kl_difference(spectra: ArrayLike, baseline: ArrayLike, floor: float | None = None) -> NDArray[np.float64]:
-    """How much further apart one method's layers are than the baseline's (Fig. 4 of arXiv 2503.21838).
-
-    `pairwise_spectral_kl` of the spectra minus that of the baseline's.
+    """Return `pairwise_spectral_kl` of one method's layers minus that of the baseline's (Fig. 4 of arXiv 2503.21838).
 
     Args:
         spectra: (..., L, M) singular values of the method's L layers.
@@ -117,8 +114,8 @@ def kl_difference(spectra: ArrayLike, baseline: ArrayLike, floor: float | None =
         floor: as in `spectral_kl`, for both.
 
     Returns:
-        (..., L, L) float64 nats, positive where the method's layers are further apart; NaN where either is
-        undefined, or both are infinite.
+        (..., L, L) float64 nats, positive where the method's layers are further apart; NaN if either is undefined, or
+        both are infinite.
 
     Raises:
         ParameterError: if the numbers of layers differ, and as `pairwise_spectral_kl`.
@@ -159,7 +156,7 @@ def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _mean(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 1, M): the mean of the distributions that there are."""
+    """(..., 1, M): the mean of the defined distributions."""
     defined = ~np.isnan(p)
     count = np.maximum(defined.sum(axis=-2, keepdims=True), 1)
     result: NDArray[np.float64] = np.where(defined, p, 0.0).sum(axis=-2, keepdims=True) / count
@@ -175,7 +172,7 @@ def _rounding(apart: NDArray[np.float64], log: NDArray[np.float64]) -> float:
 
 
 def _refine(kl: NDArray[np.float64], p: NDArray[np.float64], below: float) -> None:
-    """Compute the pairs that are as small as rounding anew, in place."""
+    """Compute the pairs below a value again in place, as in `spectral_kl`."""
     small = np.flatnonzero(kl <= below)  # on the flat array: several times faster than np.nonzero
     for start in range(0, small.size, _PAIRS_AT_ONCE):
         *lead, i, j = np.unravel_index(small[start : start + _PAIRS_AT_ONCE], kl.shape)
@@ -187,7 +184,7 @@ def _warned(kl: NDArray[np.float64]) -> NDArray[np.float64]:
     if infinite:
         warnings.warn(
             f"{infinite} of {kl.size} divergences are infinite: a spectrum has a zero singular value where another "
-            "has none; floor=1e-12, say, would raise zeros to that share of the largest",
+            "has none; with floor=1e-12, zeros are raised to this share of the largest",
             InfiniteDivergenceWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Intruder dimensions: leading directions of W₀ + ΔW that the base weight W₀ does not have (arXiv 2410.21228)."""
+"""Intruder dimensions: leading directions of W₀ + ΔW that are far from those of the base weight W₀ (2410.21228)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from msplora_core.errors import ParameterError
 from msplora_core.linalg.updates import LowRankUpdate
 
 _DENSE = 200
-"""Up to this size, all eigenvectors of a matrix take no longer than Lanczos iterations for the leading ones."""
+"""Up to this size, computing all eigenvectors is as fast as Lanczos iterations for the leading ones."""
 
 
 class LeftBasis(NamedTuple):
     """The left singular vectors of a base weight.
 
     Args:
-        U: (out, n) float32 or float64, orthonormal columns, n = min(out, in); in no order that matters.
+        U: (out, n) float32 or float64, orthonormal columns in any order, n = min(out, in).
         squares: (n,) float64, the squared singular value of each.
     """
 
@@ -28,12 +28,12 @@ class LeftBasis(NamedTuple):
 
 
 class Intruders(NamedTuple):
-    """The leading left singular vectors of W₀ + ΔW, held against those of W₀.
+    """The leading left singular vectors of W₀ + ΔW, compared with those of W₀.
 
     Args:
         sigma: (k,) float64 singular values of W₀ + ΔW, descending.
-        cosine: (k,) float64 between 0 and 1: the largest size of a cosine between each left singular vector of
-            W₀ + ΔW and those of W₀.
+        cosine: (k,) float64 between 0 and 1: the largest |cosine| between each left singular vector of W₀ + ΔW and
+            those of W₀.
         base_sigma: (k,) float64 singular values of W₀, descending.
     """
 
@@ -78,23 +78,23 @@ def leading_directions(
     k: int = 10,
     magnitudes: NDArray[np.floating] | None = None,
 ) -> Intruders:
-    """Return the k leading left singular vectors of W + ΔW, held against all those of W.
+    """Compare the k leading left singular vectors of W + ΔW with all those of W.
 
     Algorithm 1 of Shuttleworth et al. 2024 (arXiv 2410.21228): a direction whose cosine is below ε is an intruder
-    dimension; PEFT looks at k = 10 with ε = 0.5. In the basis of W's left singular vectors,
+    dimension; PEFT uses k = 10 and ε = 0.5. In the basis of W's left singular vectors,
 
         (W + ΔW)·(W + ΔW)ᵀ = diag(σ²) + P·Cᵀ + C·Pᵀ + P·(A·Aᵀ)·Pᵀ    with P = Uᵀ·B and C = Uᵀ·W·Aᵀ,
 
-    a diagonal with an update of low rank, whose leading eigenvectors Lanczos iterations find at O(out·r) a step.
-    Their entries are the cosines. DoRA's weight has the same directions only before its rows are rescaled; there,
-    Lanczos iterations work on the dense weight, at O(out·in) a step.
+    is a diagonal matrix with a low-rank update, whose leading eigenvectors Lanczos iterations find at O(out·r) a step.
+    Their entries are the cosines. This does not hold for DoRA, which rescales the rows of the weight: there, Lanczos
+    iterations use the dense weight, at O(out·in) a step.
 
     Args:
         W: (out, in) base weight, any float dtype.
         basis: `left_basis(W)`.
         update: ΔW.
-        k: how many directions; fewer where the matrix has fewer.
-        magnitudes: (out,) of DoRA (arXiv 2402.09353): the norms that the rows of W + ΔW are rescaled to.
+        k: number of directions, at most that of the matrix.
+        magnitudes: (out,) for DoRA (arXiv 2402.09353), the norms to which the rows of W + ΔW are rescaled.
 
     Returns:
         Singular values and cosines, within 1e-6 of those of a full SVD.
@@ -168,7 +168,7 @@ def _leading_eigenpairs(
         try:
             values, vectors = eigsh(operator, k, which="LA", v0=start)
             return values[::-1], vectors[:, ::-1]
-        except ArpackError:  # values that lie too close
+        except ArpackError:  # values are too close
             pass
     values, vectors = np.linalg.eigh(formed())
     return values[: -k - 1 : -1], vectors[:, : -k - 1 : -1]

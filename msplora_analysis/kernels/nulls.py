@@ -1,8 +1,8 @@
-"""Spectra without what training put there: null models of a low-rank update, and a value's place among them.
+"""Null models of the spectrum of a low-rank update, and the place of a value in its null distribution.
 
-Every null works on factors. A null that uses trained factors depends on how ΔW = B·A was split into B and A: an
-orthogonal change of basis, B·Q and Qᵀ·A, leaves it as it is; a rescaling, B·D and D⁻¹·A, changes it, although ΔW
-stays the same. So the null of an adapter that was converted or rebalanced is not that of its training.
+All null models work on factors. Those that use trained factors depend on how ΔW = B·A is split into B and A: an
+orthogonal change of basis, B·Q and Qᵀ·A, does not change the null; a rescaling, B·D and D⁻¹·A, does, although ΔW
+stays the same. So the null of an adapter that was converted or rebalanced differs from that of its training.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from msplora_core.linalg.singular_values import low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate
 
 _ELEMENTS = 2**18
-"""Of rotations drawn at a time: 2 MB."""
+"""Elements of rotations drawn at a time: 2 MB."""
 
 
 def gaussian_null(out: int, in_: int, rank: int, draws: int = 200, seed: int = 0) -> NDArray[np.float64]:
-    """Return spectra of B·A with independent standard normal entries in both factors: what a shape alone gives.
+    """Return spectra of B·A with independent standard normal entries in both factors.
 
     Only the triangular factors of B and Aᵀ are drawn (Bartlett's decomposition: √χ² on the diagonal, normal above
     it), so that a draw costs O(r³) at any width. The spectra are in units of the entries' standard deviations;
@@ -35,11 +35,11 @@ def gaussian_null(out: int, in_: int, rank: int, draws: int = 200, seed: int = 0
         out: rows of B.
         in_: columns of A.
         rank: r, columns of B and rows of A.
-        draws: how many.
+        draws: number of draws.
         seed: of the random numbers.
 
     Returns:
-        (draws, r) float64, descending; where r exceeds out or in_, the remaining values are zero.
+        (draws, r) float64, descending; if r exceeds out or in_, the remaining values are zero.
 
     Raises:
         ParameterError: if a size is below 1.
@@ -61,18 +61,18 @@ def gaussian_null(out: int, in_: int, rank: int, draws: int = 200, seed: int = 0
 def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed: int = 0) -> NDArray[np.float64]:
     """Return spectra of B·Q·A with Q drawn from the Haar measure on O(r).
 
-    The null keeps what each factor learned and breaks their alignment. With B = U_B·diag(σ_B)·V_Bᵀ and
-    A = U_A·diag(σ_A)·V_Aᵀ the orthogonal matrices are absorbed by Q, and the singular values of
+    The null keeps the spectra of both factors and breaks their alignment. With B = U_B·diag(σ_B)·V_Bᵀ and
+    A = U_A·diag(σ_A)·V_Aᵀ, Q absorbs the orthogonal matrices, and the spectra are the singular values of
 
-        diag(σ_B)·Q·diag(σ_A)
+        diag(σ_B)·Q·diag(σ_A).
 
-    are all there is to compute. A scaling α/r goes into either. It depends on how ΔW was split into factors: see
-    the module's first lines.
+    Multiply a scaling α/r into either factor. The null depends on how ΔW is split into factors (see the module's
+    docstring).
 
     Args:
         sigma_B: (..., r) singular values of B, in any order.
         sigma_A: (..., r) those of A.
-        draws: how many for each component. Components are drawn independently.
+        draws: number of draws for each component. Components are drawn independently.
         seed: of the random numbers.
 
     Returns:
@@ -82,7 +82,7 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
         ParameterError: if the shapes differ, or a singular value is negative or infinite.
 
     Example:
-        >>> rotation_null([2.0, 2.0], [3.0, 1.0], draws=2)  # all of B's directions alike: nothing to align
+        >>> rotation_null([2.0, 2.0], [3.0, 1.0], draws=2)  # B is isotropic: nothing to align
         array([[6., 2.],
                [6., 2.]])
         >>> rotation_null(np.ones((24, 8)), np.ones((24, 8)), draws=100).shape
@@ -109,7 +109,7 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
 
     from threadpoolctl import threadpool_limits
 
-    # numpy's linear algebra leaves Python's lock; threads of its own would wait for each other on small matrices
+    # numpy's linear algebra releases the GIL; on small matrices, threads of BLAS would only wait for each other
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, parts, np.random.default_rng(seed).spawn(len(parts))))
     return spectra.reshape(*left.shape[:-1], draws, rank)
@@ -118,8 +118,8 @@ def rotation_null(sigma_B: ArrayLike, sigma_A: ArrayLike, draws: int = 200, seed
 def mismatch_null(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
     """Return spectra of B of one layer with A of another, for all ordered pairs of two layers.
 
-    The null keeps the factors of real layers and breaks their pairing. It depends on how ΔW was split into factors:
-    see the module's first lines.
+    The null keeps the factors of real layers and breaks their pairing. It depends on how ΔW is split into factors
+    (see the module's docstring).
 
     Args:
         updates: of the layers of one module type, all of one rank.
@@ -148,17 +148,17 @@ def mismatch_null(updates: Sequence[LowRankUpdate]) -> NDArray[np.float64]:
 
 
 def null_place(observed: ArrayLike, null_values: ArrayLike) -> NDArray[np.float64]:
-    """Return the observed value's place in its null: the share of draws below it, and half of those equal to it.
+    """Return a value's place in its null: the share of draws below it, plus half of those equal to it.
 
-    0.5 is the middle of the null; near 0 or 1 the value is one that the null hardly gives. It says how sure a
-    deviation is, not how large: report the difference from the null's mean first.
+    0.5 is the middle of the null; values near 0 or 1 are rare under the null. The place tells how sure a deviation
+    is, not how large: report the difference from the null's mean first.
 
     Args:
         observed: (...) values of a measure.
         null_values: (..., draws) the same measure of the null's spectra.
 
     Returns:
-        (...) float64 between 0 and 1; NaN where the value or one of the draws is NaN.
+        (...) float64 between 0 and 1; NaN if the value or a draw is NaN.
 
     Raises:
         ParameterError: if there are no draws, or the leading axes differ.

@@ -1,7 +1,7 @@
-"""All that two or more updates have to do with each other, from the overlaps of their singular vectors.
+"""Comparisons of the directions of updates, from the overlaps of their singular vectors.
 
-With ΔW_i = U_i·Σ_i·V_iᵀ, everything about directions is in the r × r blocks U_iᵀ·U_j (outputs) and V_iᵀ·V_j (inputs):
-inner products, similarities and angles of subspaces, and the energy of one update in the subspaces of another.
+With ΔW_i = U_i·Σ_i·V_iᵀ, the r × r blocks U_iᵀ·U_j (outputs) and V_iᵀ·V_j (inputs) determine inner products,
+similarities and angles of subspaces, and the energy of one update in the subspaces of another.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class DirectionOverlaps:
     """The singular values of updates, and the overlaps of all their singular vectors.
 
     Args:
-        sigma: of each update its singular values, (k,) float64, descending, without those that are zero.
-        outputs: (N, N) overlaps of the left singular vectors of all updates, N the sum of all k; float64 or float32.
-        inputs: (N, N) likewise of the right ones.
+        sigma: non-zero singular values of each update, (k,) float64, descending.
+        outputs: (N, N) overlaps of the left singular vectors of all updates, float64 or float32; N is the sum of all k.
+        inputs: (N, N) overlaps of the right singular vectors, likewise.
 
     Example:
         >>> one = LowRankUpdate(np.eye(4, 2), np.eye(2, 3))
@@ -83,7 +83,7 @@ class DirectionOverlaps:
     def angles(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
         """Return the principal angles between the subspaces of two updates, in radians, ascending.
 
-        From their cosines: angles below 1e-7 are not told from 0.
+        They are computed from cosines, so angles below 1e-7 cannot be distinguished from 0.
         """
         block = self.block(side, i, j)
         return np.arccos(np.clip(np.linalg.svd(block, compute_uv=False), 0.0, 1.0)) if block.size else np.empty(0)
@@ -92,8 +92,8 @@ class DirectionOverlaps:
         """Return the share of ‖ΔW_i‖² that lies in the subspaces of update j.
 
         Args:
-            i: the update whose energy is meant.
-            j: the update whose subspaces are meant.
+            i: the update with the energy.
+            j: the update with the subspaces.
             side: `inputs` for ‖ΔW_i·P‖², `outputs` for ‖P·ΔW_i‖², `both` for both projections at once.
 
         Returns:
@@ -143,7 +143,7 @@ def direction_overlaps(
 ) -> DirectionOverlaps:
     """Return the overlaps of the singular vectors of updates of one shape.
 
-    Costs two Gram matrices of the stacked singular vectors, O(L²·r²·(in + out)); nothing of size out × in is formed.
+    Costs two Gram matrices of the stacked singular vectors, O(L²·r²·(in + out)); no matrix of size out × in is formed.
 
     Args:
         updates: L updates of equal shape; ranks and dtypes may differ.
@@ -182,7 +182,7 @@ def _bases(update: LowRankUpdate) -> _Bases:
 
 
 def _by_triangular_factors(update: LowRankUpdate) -> _Bases | None:
-    """The same several times faster than by Householder QR; None where the factors are too ill-conditioned for it."""
+    """The same, several times faster than by Householder QR; None if the factors are too ill-conditioned."""
     B, A = update.B.T.astype(np.float64), update.A.astype(np.float64)
     if not (np.isfinite(B).all() and np.isfinite(A).all()):
         raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")

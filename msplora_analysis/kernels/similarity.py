@@ -1,7 +1,7 @@
-"""Which way updates point: cosines, what layers share, and the angles between their subspaces.
+"""Directions of updates: cosines, shared parts, and angles between subspaces.
 
-A spectrum has no directions: two updates with equal spectra can be orthogonal. Everything here works on factors or
-thin bases; no matrix of size out × in is formed.
+A spectrum has no directions: two updates with equal spectra can be orthogonal. All functions work on factors or thin
+bases; no matrix of size out × in is formed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.pyramid import layer_groups
 
 _ORTHONORMAL = 1e-6
-"""Largest departure of UᵀU from the identity; float32 singular vectors stay below."""
+"""Largest deviation of UᵀU from the identity; float32 singular vectors stay below."""
 
 
 class CommonSubspace(NamedTuple):
@@ -65,19 +65,19 @@ def update_cosines(
 
 
 def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] | None = None) -> NDArray[np.float64]:
-    """Return how much of the layers' updates is shared by all layers, by groups of layers, and by none.
+    """Return the shares of the layers' updates that all layers, groups of layers, and single layers have.
 
-    With the mean over all layers m and that of the layer's group m_g,
+    With the mean m over all layers and the mean m_g over the layer's group, these are the shares of the three terms of
 
-        Σ_l ‖ΔW_l‖² = Σ_l ‖m‖² + Σ_l ‖m_g(l) − m‖² + Σ_l ‖ΔW_l − m_g(l)‖²,
+        Σ_l ‖ΔW_l‖² = Σ_l ‖m‖² + Σ_l ‖m_g(l) − m‖² + Σ_l ‖ΔW_l − m_g(l)‖².
 
-    the shares of the three terms. Layers that share nothing give 1/L, (G − 1)/L and (L − G)/L with G groups of equal
-    size: hold the result against these, and not against zero.
+    Compare them with 1/L, (G − 1)/L and (L − G)/L, the values for L layers in G groups of equal size that share
+    nothing; not with zero.
 
     Args:
         inner: (..., L, L) inner products of the layers' updates in order of depth (`update_inner_products`).
-        groups: number of groups by depth, or their boundaries, as `MSPLoraConfig` takes them; three, or as many as
-            there are layers, where not given.
+        groups: number of groups by depth, or their boundaries, as for `MSPLoraConfig`; by default three, or the
+            number of layers if less.
 
     Returns:
         (..., 3) float64 that sum to 1: all layers, groups beyond that, the rest. NaN if all updates are zero.
@@ -105,7 +105,7 @@ def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] | None = None) 
 
 
 def subspace_similarity(U: ArrayLike, V: ArrayLike) -> NDArray[np.float64]:
-    """Return how much the leading directions of two bases overlap, for every number of them.
+    """Return the overlap of the leading directions of two bases, for every number of directions.
 
     φ(i, j) = ‖U_iᵀ·V_j‖²_F / min(i, j) for the leading i columns of U and j of V (LoRA, arXiv 2106.09685, Section
     7.2). Random subspaces of ℝᵈ give max(i, j)/d on average.
@@ -138,7 +138,7 @@ def principal_angles(U: ArrayLike, V: ArrayLike) -> NDArray[np.float64]:
     """Return the principal angles between the column spaces of two matrices (`scipy.linalg.subspace_angles`).
 
     Args:
-        U: (d, I) columns that span the one space; they need not be orthonormal.
+        U: (d, I) columns that span a space; they need not be orthonormal.
         V: (d, J) likewise.
 
     Returns:
@@ -166,9 +166,9 @@ def common_subspace(updates: Sequence[LowRankUpdate], side: Literal["left", "rig
     """Return the subspace of inputs or outputs that holds most of the layers' energy, on average over the layers.
 
     The orthonormal P that maximises Σ_l ‖ΔW_l·P‖²_F / ‖ΔW_l‖²_F ("right", inputs), or the same with Pᵀ·ΔW_l ("left",
-    outputs). Each layer weighs alike: by absolute energy the largest layers' own subspace would be called common.
-    With the triangular factor R_l of the other side, ΔW_l·P has the norms of R_l·A_l·P, and P comes from the
-    eigenvectors of a Gram matrix of the smaller of the width and the sum of the ranks.
+    outputs). Layers are weighted equally, since otherwise the largest layers would determine P. With the triangular
+    factor R_l of the other side, ΔW_l·P has the norms of R_l·A_l·P, and P comes from the eigenvectors of a Gram matrix
+    of size min(width, sum of the ranks).
 
     Args:
         updates: L updates with the same size on that side.
@@ -179,8 +179,8 @@ def common_subspace(updates: Sequence[LowRankUpdate], side: Literal["left", "rig
         The basis and the energy of each layer in it.
 
     Raises:
-        ParameterError: if `side` is neither, sizes differ, `rank` is not between 1 and the size and the sum of the
-            ranks, or a value is not finite.
+        ParameterError: if `side` is invalid, sizes differ, `rank` is not between 1 and the smaller of the size and the
+            sum of the ranks, or a value is not finite.
 
     Example:
         >>> layers = [LowRankUpdate(np.ones((4, 1)), np.array([[1.0, 0.0, part]])) for part in (0.0, 1.0)]
@@ -226,5 +226,5 @@ def _basis(name: str, values: ArrayLike) -> NDArray[np.float64]:
         raise ParameterError(name, expected="shape (..., d, columns)", found=basis.shape)
     apart = abs(basis.swapaxes(-1, -2) @ basis - np.eye(basis.shape[-1])).max(initial=0.0)
     if not apart <= _ORTHONORMAL:
-        raise ParameterError(name, expected="orthonormal columns", found=f"UᵀU that is {apart:.2g} off the identity")
+        raise ParameterError(name, expected="orthonormal columns", found=f"UᵀU that differs by {apart:.2g} from I")
     return basis

@@ -19,7 +19,7 @@ _TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst-2", "sst2", "sts-b"
           "multirc", "wic", "wsc", "squad", "xsum", "e2e", "webnlg", "gsm8k", "hellaswag", "winogrande", "piqa",
           "siqa", "arc-e", "arc-c", "obqa", "samsum")  # fmt: skip
 _WORDS = ("record", "math", "dart", "cb", "alpaca")
-"""Tasks that are words of names, too (`qwen-math`): only the whole name of a file or folder is taken for them."""
+"""Tasks whose names are common words (`qwen-math`): they must be the whole name of a file or folder."""
 _TASK = re.compile(
     rf"(?:^|[-_./])task[-_=]([^-_./]+)|(?:^|[-_./])({'|'.join(_TASKS)})(?=$|[-_./])|(?:^|/)({'|'.join(_WORDS)})(?=$|/)",
     re.IGNORECASE,
@@ -42,16 +42,16 @@ def adapter_source(
 
     Args:
         run: its checkpoints.
-        name: where it lies below the path that was given.
+        name: path below the given path.
         read: opens one adapter.
-        model: the base model; as the adapter says where not given.
-        task: what it was trained on; as the name says where not given.
+        model: the base model; by default that of the adapter.
+        task: of the training; by default from the name.
         seed: of the training; likewise.
-        factors: whether its moments hold the spectra of both factors, too.
-        check: whether to check its file: of a whole adapter, for patterns may concern modules that are left out.
+        factors: whether to read the spectra of both factors, too.
+        check: whether to check the adapter's files; only for all modules, since patterns may match those left out.
 
     Raises:
-        MSPLoraError: if none of the checkpoints can be opened; that of the last.
+        MSPLoraError: the error of the last checkpoint, if none can be opened.
     """
     adapter, found = _last(run, read), list[Finding]()
 
@@ -97,7 +97,7 @@ def _checked(adapter: Adapter, found: list[Finding]) -> Iterator[Component]:
 def saved_updates(
     opened: Callable[[], AdapterRun], read: Callable[[Path], Adapter], errors: list[MSPLoraError]
 ) -> Iterator[Saved]:
-    """Yield what each checkpoint of a training holds; the error of each that cannot be opened goes into a list."""
+    """Yield the updates of each checkpoint of a training; append the errors of those that cannot be opened."""
     try:
         checkpoints = opened().checkpoints
     except MSPLoraError as error:
@@ -117,7 +117,7 @@ def _with_paths(adapter: Adapter) -> Iterator[tuple[str, Component]]:
 
 
 def task_and_seed(name: str) -> tuple[str, int | None]:
-    """Return the task and the seed that a name states; the last of each counts.
+    """Return the task and the seed in a name; the last of each counts.
 
     Example:
         >>> task_and_seed("study/mrpc/lora-r8-seed-3"), task_and_seed("roberta-base-MNLI"), task_and_seed("vit-s-16")
@@ -129,7 +129,7 @@ def task_and_seed(name: str) -> tuple[str, int | None]:
 
 
 def _last(run: AdapterRun, read: Callable[[Path], Adapter]) -> Adapter:
-    """The last checkpoint that can be opened; if there is none, the error of the last of all."""
+    """The last checkpoint that can be opened; if none can, raise the error of the last one."""
     failed: MSPLoraError | None = None
     for checkpoint in reversed(run.checkpoints):
         try:

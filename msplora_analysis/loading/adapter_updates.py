@@ -17,21 +17,21 @@ from msplora_core.linalg.updates import LowRankUpdate
 
 @dataclass(frozen=True, eq=False)
 class AdapterUpdates:
-    """The low-rank updates of one adapter at one moment of its training.
+    """The low-rank updates of one adapter.
 
     Args:
-        name: where it lies below the path that was given.
-        method: the method with its rank: `lora-r8`, `msplora-8-4-2`.
+        name: path below the given path.
+        method: name with the ranks: `lora-r8`, `msplora-8-4-2`.
         model: the base model; empty if unknown.
-        task: what it was trained on; empty if unknown.
+        task: training data; empty if unknown.
         seed: of the training; None if unknown.
         epoch: NaN if unknown.
         step: optimiser steps; None if unknown.
-        path: the adapter that was read.
+        path: of the adapter.
         updates: by component.
         places: the path of each component's module in the model.
-        stacks: by module type the list of layers and the shape: `encoder.layer 768x768`.
-        notes: sentences that a reader of the numbers should know.
+        stacks: by module type: `encoder.layer 768x768`.
+        notes: remarks on the numbers, one sentence each.
     """
 
     name: str
@@ -54,20 +54,20 @@ class AdapterUpdates:
 
     @property
     def scales(self) -> list[str]:
-        """`layer` and `total` where layers share components, else `layer` alone."""
+        """`layer` and `total` if layers share components, else `layer` only."""
         return [scale for scale in ("layer", "total") if any(key.scale == scale for key in self.updates)]
 
     @property
     def whole(self) -> str:
-        """The scale that holds all that acts on a layer: the last of `scales`."""
+        """The scale of a layer's whole update: the last of `scales`."""
         return self.scales[-1]
 
     def keys(self, module: str, scale: str = "total") -> list[ComponentKey]:
-        """Return the components of a module type that stand for its layers, in ascending order of the layer.
+        """Return the components of a module type at a scale, in ascending order of the layer.
 
         Args:
             module: the module type.
-            scale: `total` (all that acts on a layer) or `layer` (its own component); for plain LoRA the same.
+            scale: `total` (a layer's whole update) or `layer` (its own component); for plain LoRA the same.
         """
         scale = scale if scale in self.scales else "layer"
         return sorted(key for key in self.updates if key.module == module and key.scale == scale)
@@ -89,12 +89,12 @@ def load_updates(
     """Read the weight updates of one adapter as factors.
 
     Args:
-        path: an adapter's folder or file in any format, or hf://owner/name; a run directory, whose final adapter is
-            read; a folder of checkpoints, of which the last is read.
+        path: an adapter's folder or file in any format, or hf://owner/name; a run directory, to read its final
+            adapter; a folder of checkpoints, to read the last.
         alpha, module, model, task, seed: how it is read (see `load_spectra`).
 
     Returns:
-        Its low-rank updates. What has no low-rank factors (LoHa, LoKr) is left out and noted.
+        Its low-rank updates. Updates without low-rank factors (LoHa, LoKr) are left out and noted.
 
     Raises:
         RunDirectoryError: if there are several adapters, or a run without a saved adapter.
@@ -121,10 +121,10 @@ def load_updates(
 
 
 def load_all_updates(path: str | os.PathLike[str], **options: Any) -> list[AdapterUpdates]:
-    """Read the updates of each adapter at or below a path, as `load_updates` reads one; an adapter alone is named so.
+    """Read the updates of all adapters at or below a path (see `load_updates`).
 
     Args:
-        path: an adapter, a run, or a folder of such.
+        path: an adapter, a run, or a folder of such; a single adapter is named by this path.
         **options: as for `load_updates`.
     """
     found = find_sources(path, **options)
@@ -137,7 +137,7 @@ def last_updates(name: str, source: Source, path: str | os.PathLike[str]) -> Ada
 
     Args:
         name: of the source.
-        source: opened.
+        source: the source.
         path: for errors.
 
     Raises:
@@ -152,13 +152,13 @@ def last_updates(name: str, source: Source, path: str | os.PathLike[str]) -> Ada
             raise errors[-1]
         raise RunDirectoryError(
             path, expected="an adapter, or a run with adapter/ or checkpoints/", found="a run without either",
-            hint="its snapshots hold inner products, but directions of single updates need their factors",
+            hint="its snapshots hold inner products, but directions of single updates need the factors",
         )  # fmt: skip
     return read_updates(name, source, saved[-1])
 
 
 def read_updates(name: str, source: Source, saved: Saved) -> AdapterUpdates:
-    """Read the updates that were saved at one moment.
+    """Read the updates of one saved adapter.
 
     Raises:
         UnsupportedAdapterError: if no update has low-rank factors.
@@ -177,7 +177,7 @@ def read_updates(name: str, source: Source, saved: Saved) -> AdapterUpdates:
         )
     notes = list(source.notes)
     if others:
-        notes.append(f"Left out for lack of low-rank factors: {len(others)} modules ({', '.join(others[:3])}).")
+        notes.append(f"Left out, since without low-rank factors: {len(others)} modules ({', '.join(others[:3])}).")
     return AdapterUpdates(
         name, source.method, source.model, source.task, source.seed, saved.epoch, saved.step, saved.path, updates,
         places, source.stacks, notes,

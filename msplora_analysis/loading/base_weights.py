@@ -1,4 +1,4 @@
-"""The weights of a base model that an adapter changes, read one at a time."""
+"""The weights of a base model that an adapter changes, read on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BaseWeights:
     Args:
         base: the model's folder or file.
         shapes: (out, in) of the updates, by the path of the module that they change.
-        adapter: where the adapter lies: its configuration says whether weights are kept transposed (GPT-2).
+        adapter: the adapter's folder, whose configuration says whether weights are transposed (GPT-2).
         model: the base model that the adapter names, for errors.
 
     Raises:
@@ -50,7 +50,7 @@ class BaseWeights:
         """Return a module's weight as (out, in); kernels of convolutions are flattened.
 
         Raises:
-            FileError: if it cannot be read, holds no floating-point numbers, or NaN or infinity.
+            FileError: if it cannot be read, is not of a floating-point type, or holds NaN or infinity.
         """
         tensor, transposed = self._tensors[path]
         values = flattened(tensor.read())
@@ -60,11 +60,11 @@ class BaseWeights:
         self, path: str, shape: tuple[int, int], tensors: Mapping[str, Tensor], by_end: Mapping[str, Tensor]
     ) -> tuple[Tensor, bool]:
         name = f"{path}.weight"
-        # A base saved without its head lacks the first name of the path, and an adapter of the bare model has it not.
+        # The first name of the path is missing in a base saved without its head, and in an adapter of the bare model.
         tensor = tensors.get(name) or tensors.get(name.partition(".")[2]) or by_end.get(name)
         if tensor is None:
             raise AdapterFileError(
-                self.path, key=name, expected="this weight, which the adapter changes", found="none", hint=self._hint
+                self.path, key=name, expected="a weight that the adapter changes", found="none", hint=self._hint
             )
         found = tensor.shape[0], math.prod(tensor.shape[1:])
         if found == shape and not (self._transposed and len(tensor.shape) == 2):

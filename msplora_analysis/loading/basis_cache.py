@@ -1,4 +1,4 @@
-"""Left singular vectors of base weights, kept in the user's cache for the next adapter on the same base."""
+"""A cache of left singular vectors of base weights, for further adapters on the same base model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.safetensors_file import read_safetensors
 
 LARGEST = 4 * 2**30
-"""Bytes kept in all; the bases that were not used for longest go first."""
+"""Largest size of the cache in bytes; the least recently used files are deleted first."""
 
 _VERSION = b"left-basis-1"
 
 
 def cache_folder() -> Path:
-    """Return the folder of kept bases: `msplora/bases` in $XDG_CACHE_HOME, or in ~/.cache."""
+    """Return the folder of the cache: `msplora/bases` in $XDG_CACHE_HOME, or in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msplora" / "bases"
 
 
 def kept_basis(W: NDArray[Any]) -> tuple[LeftBasis, bool]:
-    """Return the left basis of a weight in float32, from the cache where it is there, and keep it where it is not.
+    """Return the left basis of a weight in float32, through the cache.
 
-    Files are found by a hash of the weight's content, so that copies and other adapters on the same base find them. A
-    folder that cannot be written to, or a damaged file, costs time only.
+    Files are named by a hash of the weight's content, so that copies of a base model share them. If the folder cannot
+    be written, or a file is damaged, the basis is computed.
 
     Args:
         W: (out, in) base weight.
@@ -57,7 +57,7 @@ def kept_basis(W: NDArray[Any]) -> tuple[LeftBasis, bool]:
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> LeftBasis | None:
-    """A kept basis; None if there is none, or one that is damaged."""
+    """A cached basis; None if there is none, or it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -71,7 +71,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> LeftBasis | None:
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Remove the files that were not used for longest until so many bytes fit."""
+    """Delete the least recently used files until `size` bytes fit."""
     if not folder.is_dir():
         return
     files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.glob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""Cosines between scales and between layers, as trainings recorded them with `interference=True`."""
+"""Load cosines between scales and between layers, recorded in trainings with `interference=True`."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ gradients that two layers send to a component that they share |
 
 
 def _records_any(run: RunDirectory) -> bool:
-    """Whether a run's last snapshot holds cosines, so that of other studies no more than it is read again."""
+    """Whether a run's last snapshot holds cosines, so that the others need not be read if it does not."""
     from msplora_core.runs import read_snapshot
 
     paths = run.snapshot_paths()

@@ -1,4 +1,4 @@
-"""Work shared among processes, where threads would wait for Python's global lock."""
+"""Distribute work over processes, since threads would wait for Python's global lock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _handed_over: tuple[Callable[[Any], Any], Sequence[Any]]
 def in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], n_jobs: int, *, chunk: int = 1, least: int = 1
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, computed by several processes where that serves.
+    """Yield `function(item)` for each item, in order, computed by several processes if that is faster.
 
-    They are forked, so items need not be picklable; results must be.
+    Processes are forked, so items need not be picklable; results must be.
 
     Args:
-        function: what to do with an item.
-        items: all of them.
-        n_jobs: how many processes, as in scikit-learn: -1 for one a core that this process may use, -2 for one less.
-        chunk: how many items a process takes at a time.
-        least: the number of items from which on another process pays.
+        function: of one item.
+        items: all items.
+        n_jobs: number of processes, as in scikit-learn: -1 for one a core that this process may use, -2 for one less.
+        chunk: number of items that a process takes at a time.
+        least: number of items per process for which another process is worth its start.
 
     Example:
         >>> list(in_processes(lambda number: number**2, range(4), n_jobs=2))
@@ -46,10 +46,10 @@ def in_processes(
 
 
 def process_count(items: int, n_jobs: int, least: int = 1) -> int:
-    """Return how many processes so many items are worth.
+    """Return the number of processes to start for a number of items.
 
-    One where nothing should be forked: on other systems than Linux, and once torch runs in this process, whose
-    threads a fork would leave behind.
+    One if forking is unsafe: on systems other than Linux, and after torch was imported, since its threads do not
+    survive a fork.
 
     Raises:
         ParameterError: if `n_jobs` is 0.

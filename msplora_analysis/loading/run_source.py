@@ -26,9 +26,9 @@ def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Sou
     """Open a run directory.
 
     Args:
-        path: of it.
-        factors: whether its moments hold the spectra of both factors, too.
-        inner: whether they hold the inner products of its layers, too.
+        path: the run directory.
+        factors: whether to read the spectra of both factors, too.
+        inner: whether to read the inner products of layers, too.
 
     Raises:
         FileError: if its record cannot be read, or it has no snapshots.
@@ -90,9 +90,9 @@ def _scalings_of(record: RunRecord) -> dict[str, float]:
 
 
 def _recorded(snapshot: Snapshot) -> Iterator[Recorded]:
-    """The inner products of each module type whose layers are as many as its rows."""
+    """The inner products of each module type, if their size is the number of its layers."""
     layers: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = {}
-    if not snapshot.inner:  # of version 1: no need to parse its keys
+    if not snapshot.inner:  # version 1
         return
     for key, sigma in snapshot.spectra.items():
         scale, module, unit = key.split("/")
@@ -106,16 +106,16 @@ def _recorded(snapshot: Snapshot) -> Iterator[Recorded]:
 
 
 def _saved(run: RunDirectory, errors: list[MSPLoraError]) -> Iterator[Saved]:
-    """The final adapter, or the checkpoints of a run that was cut off."""
+    """The final adapter, or the checkpoints of an unfinished run."""
     opened = recognise_run(run.adapter_path) or recognise_run(run.checkpoints_path)
     if opened is not None:
         yield from saved_updates(opened, read_adapter, errors)
 
 
 def _stacks_of(record: RunRecord) -> dict[str, str]:
-    """Stack by module type, of the components as the record describes them.
+    """Stack by module type, from the components of the record.
 
-    Older records do not name stacks. There, if a model has several, every module type begins with the name of its own.
+    Older records do not name stacks. There, if a model has several stacks, module types begin with their names.
     """
     shapes: dict[str, list[str]] = {}
     named: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What became of each run: whether it was finished, and whether its score says that it learned anything."""
+"""The state of each run: whether it was finished, and whether its score is better than a constant answer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _MARGIN = 1e-9
 
 
 def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> DataFrame:
-    """Read what became of the runs of a study.
+    """Read the state of the runs of a study.
 
     Args:
-        path: a run directory, or a folder of such. Adapters alone say nothing of this and have no row.
-        scores: as `load_scores` gives them for this path; read where not given.
+        path: a run directory, or a folder of such. Adapters without run directory have no row.
+        scores: from `load_scores` for this path; by default they are read.
 
     Returns:
-        A row a run, with columns
+        One row a run, with columns
 
         | column | type | |
         |---|---|---|
         | run | str | as in `load_spectra` |
         | finished | bool | False for a run that was killed or still trains |
-        | planned | float64 | epochs that the training was to have; NaN if unknown |
+        | planned | float64 | planned number of epochs; NaN if unknown |
         | epoch | float64 | of the last evaluation; NaN if there is none |
         | metric, score | str, float64 | the task's metric and its last value; empty and NaN if unknown |
-        | constant_score | float64 | that of a constant answer, which ignores the input; NaN if unknown |
-        | constant | boolean | whether the last score is no better than that; missing if unknown |
+        | constant_score | float64 | of a constant answer, which ignores the input; NaN if unknown |
+        | constant | boolean | whether the last score is not better than that; missing if unknown |
 
     Example:
         >>> import tempfile
@@ -56,7 +56,7 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
     for name, run in run_directories(path):
         try:
             record = run.read_record()
-        except FileError:  # `load_spectra` tells of it
+        except FileError:  # `load_spectra` warns of it
             continue
         own = by_run.get(name)
         metric = record.metric or ("" if own is None else str(own["metric"].iloc[0]))
@@ -64,7 +64,7 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         epoch, score = (float("nan"),) * 2 if own is None else own[["epoch", "value"]].iloc[-1]
         constant = record.constant_score
         constant = 0.0 if constant is None and metric in _CORRELATIONS else constant
-        like = None if own is None or constant is None else not score > constant + _MARGIN  # NaN is no score either
+        like = None if own is None or constant is None else not score > constant + _MARGIN  # also for NaN
         planned = record.hyperparameters.get("epochs")
         planned = planned if isinstance(planned, int | float) else None
         rows.append((name, record.finished is not None, planned, epoch, metric, score, constant, like))
@@ -74,10 +74,10 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
 
 
 def run_notes(runs: DataFrame) -> list[str]:
-    """Return sentences on the runs that were not finished or learned nothing.
+    """Return notes on the runs that were not finished or learned nothing.
 
     Args:
-        runs: as `load_runs` gives them.
+        runs: from `load_runs`.
     """
     return [*_unfinished(runs), *_constant(runs)]
 
@@ -85,13 +85,13 @@ def run_notes(runs: DataFrame) -> list[str]:
 def _unfinished(runs: DataFrame) -> Iterator[str]:
     rows = runs[~runs["finished"]]
     if len(rows):
-        yield f"Not finished, so killed or still training: {_listed(rows, _progress)}."
+        yield f"Not finished (killed, or still training): {_listed(rows, _progress)}."
 
 
 def _constant(runs: DataFrame) -> Iterator[str]:
     rows = runs[runs["constant"].fillna(False).astype(bool)]
     if len(rows):
-        yield f"No better than a constant answer, so its spectra show no task learned: {_listed(rows, _score)}."
+        yield f"Not better than a constant answer, so the task was not learned: {_listed(rows, _score)}."
 
 
 def _progress(row: Any) -> str:
@@ -101,7 +101,7 @@ def _progress(row: Any) -> str:
 
 def _score(row: Any) -> str:
     if row.score != row.score:
-        return f"{row.metric} not defined: all predictions are equal"
+        return f"{row.metric} undefined: all predictions are equal"
     return f"{row.metric} {row.score:.3f}, constant {row.constant_score:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""How well runs did at their tasks: the evaluation metrics that a Trainer logged beside the spectra."""
+"""Load the evaluation metrics of runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def load_scores(path: str | os.PathLike[str]) -> DataFrame:
     Damaged lines are left out with a `SkippedWarning` that names the file and the line.
 
     Args:
-        path: a run directory, or a folder of such. Adapters alone have no metrics; nor do damaged runs, of
-            which `load_spectra` tells.
+        path: a run directory, or a folder of such. Adapters without run directory have no metrics; damaged runs are
+            left out (`load_spectra` warns of them).
 
     Returns:
         One row a metric and epoch: run, method, model, task, seed, epoch, metric (`accuracy`, `loss`), value, which is
-        NaN where the metric is not defined (a correlation with constant predictions). `attrs["skipped"]` lists what
-        was left out, a message each.
+        NaN if the metric is undefined (a correlation with constant predictions). `attrs["skipped"]` lists messages on
+        what was left out.
 
     Example:
         >>> import tempfile
@@ -74,14 +74,13 @@ def load_scores(path: str | os.PathLike[str]) -> DataFrame:
 
 
 def last_scores(scores: DataFrame) -> DataFrame:
-    """The task metrics of each run at its last evaluation, averaged over seeds.
+    """Return the task metrics of each run at its last evaluation, averaged over seeds.
 
     Args:
-        scores: as `load_scores` gives them.
+        scores: from `load_scores`.
 
     Returns:
-        One row a model, task, metric and method: mean, min, max and the number of runs. The loss is left
-        out: it is no score of a task.
+        One row a model, task, metric (without loss) and method: mean, min, max and the number of runs.
     """
     rows = at_last_epoch(scores)
     groups = rows.groupby(["model", "task", "metric", "method"], sort=False)["value"]
@@ -89,6 +88,6 @@ def last_scores(scores: DataFrame) -> DataFrame:
 
 
 def at_last_epoch(scores: DataFrame) -> DataFrame:
-    """The rows of each run's last evaluation, without the loss."""
+    """Return the rows of each run's last evaluation, without the loss."""
     last = scores["epoch"] == scores.groupby("run")["epoch"].transform("max")
     return scores[last & (scores["metric"] != "loss")]

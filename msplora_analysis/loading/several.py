@@ -19,9 +19,9 @@ def load_several(
     base: str | os.PathLike[str] | None = None,
     module: str | Collection[str] = (),
 ) -> DataFrame:
-    """Read the spectra of several paths into one table, each run named with the path that it was found at.
+    """Read the spectra of several paths into one table; the names of runs begin with their path.
 
-    A run of unknown task is a task of its own, as in `load_spectra`.
+    A run of unknown task counts as a task of its own, as in `load_spectra`.
 
     Args:
         paths: at least one, each as for `load_spectra`.

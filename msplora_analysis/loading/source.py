@@ -1,4 +1,4 @@
-"""A source of spectra and updates: one run, or what stands for one."""
+"""A source of spectra and updates: a run, an adapter, or the checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _Arrays = Mapping[str, NDArray[np.float64]]
 
 
 class Moment(NamedTuple):
-    """The spectra at one moment of a training.
+    """The spectra at one step of a training.
 
     Args:
         epoch: 0 before the first step, a fraction within an epoch; NaN if unknown.
         step: optimiser steps so far; None if unknown.
         spectra: singular values by component key.
-        factor_A: those of the factors A, without the scaling, as far as known and asked for.
-        factor_B: those of the factors B, likewise.
-        inner: what was recorded of directions, by module type.
+        factor_A: singular values of the factors A, without the scaling, if known and requested.
+        factor_B: singular values of the factors B, likewise.
+        inner: recorded inner products by module type, if requested.
     """
 
     epoch: float
@@ -38,14 +38,14 @@ class Moment(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The inner products of one module type's layers, as a snapshot holds them.
+    """The inner products of one module type's layers, from a snapshot.
 
     Args:
         module: the module type.
-        scale: `total`, or `layer` where no components are shared.
+        scale: `total`, or `layer` if no components are shared.
         layers: L layers, ascending.
-        inner: (L, L) inner products of all that acts on each.
-        spectra: the singular values of it, by layer.
+        inner: (L, L) inner products of the layers' updates at this scale.
+        spectra: singular values of these updates, by layer.
     """
 
     module: str
@@ -56,12 +56,12 @@ class Recorded(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The updates that were saved at one moment of a training.
+    """The updates that were saved at one step of a training.
 
     Args:
-        epoch, step: as of a `Moment`.
+        epoch, step: as in `Moment`.
         path: of the adapter.
-        components: reads them, one in memory at a time, each with the path of its module in the model.
+        components: reads them one at a time, each with the path of its module in the model.
     """
 
     epoch: float
@@ -71,24 +71,24 @@ class Saved(NamedTuple):
 
 
 def none_left(errors: list[MSPLoraError]) -> Iterator[Any]:
-    """Yield nothing: in place of what there is not, or of what was read and released."""
+    """Yield nothing: the default of `saved`, and the value after reading."""
     return iter(())
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One run, or what stands for one.
+    """A run, an adapter, or the checkpoints of a training.
 
     Args:
-        method: the method with what tells its variants apart: `lora-r8`, `msplora-8-4-2`.
+        method: name with the ranks: `lora-r8`, `msplora-8-4-2`.
         model: the base model; empty if unknown.
-        task: what it was trained on; empty if unknown.
+        task: training data; empty if unknown.
         seed: of the training; None if unknown.
         modules: module types in the order of the model, as far as known.
-        moments: reads the source: yields one moment after the other, one in memory at a time, and puts the
-            error of each that cannot be read into the list it is given.
-        notes: sentences that a reader of the numbers should know.
-        stacks: list of layers and shapes by module type, as far as known: only what agrees in them is averaged.
+        moments: yields one moment after the other, and appends the errors of those that cannot be read to its
+            argument.
+        notes: remarks on the numbers, one sentence each.
+        stacks: list of layers and shapes by module type, as far as known. Only equal stacks are averaged.
         scalings: factors of B·A by component key, as far as known.
         guessed: what was taken from the name: `task mrpc, seed 3`; empty if nothing was.
         recorded: whether moments are read from records; else they are computed from what `saved` opens.

@@ -1,4 +1,4 @@
-"""Where spectra come from: run directories and adapters, wherever they lie below a folder."""
+"""Find the sources of spectra below a folder: run directories and adapters."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Found(NamedTuple):
     """A source that was found.
 
     Args:
-        name: where it lies below the path that was given; that path's own name for a source alone.
-        open: opens it, and may raise.
+        name: path below the given path; for a single source the name of that path.
+        open: opens it, or raises an error.
     """
 
     name: str
@@ -44,20 +44,20 @@ def find_sources(
 ) -> list[Found]:
     """Find the sources at or below a path, in natural order.
 
-    A source's own folder is not searched for more, hidden folders are left out, and links are followed only where
-    they lead straight to a source: to a run anywhere, to an adapter within the folder.
+    The folder of a source is not searched further, hidden folders are left out, and a link is followed only if its
+    target is itself a source: a run anywhere, or an adapter within the folder.
 
     Args:
-        path: a run, an adapter, or a study: a folder with such at any depth; or hf://owner/name.
+        path: a run, an adapter, or a study, i.e. a folder that contains such at any depth; or hf://owner/name.
         alpha, base, module, model, task, seed, factors: what is read, and how (see `load_spectra`).
-        inner: whether the moments of runs hold inner products, too.
+        inner: whether to read recorded inner products, too.
 
     Returns:
-        At least one.
+        At least one source.
 
     Raises:
-        RunDirectoryError: if there is no source there.
-        AdapterFileError: if there is nothing there at all, or nothing on the hub.
+        RunDirectoryError: if there is no source.
+        AdapterFileError: if the path does not exist, or there is nothing on the hub.
     """
     root = local_path(path)
     read = partial(read_adapter, alpha=alpha, base=base, module=module)
@@ -86,7 +86,7 @@ def find_sources(
 
 
 def run_directories(path: str | os.PathLike[str]) -> list[tuple[str, RunDirectory]]:
-    """Return the run directories at or below a path, named as `find_sources` does; none is no error."""
+    """Return the run directories at or below a path, with names as from `find_sources`; may be empty."""
 
     def recognise(place: Path) -> Callable[[], RunDirectory] | None:
         return partial(RunDirectory, place) if RunDirectory.is_run(place) else None

@@ -1,4 +1,4 @@
-"""The spectra table: one tidy DataFrame, whatever the source."""
+"""The spectra table: one tidy DataFrame for all sources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCALES = ["global", "mid", "layer", "total"]
 
 
 class SkippedWarning(UserWarning):
-    """Something could not be read and was left out; the rest was read."""
+    """A file could not be read and was left out."""
 
 
 def load_spectra(
@@ -45,23 +45,23 @@ def load_spectra(
     n_jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> DataFrame:
-    """Read all spectra of a run, of adapters, or of a study (a folder with such at any depth), into one table.
+    """Read all spectra of a run, of adapters, or of a study (a folder that contains such at any depth), into one table.
 
-    What cannot be read is left out with a `SkippedWarning` that names the file, as long as something is left.
+    Files that cannot be read are left out with a `SkippedWarning` that names them, unless nothing remains.
 
     Args:
         path: a run directory; an adapter's folder or file, or hf://owner/name; a Trainer's folder of checkpoints; or a
             folder of such.
-        alpha: of adapters: α for files that do not hold it.
-        base: of full fine-tunes: the base model's folder or file.
-        module: of adapters: module types, or ends of module paths, to keep; all where empty.
-        model: of adapters: the base model; as each of them says where not given.
-        task: of adapters: what they were trained on; as the names below `path` say where not given.
-        seed: of adapters: that of the training; likewise, as `seed` with a number.
+        alpha: for adapters whose files do not hold α.
+        base: for full fine-tunes: the base model's folder or file.
+        module: for adapters: module types, or ends of module paths, to keep; by default all.
+        model: for adapters: the base model; by default from each adapter.
+        task: for adapters: the task; by default from names below `path`.
+        seed: for adapters: the seed; by default from names below `path`, `seed` with a number.
         factors: whether to read the spectra of both factors of each update, too; null models need them.
-        n_jobs: how many processes read, as in scikit-learn: -1 for one a core, -2 for one less. It pays from some
-            hundred adapters on, and fewer are started for few. Processes are forked, so it is always one on other
-            systems than Linux and once torch has been imported.
+        n_jobs: number of processes that read, as in scikit-learn: -1 for one a core, -2 for one less. Useful from
+            about a hundred adapters on; fewer processes are started for few. Processes are forked, so there is always
+            one on systems other than Linux and after torch was imported.
         progress: called after each run with the number of runs read and of all.
 
     Returns:
@@ -69,10 +69,10 @@ def load_spectra(
 
         | column | type | |
         |---|---|---|
-        | run | category | where it lies in the study, `mrpc/lora-r8/seed-0` |
+        | run | category | path in the study, `mrpc/lora-r8/seed-0` |
         | method | category | `lora-r8`, `msplora-8-4-2` |
-        | model | category | the base model; if unknown, a description of what is adapted in it |
-        | task | category | if unknown, the name of the run where there are several, else empty |
+        | model | category | the base model; if unknown, a name derived from the adapted modules |
+        | task | category | if unknown, the name of the run if there are several, else empty |
         | seed | Int64 | missing if unknown |
         | epoch | float64 | 0 before the first step, a fraction within an epoch; NaN if unknown |
         | step | Int64 | optimiser steps so far; missing if unknown |
@@ -84,16 +84,16 @@ def load_spectra(
         | k | int32 | from 1, in descending order of sigma |
         | sigma | float64 | |
 
-        With `factors` also `sigma_B` and `sigma_A`, the singular values of the two factors as they are stored, and
-        `scaling`, so that ΔW = scaling·B·A; NaN where unknown. Snapshots of version 1 and updates that are no product
-        of two factors have none.
+        With `factors` also `sigma_B` and `sigma_A`, the singular values of the stored factors, and `scaling`, so that
+        ΔW = scaling·B·A; NaN if unknown, as for snapshots of version 1 and updates that are not products of two
+        factors.
 
-        `attrs["skipped"]` lists what was left out, a message each; `attrs["failed"]` the runs of which
-        nothing could be read; `attrs["notes"]` what a reader of the numbers should know, what was taken from
-        names among it; `attrs["findings"]` what is wrong with the files of adapters, as (run, `Finding`).
+        `attrs["skipped"]` lists messages on what was left out; `attrs["failed"]` the runs of which nothing could be
+        read; `attrs["notes"]` remarks on the numbers, also on guesses from names; `attrs["findings"]` defects of
+        adapters' files, as (run, `Finding`).
 
     Raises:
-        RunDirectoryError: if there is no run, or nothing at all can be read.
+        RunDirectoryError: if there is no run, or none can be read.
         UnsupportedAdapterError: if the methods of all runs have no spectra.
         ParameterError: for a parameter with a wrong value.
 
@@ -145,7 +145,7 @@ _CHUNK = 16
 
 
 def _notes(runs: list[tuple[str, Source]]) -> list[str]:
-    """What to know of the runs, each once, with those that it concerns where these are not all."""
+    """The notes of all runs, each once, with the runs that it concerns if these are not all."""
     concerned: dict[str, list[str]] = {}
     for name, source in runs:
         for note in source.notes:
@@ -158,13 +158,13 @@ def _notes(runs: list[tuple[str, Source]]) -> list[str]:
 
 
 def _without_spectra(runs: list[tuple[str, Source]]) -> list[str]:
-    """Of each method without spectra, why."""
+    """A note for each method without spectra."""
     reasons = {title(source.method): source.no_spectra for _, source in runs}
     return [f"{method} has no spectra: {reason}." for method, reason in reasons.items()]
 
 
 def _guesses(runs: list[tuple[str, Source]]) -> list[str]:
-    """What was taken from names."""
+    """The note on guesses from names."""
     guessed = [f"{name} ({source.guessed})" for name, source in runs if source.guessed]
     if not guessed:
         return []
@@ -173,7 +173,7 @@ def _guesses(runs: list[tuple[str, Source]]) -> list[str]:
 
 
 class _Builder:
-    """Gathers components as numbers and arrays, and makes columns of them at the end: no Python loop over rows."""
+    """Collects components as numbers and arrays, and builds the columns at the end without a loop over rows."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[str, Source]] = []
@@ -186,7 +186,7 @@ class _Builder:
         self.factors: list[tuple[_Sigma, _Sigma, float | None]] = []  # of B and A, and the scaling
 
     def add(self, name: str, source: Source, moments: list[Moment], errors: list[MSPLoraError]) -> bool:
-        """Take in one source; whether there was anything in it."""
+        """Add one source. Return whether it has any spectra."""
         for module in source.modules:
             self._module(module)
         seen: set[tuple[float, int | None]] = set()
@@ -275,11 +275,11 @@ _Sigma = NDArray[np.float64] | None
 
 
 def _joined(spectra: Sequence[_Sigma], ranks: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Spectra after each other, with NaN for those that are not known."""
+    """Concatenated spectra, with NaN for unknown ones."""
     unknown = np.full(ranks.max(), np.nan)
     return np.concatenate([unknown[:rank] if one is None else one for one, rank in zip(spectra, ranks, strict=True)])
 
 
 def _when(moment: Moment) -> tuple[float, int]:
-    """Where a moment stands in the order of its run."""
+    """The sort key of a moment in its run."""
     return (0.0 if moment.epoch != moment.epoch else moment.epoch), moment.step or 0

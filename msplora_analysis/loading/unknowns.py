@@ -1,4 +1,4 @@
-"""What is not known of runs: unknown is not equal, so that nothing is averaged or paired on it."""
+"""Names for unknown tasks and base models, so that runs are not averaged or paired because both are unknown."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from msplora_core.components import ComponentKey
 
 
 def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source], list[str]]:
-    """Name the unknown task of each of several runs after the run; a run alone keeps it empty.
+    """Name the unknown task of each of several runs after the run; for a single run it stays empty.
 
     Returns:
-        The sources and a note, if there is something to note.
+        The sources, and a note if there are unknown tasks.
     """
     sources = [source for _, source in runs]
     unknown = [name for name, source in runs if not source.task]
@@ -22,22 +22,22 @@ def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source]
         return sources, []
     named = [source if source.task else replace(source, task=name) for name, source in runs]
     return named, [
-        f"The task of {_counted(unknown)} is not known: each counts as a task of its own, named after the run. "
-        "If they have one, give it (--task)."
+        f"The task of {_counted(unknown)} is unknown: each run counts as a task of its own, named after the run. "
+        "To set a common task, use --task."
     ]
 
 
 def name_unknown_bases(
     runs: Sequence[tuple[str, Source]], keys: Sequence[Iterable[str]]
 ) -> tuple[list[Source], list[str]]:
-    """Name the unknown base models of sources by what is adapted in them (see `base_name`).
+    """Name the unknown base models of sources by their adapted modules (see `base_name`).
 
     Args:
         runs: names and sources.
         keys: of the components of each.
 
     Returns:
-        The sources and a note, if there is something to note.
+        The sources, and a note if there are unknown base models.
     """
     sources, named = [], dict[str, list[str]]()
     known: dict[object, str] = {}
@@ -52,12 +52,12 @@ def name_unknown_bases(
     if not named:
         return sources, []
     bases = "; ".join(f"{base}: {_counted(names)}" for base, names in named.items())
-    like = ", those with the same modules, layers and shapes taken to be of one" if len(runs) > 1 else ""
-    return sources, [f"The base model is not known{like} ({bases}). If you know it, give it (--model)."]
+    like = "; adapters of the same modules, layers and shapes are assumed to share one" if len(runs) > 1 else ""
+    return sources, [f"The base model is unknown{like} ({bases}). To set it, use --model."]
 
 
 def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
-    """Return a name for an unknown base model, made from the module types, layers and shapes that are adapted in it.
+    """Return a name for an unknown base model, from a hash of its adapted module types, layers and shapes.
 
     Args:
         keys: of components.
@@ -71,7 +71,7 @@ def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
     layers: dict[str, set[int]] = {}
     for component in map(ComponentKey.parse, keys):
         served = layers.setdefault(component.module, set())
-        if component.scale in ("layer", "total"):  # in all methods alike; units of shared scales are not layers
+        if component.scale in ("layer", "total"):  # units of shared scales are not layers
             served.add(component.unit)
     adapted = [(module, stacks.get(module, ""), sorted(layers[module])) for module in sorted(layers)]
     return f"unknown-{hashlib.sha256(repr(adapted).encode()).hexdigest()[:6]}"

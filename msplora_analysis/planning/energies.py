@@ -1,4 +1,4 @@
-"""What a plan rests on: the energy of each rank of each module, as a share of that of its run."""
+"""The energies behind a plan: of each rank of each module, as a share of that of its run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Energies:
     """The energies of runs of one method, at one or more epochs of each.
 
     Args:
-        modules: a row for each rank that a plan chooses: scale, stack, module, unit (missing where the units of a scale
-            have one rank together), rank (that at the end), cost (parameters of one rank; NaN if unknown).
+        modules: a row for each rank that a plan chooses: scale, stack, module, unit (missing if the units of a scale
+            have one common rank), rank (that at the end), cost (parameters of one rank; NaN if unknown).
         moments: a row for each run and epoch: run, task, seed, epoch, step.
-        shares: (moments, modules, K) energy of each rank as a share of all in its moment, padded with zeros.
+        shares: (moments, modules, K) energy of each rank as a share of its run and epoch, padded with zeros.
     """
 
     modules: DataFrame
@@ -42,15 +42,15 @@ class Energies:
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """What one rank of each module costs: its parameters; 1 where they are not known of all."""
+        """The parameters of one rank of each module; 1 if they are not known for all modules."""
         return self.modules["cost"].to_numpy(np.float64) if self.sized else np.ones(len(self.modules))
 
 
 def module_energies(table: DataFrame) -> Energies:
-    """Return the energies of all runs and epochs of a table that have any.
+    """Return the energies of all runs and epochs of a table whose updates are not zero.
 
-    With scales that are shared, all units of a scale and module type have one rank, and the energy of a component
-    counts once for each layer that it serves: the global one for all layers, each of the mid scale for an equal part.
+    With shared scales, all units of a scale and module type have a common rank, and the energy of a component counts
+    once for each layer that it serves: all layers for the global one, an equal part for each of the mid scale.
 
     Args:
         table: a spectra table with runs of one model and method.
@@ -81,7 +81,7 @@ def module_energies(table: DataFrame) -> Energies:
     modules["unit"] = modules["unit"].astype("Int64")
     whole = shares.sum(axis=(1, 2))
     if not (whole > 0).any():
-        raise ParameterError("table", expected="updates other than zero", found="zeros: nothing was trained yet")
+        raise ParameterError("table", expected="trained updates", found="updates that are all zero")
     columns = [name for name in ("run", "task", "seed", "epoch", "step") if name in rows]
     firsts = rows[columns].groupby(place[0], sort=True).first()
     return Energies(
@@ -90,7 +90,7 @@ def module_energies(table: DataFrame) -> Energies:
 
 
 def _layers_served(table: DataFrame, rows: DataFrame) -> Series:
-    """Number of layers that the components of a row's scale serve together."""
+    """Number of layers that the components of a row's scale serve in total."""
     scale = "total" if (table["scale"] == "total").any() else "layer"
     layers = table[table["scale"] == scale].groupby("module", observed=False)["unit"].nunique()
     counts: Series = rows["module"].map(layers).astype(float)
@@ -98,7 +98,7 @@ def _layers_served(table: DataFrame, rows: DataFrame) -> Series:
 
 
 def _rank_parameters(stack: str) -> float:
-    """Parameters of one rank of a module, out + in, from the shape that its stack ends with; NaN if there is none."""
+    """Parameters of one rank of a module, out + in, from the shape at the end of its stack; NaN if there is none."""
     shape = _SHAPE.fullmatch(stack)
     return float(int(shape[1]) + int(shape[2])) if shape else np.nan
 
@@ -109,7 +109,7 @@ def _check_one_method(table: DataFrame) -> None:
     for name in ("model", "method"):
         found = [str(one) for one in table[name].unique()] if name in table else []
         if len(found) > 1:
-            hint = "give the run directories of one, as in runs/*-lora-r8-*" if name == "method" else ""
+            hint = "give the run directories of one method, as in runs/*-lora-r8-*" if name == "method" else ""
             raise ParameterError("table", expected=f"runs of one {name}", found=", ".join(found), hint=hint)
 
 

@@ -11,10 +11,10 @@ from msplora_analysis.planning.trainer_fields import module_ranks
 from msplora_analysis.planning.unet_blocks import block_ranks
 
 _HEAD = """\
-# sd-scripts: networks.lora_anima and networks.lora_flux take ranks by regular expression, of which the first that
-# matches counts. lora_anima matches the path of a module, lora_flux its flat name (lora_unet_...): these patterns match
-# both. The last, .*=0, leaves out what the plan does not have. Only lora_anima takes alphas likewise
-# (network_reg_alphas, ignored elsewhere): lora_flux gives all modules --network_alpha, so that alpha/r differs there.
+# sd-scripts: networks.lora_anima and networks.lora_flux take ranks by regular expression; the first match counts.
+# lora_anima matches the path of a module, lora_flux its flat name (lora_unet_...); these patterns match both. The last
+# one, .*=0, excludes all modules that are not in the plan. Only lora_anima takes alphas likewise (network_reg_alphas,
+# ignored elsewhere); lora_flux uses --network_alpha for all modules, so alpha/r differs between them.
 """.splitlines()
 
 
@@ -23,7 +23,7 @@ def kohya_lines(plan: Plan, targets: PlanTargets) -> Iterator[str]:
 
     Args:
         plan: the ranks, of LoRA.
-        targets: the modules by their paths; those of all models of a pipeline stand in one argument.
+        targets: the modules by their paths; the modules of all models of a pipeline are in one argument.
     """
     ranks, alphas = module_ranks(plan, targets)
     rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))

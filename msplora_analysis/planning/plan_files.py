@@ -1,4 +1,4 @@
-"""A plan as files that trainers take, each with what that trainer does and does not accept."""
+"""Write a plan as files for trainers."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def write_plan(plan: Plan, out: str | os.PathLike[str], targets: PlanTargets | N
     | file | holds |
     |---|---|
     | plan.csv | a row a module: path, ranks before and after, share of its energy kept |
-    | plan.json | the same with what the plan as a whole is expected to lose, for reports |
-    | peft.json | keyword arguments of `peft.LoraConfig`, or of `MSPLoraConfig`; `train --plan` takes it |
+    | plan.json | the same with the expected loss of the whole plan, for reports |
+    | peft.json | keyword arguments of `peft.LoraConfig`, or of `MSPLoraConfig`; for `train --plan` |
     | peft.py | the same as Python |
     | axolotl.yaml | `lora_r`, `lora_alpha`, `lora_rank_pattern`, `lora_alpha_pattern` |
     | kohya.txt | `--network_args` of sd-scripts |
     | llamafactory.yaml | one rank for all modules, since it takes no patterns |
 
-    The last three are of LoRA alone. Where the modules belong to several models of a pipeline, each has its folder.
+    The last three are for LoRA only. If the modules belong to several models of a pipeline, each has its own folder.
 
     Args:
-        plan: what `plan_ranks` found.
+        plan: from `plan_ranks`.
         out: the folder.
-        targets: the modules by their paths (see `read_plan_targets`); without, plan.csv and plan.json alone.
+        targets: the modules by their paths (see `read_plan_targets`); without, only plan.csv and plan.json are written.
 
     Returns:
         The files written.

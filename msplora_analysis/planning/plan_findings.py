@@ -1,4 +1,4 @@
-"""What a plan means, in sentences: the answer first."""
+"""A plan in sentences."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _OVER = {"seeds": "seeds of a task", "tasks": "tasks", "epochs": "epochs, the la
 
 
 def plan_findings(plan: Plan) -> Iterator[str]:
-    """Yield what a plan keeps and costs beside equal ranks, which modules it changes, and how stable it is.
+    """Yield sentences on what a plan keeps and costs compared with equal ranks, on changed modules, and on stability.
 
     Args:
-        plan: what `plan_ranks` found.
+        plan: from `plan_ranks`.
     """
     ranks, before = plan.modules["rank"].mean(), plan.modules["rank_before"].mean()
     parameters, of = plan.modules[["parameters", "parameters_before"]].sum(skipna=False)
     size = f" ({parameters:,.0f} of {of:,.0f} parameters)" if of == of else ""
     yield (
-        f"A mean rank of {ranks:.3g} in place of {before:.3g}{size} keeps {1 - plan.loss:.1%} of the energy; equal "
+        f"A mean rank of {ranks:.3g} instead of {before:.3g}{size} keeps {1 - plan.loss:.1%} of the energy; equal "
         f"ranks of that size keep {1 - plan.uniform_loss:.1%}."
     )
     changed = plan.gains
@@ -29,10 +29,10 @@ def plan_findings(plan: Plan) -> Iterator[str]:
     fewer = [f"{name} {gain:+.2g}" for name, gain in changed[::-1].items() if gain <= -_CLEAR][:_NAMED]
     if more or fewer:
         gained, lost = (", ".join(names) or "none" for names in (more, fewer))
-        yield f"Against rank {plan.uniform_rank:.3g} everywhere, these gain most: {gained}; these lose most: {lost}."
+        yield f"Compared with rank {plan.uniform_rank:.3g} everywhere, the largest gains are: {gained}; losses: {lost}."
     for over, pairs, mean, least in plan.stability.itertuples(index=False, name=None):
         if mean == mean:
             values = f"{mean:.2f} on average, at least {least:.2f} ({pairs} pair{'s' if pairs > 1 else ''})"
             yield f"Stability: the ranks planned from single {_OVER[over]} have a rank correlation of {values}."
     if plan.stability.empty:
-        yield "Stability: not known from one run at one epoch; give runs with other seeds."
+        yield "Stability: unknown from one run at one epoch; add runs with other seeds."

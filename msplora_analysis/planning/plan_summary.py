@@ -1,4 +1,4 @@
-"""A plan as plain values: what `plan.json` holds and `--json` prints."""
+"""A plan as plain values, for `plan.json` and `--json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msplora_analysis.planning.rank_plan import Plan
 from msplora_core.storage.strict_json import plain
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's `--max-lora-rank` takes (MaxLoRARanks in vllm/config/lora.py)."""
+"""Values of vLLM's `--max-lora-rank` (MaxLoRARanks in vllm/config/lora.py)."""
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,10 +20,10 @@ VERSION = 1
 
 
 def summarise_plan(plan: Plan) -> dict[str, Any]:
-    """Return the numbers of a plan as strict JSON has them: null for what is not known.
+    """Return the numbers of a plan for strict JSON; unknown ones are null.
 
     Args:
-        plan: what `plan_ranks` found.
+        plan: from `plan_ranks`.
 
     Returns:
         format, version, rule, parameters; mean_rank, loss (of all energy) and worst (module, and the share of its own
@@ -59,11 +59,11 @@ def summarise_plan(plan: Plan) -> dict[str, Any]:
 
 
 def plan_table(plan: Plan, targets: PlanTargets | None = None) -> DataFrame:
-    """Return the modules of a plan with their paths, as `plan.csv` has them.
+    """Return the modules of a plan with their paths, for `plan.csv`.
 
     Args:
-        plan: what `plan_ranks` found.
-        targets: the modules by their paths; column `path` is empty without, and where several modules have one rank.
+        plan: from `plan_ranks`.
+        targets: the modules by their paths. Column `path` is empty without them, and for common ranks of modules.
     """
     table = plan.modules.copy()
     table.insert(0, "path", [targets.path(one) if targets and one.unit is not None else "" for one in plan.ranks])

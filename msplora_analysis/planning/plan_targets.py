@@ -1,4 +1,4 @@
-"""The modules of a probe by their paths in the model: what a trainer needs to know them by."""
+"""The modules of a probe adapter by their paths in the model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class PlanTargets:
 
     Args:
         configuration: PEFT's configuration of the adapter; empty for other formats.
-        paths: of the modules of each type and unit, as (module, unit).
-        scalings: α/r by (scale, module, unit), as the adapter has it.
-        groups: of convolutions that have several, by (module, unit).
-        models: of a pipeline, with which the paths begin; empty for a single model.
+        paths: of the modules, by (module, unit).
+        scalings: α/r of the adapter, by (scale, module, unit).
+        groups: of convolutions with several groups, by (module, unit).
+        models: of a pipeline, the first names of the paths; empty for a single model.
     """
 
     configuration: Mapping[str, Any]
@@ -41,11 +41,11 @@ class PlanTargets:
             ParameterError: if the adapter does not have it.
         """
         if (one.module, one.unit) not in self.paths:
-            raise ParameterError("plan", expected="modules of the adapter that it was made from", found=one.label)
+            raise ParameterError("plan", expected="modules of the adapter it was computed from", found=one.label)
         return self.paths[one.module, one.unit]
 
     def alpha(self, one: PlannedRank, rank: int) -> float:
-        """Return α for a new rank: such that α/r stays, or with rsLoRA, whose scaling is α/√r, α as it was."""
+        """Return α for a new rank, so that α/r does not change; with rsLoRA (α/√r), α is not changed."""
         scalings = {unit: found for (scale, name, unit), found in self.scalings.items() if (scale, name) == one[:2]}
         scaling = scalings[min(scalings) if one.unit is None else one.unit]
         alpha = float(f"{scaling * (sqrt(one.before) if self.configuration.get('use_rslora') else rank):.6g}")
@@ -59,13 +59,13 @@ def read_plan_targets(
     base: str | os.PathLike[str] | None = None,
     module: str | Collection[str] = (),
 ) -> PlanTargets:
-    """Return the modules of the adapter at a path: of a study, those of its first run.
+    """Return the modules of the adapter at a path; for a study, those of its first run.
 
     Args:
-        path: as for `load_spectra`; of a run directory its adapter is read, or its last checkpoint.
+        path: as for `load_spectra`; for a run directory its adapter is read, or its last checkpoint.
         alpha: α, for files that do not hold it.
         base: the base model of a full fine-tune.
-        module: module types or ends of module paths to keep; all where empty.
+        module: module types or ends of module paths to keep; by default all.
 
     Raises:
         AdapterFileError: if there is no adapter to read.
@@ -99,6 +99,6 @@ def _check_paths(adapter: Adapter, config: Mapping[str, Any]) -> None:
     ]
     if numbered and adapter.format == "pairs of factors":
         raise UnsupportedAdapterError(
-            f"{adapter.path}: expected factors under the names of a model's modules, found numbers ({numbered[0]}, "
-            "...): the ranks can be planned, but not written for a trainer"
+            f"{adapter.path}: expected names of a model's modules, found numbers ({numbered[0]}, ...): ranks can be "
+            "planned, but not written for a trainer"
         )

@@ -1,4 +1,4 @@
-"""A plan: which rank each module should have, and what that is expected to cost."""
+"""A plan: the rank of each module, and the expected loss of energy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 USED_UP = 0.95
-"""A module that needs all ranks of the probe to keep this share of its energy might use more than the probe had."""
+"""A module that needs all ranks of the probe to keep this share of its energy could use more ranks."""
 
 _LOW_RANK = ("lora", "msplora", "rslora", "dora", "mspdora", "adalora", "pissa", "olora", "corda", "loftq")
 
@@ -29,9 +29,9 @@ class PlannedRank(NamedTuple):
     Args:
         scale: of the component.
         module: its module type.
-        unit: its unit; None where all units of the scale have one rank.
+        unit: its unit; None if all units of the scale have a common rank.
         before: rank of the probe.
-        rank: the planned one.
+        rank: planned rank.
     """
 
     scale: str
@@ -42,25 +42,25 @@ class PlannedRank(NamedTuple):
 
     @property
     def label(self) -> str:
-        """A short name: `query 3`, or with the scale where its units have one rank."""
+        """A short name: `query 3`, or with the scale if its units have a common rank."""
         return f"{self.scale} {self.module}" if self.unit is None else f"{self.module} {self.unit}"
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What `plan_ranks` found.
+    """The result of `plan_ranks`.
 
     Args:
-        modules: a row a module: scale, stack, module, unit (missing where all units of a scale have one rank),
-            rank_before (of the probe), rank (planned), parameters_before and parameters (NaN where shapes are not
-            known), energy (share of all), kept (share of its own energy that the plan keeps), kept_uniform (the same
-            for the uniform plan of equal parameters), used_up (whether the plan, or 95 % of its energy, takes all ranks
-            that the probe had).
+        modules: a row a module: scale, stack, module, unit (missing if all units of a scale have a common rank),
+            rank_before (of the probe), rank (planned), parameters_before and parameters (NaN if shapes are unknown),
+            energy (share of the total), kept (share of its own energy that the plan keeps), kept_uniform (likewise for
+            the uniform plan of equal parameters), used_up (whether the plan, or 95 % of its energy, takes all ranks of
+            the probe).
         rule: how the ranks were chosen.
-        uniform_rank: of the uniform plan of equal parameters; a fraction lies between two whole ranks.
-        stability: how alike the plans of single runs are (see `plan_stability`).
-        notes: what a reader of the plan should know, a sentence each.
-        energies: what the plan rests on, averaged over runs.
+        uniform_rank: of the uniform plan of equal parameters; may be fractional.
+        stability: similarity of the plans of single runs (see `plan_stability`).
+        notes: remarks on the plan, one sentence each.
+        energies: the energies behind the plan, averaged over runs.
     """
 
     modules: DataFrame
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def loss(self) -> float:
-        """Share of all energy that the plan is expected to lose, from 0 to 1."""
+        """Share of the total energy that the plan is expected to lose, from 0 to 1."""
         return _loss(self.modules["energy"], self.modules["kept"])
 
     @property
@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def ranks(self) -> list[PlannedRank]:
-        """The rows of `modules`, as far as they concern ranks."""
+        """The ranks in the rows of `modules`."""
         columns = self.modules[["scale", "module", "unit", "rank_before", "rank"]].astype(object)
         return [
             PlannedRank(str(scale), str(module), None if unit != unit else int(unit), int(before), int(rank))
@@ -106,7 +106,7 @@ class Plan:
         return gains.set_axis([one.label for one in self.ranks]).sort_values(ascending=False, kind="stable")
 
     def shuffled(self, seed: int) -> Plan:
-        """Return a control: the same ranks on other modules of the same scale, size and rank, at random.
+        """Return a control: the ranks permuted at random among modules of the same scale, size and rank.
 
         Args:
             seed: of the permutation.
@@ -116,7 +116,7 @@ class Plan:
         random = np.random.default_rng(seed)
         for rows in self.modules.groupby(alike, dropna=False, sort=False).indices.values():
             ranks[rows] = random.permutation(ranks[rows])
-        note = f"A control: the planned ranks on other modules at random, seed {seed}."
+        note = f"A control: the planned ranks, permuted at random among modules, seed {seed}."
         modules, uniform = _modules(self.energies, ranks)
         return replace(self, modules=modules, uniform_rank=uniform, notes=[note, *self.notes])
 
@@ -128,7 +128,7 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        """The modules and the notes, for a notebook."""
+        """Return the modules and the notes, for notebooks."""
         lines = "".join(f"<li>{escape(line)}</li>" for line in self.notes)
         table = self.modules.to_html(index=False, float_format="{:.3g}".format, na_rep="–", border=0)
         return f"<p>{escape(repr(self))}</p>{table}<ul>{lines}</ul>"
@@ -144,22 +144,22 @@ def plan_ranks(
     least: int = 1,
     per_module: bool = False,
 ) -> Plan:
-    """Plan the ranks of the next training from the spectra of one: where does the energy Σσ² need them?
+    """Plan the ranks of a training from the energies Σσ² in the spectra of an earlier one (a probe).
 
-    Several runs count the same each, with their energies as shares of the run's. Each is taken at its last epoch. Under
-    a budget the ranks are the greedy optimum over all modules (see `allocate_ranks`).
+    Several runs are weighted equally, each at its last epoch. Under a budget, the ranks are the greedy optimum over all
+    modules (see `allocate_ranks`).
 
     Args:
-        table: a spectra table, as `load_spectra` gives it, with runs of one model and method.
-        mean_rank: budget: the parameters that this rank has everywhere.
-        parameters: budget: so many parameters.
-        keep: budget: this share of today's parameters, above 0 and at most 1.
+        table: a spectra table from `load_spectra`, with runs of one model and method.
+        mean_rank: budget: the number of parameters of this rank in every module.
+        parameters: budget: the number of parameters itself.
+        keep: budget: a share of the probe's parameters, above 0 and at most 1.
         energy: instead of a budget, for each module the least rank that keeps this share of its own energy.
         least: the lowest rank of a module; 0 may leave modules out.
-        per_module: weigh the energy of a module by its own whole: no module loses much, all together lose more.
+        per_module: weight modules equally: the largest loss of a module falls, the total loss rises.
 
     Returns:
-        A `Plan`. With none of the first four, the smallest one that keeps 95 % of all energy.
+        A `Plan`. Without any of the first four, the smallest one that keeps 95 % of the total energy.
 
     Raises:
         ParameterError: for several models or methods in the table, a budget that cannot be met, or options that
@@ -187,14 +187,14 @@ def plan_ranks(
 
 
 def _latest(energies: Energies, count: int) -> Energies:
-    """The last epochs of each run, `count` at most."""
+    """The last epochs of each run, at most `count`."""
     chosen = energies.moments.groupby("run", observed=True, sort=False).cumcount(ascending=False) < count
     kept = chosen.to_numpy()
     return replace(energies, moments=energies.moments[kept].reset_index(drop=True), shares=energies.shares[kept])
 
 
 def _modules(energies: Energies, ranks: NDArray[np.intp]) -> tuple[DataFrame, float]:
-    """The modules under a plan, and the rank of the uniform plan that costs the same."""
+    """The modules under a plan, and the rank of the uniform plan of equal cost."""
     shares, costs, most = energies.shares[0], energies.costs, energies.modules["rank"].to_numpy()
     own = shares.sum(axis=1)
     levels = np.arange(shares.shape[1] + 1)
@@ -226,14 +226,14 @@ def _worst(ranks: list[PlannedRank], kept: Series) -> tuple[str, float]:
 def _size_notes(energies: Energies) -> list[str]:
     if energies.sized:
         return []
-    return ["The shapes of some modules are not known: each rank counts the same, and parameters cannot be given."]
+    return ["The shapes of some modules are unknown: all ranks count equally, without numbers of parameters."]
 
 
 def _method_notes(table: DataFrame) -> list[str]:
     method = str(table["method"].iloc[0]) if "method" in table else "lora"
     if method.partition("-")[0] in _LOW_RANK:
         return []
-    return [f"The probe is of {method}: its parameters are given as those of LoRA with as many ranks."]
+    return [f"The probe is of {method}: numbers of parameters are those of LoRA with the same ranks."]
 
 
 def _probe_notes(plan: Plan) -> list[str]:
@@ -242,11 +242,11 @@ def _probe_notes(plan: Plan) -> list[str]:
         return []
     named = ", ".join(used[:6]) + (f" and {len(used) - 6} more" if len(used) > 6 else "")
     return [
-        f"{len(used)} of {len(plan.modules)} modules use all ranks that the probe had ({named}). A plan cannot give "
+        f"{len(used)} of {len(plan.modules)} modules use all ranks of the probe ({named}). A plan cannot give "
         "them more: train a probe of higher rank if they matter."
     ]
 
 
 def _run_notes(table: DataFrame, moments: DataFrame) -> list[str]:
     lost = [str(run) for run in table["run"].unique() if run not in set(moments["run"])]
-    return [f"{', '.join(lost)}: all updates are zero, left out."] if lost else []
+    return [f"{', '.join(lost)}: left out, since all updates are zero."] if lost else []

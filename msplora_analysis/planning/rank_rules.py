@@ -1,4 +1,4 @@
-"""The rules by which ranks are chosen: a budget for all modules together, or a share for each."""
+"""Rules for choosing ranks: a budget for all modules, or a share of the energy of each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DEFAULT_SHARE = 0.95
 
 @dataclass(frozen=True)
 class RankRule:
-    """How ranks are chosen. At most one of the first four; without, the least budget that keeps 95 % of all energy.
+    """How ranks are chosen. At most one of the first four; by default the least budget that keeps 95 % of all energy.
 
     Args:
-        mean_rank: budget: the parameters that this rank has everywhere.
-        parameters: budget: so many parameters.
-        keep: budget: this share of today's parameters.
+        mean_rank: budget: the number of parameters of this rank in every module.
+        parameters: budget: the number of parameters itself.
+        keep: budget: a share of the probe's parameters.
         energy: instead of a budget, for each module the least rank that keeps this share of its energy.
         least: the lowest rank of a module; 0 may leave modules out.
-        per_module: weigh the energy of a module by its own whole instead of that of the run.
+        per_module: weight modules equally, instead of by their energy.
 
     Raises:
         ParameterError: for more than one of the first four, or a value out of range.
@@ -53,22 +53,22 @@ class RankRule:
 
     def __str__(self) -> str:
         if self.energy is not None:
-            return f"each module the least rank that keeps {100 * self.energy:g} % of its energy"
+            return f"for each module, the least rank that keeps {100 * self.energy:g} % of its energy"
         named = {
             "mean rank {:g}": self.mean_rank,
             "at most {:,.0f} parameters": self.parameters,
-            "at most {:.3g} of today's parameters": self.keep,
+            "at most {:.3g} of the probe's parameters": self.keep,
         }
         budget = next((words.format(value) for words, value in named.items() if value is not None), None)
-        weighed = ", each module weighed by its own energy" if self.per_module else ""
-        return (budget or f"the fewest ranks that keep {100 * DEFAULT_SHARE:g} % of all energy") + weighed
+        weighted = ", modules weighted equally" if self.per_module else ""
+        return (budget or f"the fewest ranks that keep {100 * DEFAULT_SHARE:g} % of all energy") + weighted
 
     def ranks(self, energies: Energies, shares: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the rank of each module.
 
         Args:
             energies: of the modules.
-            shares: (modules, K) the energies to go by.
+            shares: (modules, K) the energies to use.
 
         Raises:
             ParameterError: for a budget that cannot be met.

@@ -1,4 +1,4 @@
-"""How alike the plans of single runs are: over seeds, over tasks, and over the last epochs of a run."""
+"""Stability of plans: correlation between plans of single runs, over seeds, tasks and last epochs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LAST_EPOCHS = 3
 
 
 def plan_stability(energies: Energies, rule: RankRule) -> DataFrame:
-    """Return the rank correlation between plans that each rest on one run at one epoch.
+    """Return the rank correlation between plans from single runs and epochs.
 
     Args:
         energies: of all runs, at their last epochs.
         rule: how ranks are chosen.
 
     Returns:
-        A row for each of these that there are pairs of plans for: `over` seeds (the same task), tasks, epochs (of one
-        run: the last and the two before it); with `pairs`, and the `mean` and the `least` Spearman correlation of the
-        planned ranks, from -1 to 1; NaN where a plan gives all modules one rank.
+        A row for each kind of pairs of plans: `over` seeds (of one task), tasks, epochs (of one run: the last and the
+        two before it); with the number of `pairs`, and the `mean` and the `least` Spearman correlation of the planned
+        ranks, from -1 to 1; NaN if a plan gives all modules the same rank.
     """
     import pandas as pd
 

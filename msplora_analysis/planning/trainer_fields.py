@@ -1,4 +1,4 @@
-"""A plan in the fields of PEFT's configuration, from which the other trainers' follow."""
+"""A plan as fields of PEFT's configuration, from which those of other trainers are derived."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 def trainer_fields(plan: Plan, targets: PlanTargets, model: str = "") -> dict[str, Any]:
-    """Return the fields of `peft.LoraConfig`, or of `MSPLoraConfig`, that give each module its planned rank.
+    """Return the fields of `peft.LoraConfig`, or of `MSPLoraConfig`, with the planned rank of each module.
 
-    α is such that α/r of each module stays as in the probe; with rsLoRA, whose scaling is α/√r, α itself stays.
-    Modules of rank 0 are left out of `target_modules`.
+    α is chosen so that α/r of each module is that of the probe; with rsLoRA (α/√r), α is that of the probe. Modules of
+    rank 0 are left out of `target_modules`.
 
     Args:
         plan: the ranks.
         targets: the modules by their paths (see `read_plan_targets`).
-        model: of a pipeline with several models, the one to give them for.
+        model: the model of a pipeline, if there are several.
 
     Raises:
         ParameterError: if the plan has modules that the targets do not have, or no rank above 0.
@@ -58,7 +58,7 @@ def trainer_fields(plan: Plan, targets: PlanTargets, model: str = "") -> dict[st
 
 
 def module_ranks(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return rank and α by path, where each module has its own.
+    """Return rank and α by path, for modules with ranks of their own.
 
     Raises:
         ParameterError: if the plan has modules that the targets do not have.
@@ -66,7 +66,7 @@ def module_ranks(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict
     ranks, alphas = dict[str, Any](), dict[str, Any]()
     for one in plan.ranks:
         path, groups = targets.path(one), targets.groups.get((one.module, one.unit), 1)
-        ranks[path] = math.ceil(one.rank / groups) * groups  # of a convolution, each group has as many
+        ranks[path] = math.ceil(one.rank / groups) * groups  # the groups of a convolution have equal ranks
         alphas[path] = targets.alpha(one, ranks[path])
     return ranks, alphas
 
@@ -78,7 +78,7 @@ def _shared(plan: Plan, targets: PlanTargets) -> tuple[dict[str, Any], dict[str,
     for (module, _), path in targets.paths.items():
         scales = [planned.get((scale, module)) for scale in SCALES]
         ranks[path] = [one.rank if one else 0 for one in scales]
-        alphas[path] = [targets.alpha(one, one.rank or one.before) if one else 1 for one in scales]  # 1: not used
+        alphas[path] = [targets.alpha(one, one.rank or one.before) if one else 1 for one in scales]  # 1 is unused
     return ranks, alphas
 
 
@@ -87,10 +87,10 @@ def _of_model(values: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def _patterns(values: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
-    """The most common value, and the others by pattern, specific before general.
+    """The most common value, and the others by pattern, specific ones first.
 
-    PEFT matches a key with the end of a path, from a dot or from its start, and takes the first key that matches.
-    A path that ends with another's whole path is listed even where its value is the common one.
+    PEFT matches a key with the end of a path, from a dot or from its start; the first match counts. A path that ends
+    with another's whole path is listed even if its value is the common one.
     """
     common = Counter(map(str, values.values())).most_common(1)[0][0]
     found = {path: value for path, value in values.items() if str(value) != common}

@@ -1,4 +1,4 @@
-"""A plan in the words of trainers, each with what that trainer takes and what not."""
+"""A plan as configuration files of trainers, with their restrictions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def peft_lines(fields: Mapping[str, Any]) -> Iterator[str]:
         fields: the plan in the fields of PEFT (see `trainer_fields`).
     """
     kind, package = ("MSPLoraConfig", "msplora_core") if "ranks" in fields else ("LoraConfig", "peft")
-    yield "# The keys of the patterns are full module paths, escaped; PEFT takes the first that matches a path's end."
-    yield "# Add what else the training needs: task_type, lora_dropout, ..."
+    yield "# The keys of the patterns are full module paths, escaped; PEFT uses the first that matches a path's end."
+    yield "# Add further options of the training: task_type, lora_dropout, ..."
     if "r" in fields:
         highest = max([fields["r"], *fields["rank_pattern"].values()])
         option = least_vllm_rank(highest)
@@ -47,7 +47,7 @@ def peft_lines(fields: Mapping[str, Any]) -> Iterator[str]:
 
 
 def axolotl_lines(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of `axolotl.yaml`: texts of JSON are texts of YAML.
+    """Yield the lines of `axolotl.yaml`; strings in JSON are valid in YAML.
 
     Args:
         fields: as for `peft_lines`, of LoRA.
@@ -55,7 +55,7 @@ def axolotl_lines(fields: Mapping[str, Any]) -> Iterator[str]:
     yield "# axolotl passes lora_rank_pattern and lora_alpha_pattern on to PEFT (docs/lora.qmd). Versions before June"
     yield "# 2026 do not know them and train rank lora_r everywhere. Copy these lines into your configuration."
     if any(alpha != int(alpha) for alpha in [fields["lora_alpha"], *fields["alpha_pattern"].values()]):
-        yield "# It takes whole numbers only: alpha is rounded here, so that alpha/r is not quite that of the probe."
+        yield "# It takes whole numbers only: alpha is rounded, so alpha/r differs slightly from that of the probe."
     yield f"lora_r: {fields['r']}"
     yield f"lora_alpha: {_whole(fields['lora_alpha'])}"
     for theirs, ours in _AXOLOTL.items():
@@ -79,8 +79,8 @@ def llama_factory_lines(plan: Plan, fields: Mapping[str, Any]) -> Iterator[str]:
         fields: as for `peft_lines`, of LoRA.
     """
     rank = max(1, round(plan.uniform_rank))
-    yield "# LLaMA-Factory takes one rank for all modules and no patterns: this is not the plan, but the whole rank"
-    yield "# that is nearest to its parameters."
+    yield "# LLaMA-Factory takes one rank for all modules and no patterns: this is not the plan, but the rank with the"
+    yield "# nearest number of parameters."
     yield f"lora_rank: {rank}"
     yield f"lora_alpha: {_whole(fields['lora_alpha'] / fields['r'] * rank)}"
     targets = fields["target_modules"]

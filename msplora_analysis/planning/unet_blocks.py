@@ -1,4 +1,4 @@
-"""The blocks of a U-Net as sd-scripts counts them for `block_dims`."""
+"""The blocks of a U-Net, numbered as in `block_dims` of sd-scripts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def block_ranks(ranks: Mapping[str, int]) -> list[int]:
         ranks: rank by path in the U-Net.
 
     Returns:
-        25 ranks for Stable Diffusion 1 and 2 (paths as in diffusers), 23 for SDXL (paths as in the original model, as
-        sd-scripts names them), 0 for a block without adapted modules; none if the paths are not of a U-Net.
+        25 ranks for Stable Diffusion 1 and 2 (paths as in diffusers), 23 for SDXL (paths as in the original model and
+        sd-scripts), 0 for a block without adapted modules; empty if the paths are not of a U-Net.
 
     Example:
         >>> ranks = {f"down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_{name}": 4 for name in "qk"}
@@ -39,7 +39,7 @@ def block_ranks(ranks: Mapping[str, int]) -> list[int]:
 
 
 def _block(path: str) -> int:
-    """The place of a module's block; -1 if it is in none."""
+    """The index of a module's block; -1 if there is none."""
     if match := _ORIGINAL.match(path):
         return _SDXL_FIRST[match[1]] + int(match[2])
     if path.startswith("mid_block."):

@@ -1,4 +1,4 @@
-"""Pictures of computed data: data and `ax=None` in, the axes out. Nothing computes, saves or shows."""
+"""Figures of computed data: data and `ax=None` in, the axes out. Functions do not compute, save or show."""
 
 from msplora_analysis.plots.cosine_courses import plot_interference
 from msplora_analysis.plots.effective_rank import plot_effective_rank

@@ -1,4 +1,4 @@
-"""Where panels stand on a figure of one column, in inches. The figure grows by what is written around them."""
+"""Layout of panels on a figure of one column's width, in inches. The height includes titles and notes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE = 0.12
-"""Inches from one line of text of 7 points to the next."""
+"""Line spacing of text of 7 points, in inches."""
 _BAR = 0.07
 _BAR_TEXT = 0.27
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of panels, their upper edges in line.
+    """One row of panels, aligned at their upper edges.
 
     Args:
         heights: of each panel, in inches.
-        below: inches below the highest of them, for ticks and labels.
+        below: inches below the highest panel, for ticks and labels.
         panel_titles: lines of text in the titles of its panels.
         heading: whether the row has a line for `write_heading` above the titles.
-        columns: how many panels its width has room for; as many as there are where not given.
+        columns: number of panels that fit its width; by default the number of panels.
     """
 
     heights: Sequence[float]
@@ -43,18 +43,18 @@ class Row:
 
     @property
     def height(self) -> float:
-        """Inches in all."""
+        """Total height in inches."""
         return self.above + max(self.heights) + self.below
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What rows of panels have in common.
+    """Margins that rows of panels have in common.
 
     Args:
         left, right: inches beside the panels.
         gap: inches between panels.
-        bar: whether a colour bar stands `below` all rows, `beside` the first, or nowhere.
+        bar: place of a colour bar: `below` all rows, `beside` the first, or empty for none.
     """
 
     left: float = 0.3
@@ -67,8 +67,8 @@ class Frame:
 
         Args:
             rows: from top to bottom.
-            title: written above all of them, in lines that fit the figure.
-            foot: written below all of them, likewise.
+            title: above all rows, wrapped to the width of the figure.
+            foot: note below all rows, likewise.
         """
         title, foot = title_and_foot(title, foot)
         top = 0.05 + LINE * count_lines(title)
@@ -102,12 +102,12 @@ class Frame:
 
 
 def write_heading(ax: Axes, text: str, lines: int) -> None:
-    """Write a heading above a panel's title, from its left edge on.
+    """Write a heading above a panel's title, left-aligned.
 
     Args:
         ax: the panel.
         text: one line.
-        lines: how many lines stand between, of titles or keys.
+        lines: number of lines between heading and panel.
     """
     if text:
         ax.set_title(text + "\n" * lines, loc="left", fontweight="bold")

@@ -1,4 +1,4 @@
-"""Cosines over training: whether scales, and layers that share a component, move the same way."""
+"""Cosines over training, between scales and between layers that share a component."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _COLOURS = {"global-mid": "#56B4E9", "global-layer": "#D55E00", "mid-layer": "#0
 
 
 def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes] | None = None) -> list[Axes]:
-    """Draw cosines over training, of one method: a panel for pairs of scales, one for layers that share a component.
+    """Draw cosines over training of one method: a panel for pairs of scales, and one for layers that share a component.
 
-    Above 0 both move the same way, below 0 one undoes part of what the other does. With several runs, the line is
-    their mean and the band is its 95% t interval over runs.
+    Above 0, both move in the same direction; below 0, they partly cancel. With several runs, the line is their mean
+    and the band its 95% t interval over runs.
 
     Args:
-        courses: as `interference_by_epoch` gives them, of one model and method.
-        title: written above the panels.
-        ax: an Axes for each panel; a new figure of one column's width where not given.
+        courses: from `interference_by_epoch`, of one model and method.
+        title: above the panels.
+        ax: an Axes for each panel; by default a new figure of one column's width.
 
     Returns:
-        The axes drawn on: `scales`, then `layers`, as far as there are any.
+        The axes drawn on: `scales`, then `layers`, if there are any.
 
     Raises:
         ParameterError: if there is nothing to draw, several methods, or `ax` has another length.
@@ -76,7 +76,7 @@ def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes]
 
 
 def _name(pair: str) -> str:
-    """Whose directions are compared.
+    """The compared scales in words.
 
     Example:
         >>> _name("global-mid"), _name("mid")

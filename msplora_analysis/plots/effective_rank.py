@@ -1,4 +1,4 @@
-"""Effective ranks over training: how updates concentrate, or spread, while they are trained."""
+"""Effective ranks over training."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"dashes": (1, 1), "marker": "D"},
     {"dashes": (5, 1, 1, 1), "marker": "v"},
 )
-"""The first is a wide, light line that others can lie on; it is for methods of one scale, as LoRA."""
+"""The first is a wide, light line below the others, for methods with one scale, such as LoRA."""
 MOST_METHODS = len(_STYLES)
-"""More methods than line styles would look alike: draw them apart."""
+"""Draw more methods than line styles in separate figures."""
 _MOST_MARKERS = 15
 _KEYS_A_LINE = 2
 
@@ -46,19 +46,18 @@ def plot_effective_rank(
 ) -> list[Axes]:
     """Draw measures over training: a row of panels for each rank, a line for each method and scale of that rank.
 
-    Spectra of unlike rank have axes of their own, as their measures are not comparable. With several runs a line is
-    their mean and the band reaches from the lowest to the highest run; where their times are shares of training, which
-    they need not have in common, each run has a line of its own. Zero spectra have no value.
+    Spectra of different rank have separate axes, since their measures are not comparable. With several runs, a line is
+    their mean and the band reaches from the lowest to the highest run; if times are shares of training, which runs need
+    not have in common, each run has its own line. Zero spectra have no value.
 
     Args:
         measured: measures over training (see `measure`), of one stack: columns method, scale, rank, epoch (or clock
-            and time, see `courses`), the measures, and run, if there are several. `total` is left out where a method
-            has other scales.
-        nulls: at the last moment: columns method, scale, rank, measure, null, null_low, null_high; a bar beside the
-            end of each line, where given.
-        measures: which columns to draw.
-        title: written above all panels.
-        ax: an Axes for each rank and measure, rank by rank; a new figure of one column's width where not given.
+            and time, see `courses`), the measures, and run, if there are several. `total` is not drawn.
+        nulls: at the end of training: columns method, scale, rank, measure, null, null_low, null_high; drawn as a bar
+            beside the end of each line.
+        measures: columns to draw.
+        title: above all panels.
+        ax: an Axes for each rank and measure, rank by rank; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on, rank by rank.
@@ -116,7 +115,7 @@ def _new_axes(ranks: dict[int, DataFrame], count: int, title: str, foot: str) ->
 
 
 def _shown(nulls: DataFrame, rows: DataFrame) -> DataFrame:
-    """The nulls of the methods and scales that are drawn."""
+    """The nulls of the drawn methods and scales."""
     keys = ["method", "scale", "rank"]
     return nulls.astype({"method": str, "scale": str}).merge(rows[keys].drop_duplicates(), on=keys)
 
@@ -131,7 +130,7 @@ def _draw_nulls(ax: Axes, nulls: DataFrame, end: float) -> None:
 
 
 def _styles(rows: DataFrame) -> dict[str, dict[str, Any]]:
-    """A style for each method that no other method has at one of its ranks; those of one scale come first."""
+    """A style for each method that is unique at each of its ranks; methods with one scale come first."""
     kinds = rows.groupby("method", sort=False)[["scale", "rank"]].agg(set)
     found = dict[str, int]()
     for method in sorted(kinds.index, key=lambda name: len(kinds["scale"][name])):
@@ -172,7 +171,7 @@ def _draw(
 
 
 def _add_key(ax: Axes, rank: int, *, own: bool) -> None:
-    """Name each line once, with its colour and style: above a new figure's row, within the caller's axes."""
+    """Add a legend of lines: above the row of a new figure, or within the caller's axes."""
     if not own:
         ax.legend(title=f"rank {rank}", fontsize="small")
         return

@@ -1,4 +1,4 @@
-"""What layers share: of the energy of their updates, beside layers that share nothing."""
+"""Shares of the energy of layers' updates, with those of layers that share nothing."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 _PARTS = {"shared_by_all": ("all layers", "global"), "shared_by_groups": ("groups", "mid"),
           "own": ("own", "layer")}  # fmt: skip
 _ROW, _BAR, _NULL = 0.22, 0.46, 0.22
-"""Inches a row; heights of a bar and of its null, as shares of the row."""
+"""Height of a row in inches; heights of a bar and of its null, as shares of the row."""
 _LETTER = 0.05
-"""Inches, of 6 points."""
+"""Width of a letter of 6 points, in inches."""
 _MOST_LABEL = 1.5
-"""Inches left of the bars of a new figure; longer labels are broken."""
+"""Largest width of labels in a new figure, in inches; longer labels are wrapped."""
 
 
 def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str = "", ax: Axes | None = None) -> Axes:
-    """Draw a bar for each row: the shares of the energy that all layers share, groups of layers, and none.
+    """Draw a bar for each row: the shares of the energy shared by all layers, by groups of layers, and by none.
 
-    The thin, pale bar below it shows the same for layers that share nothing.
+    The thin, pale bar below it shows the shares of layers that share nothing.
 
     Args:
         shares: columns shared_by_all, shared_by_groups, own and null_shared_by_all, null_shared_by_groups, null_own
             (see `Overlap.sharing`).
         labels: a name for each row.
-        title: written above.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        title: above the axes.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.

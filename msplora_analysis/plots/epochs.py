@@ -1,4 +1,4 @@
-"""The axis along training."""
+"""The time axis of figures over training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _FEW = 5
 
 
 def time_axis(frame: DataFrame) -> tuple[str, str]:
-    """Return the column of a frame that runs along training, and its name in words: `time` by its clock, or `epoch`."""
+    """Return the time column of a frame, and its name in words: `time` with its clock, or `epoch`."""
     return ("time", str(frame["clock"].iloc[0])) if "time" in frame.columns else ("epoch", "epoch")
 
 
 def tick_times(ax: Axes, times: NDArray[np.float64], most: int = 4) -> None:
-    """Set some round ticks: all of a few whole times, none where no time is known."""
+    """Set a few round ticks: all times if they are few and whole, none if no time is known."""
     from matplotlib.ticker import MaxNLocator
 
     known = times[np.isfinite(times)]

@@ -1,4 +1,4 @@
-"""Matrices as cells of colour: scales, missing values, bars, ticks."""
+"""Heatmaps: colour scales, missing values, colour bars, ticks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PLAIN = -2, 4
-"""Powers of ten that are written out."""
+"""Powers of ten that are written without exponent."""
 _MOST_TICKS = 8
-"""Of a logarithmic colour bar."""
+"""Limit of ticks on a logarithmic colour bar."""
 _MOST_REACH = 1e-5
-"""Least end of a logarithmic scale, relative to the highest value."""
+"""Lowest end of a logarithmic scale, relative to the highest value."""
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 def colour_norm(
     values: NDArray[np.float64], vmin: float | None, vmax: float | None, log: bool = False, least: float = 0.0
 ) -> Normalize:
-    """Return the colour scale of values that are at least 0: from 0, or logarithmic from the least above 0.
+    """Return the colour scale of values that are at least 0: from 0, or logarithmic from the least value above 0.
 
     A logarithmic scale spans at most five powers of ten, so that zeros up to rounding do not take its colours.
 
     Args:
-        values: those shown; what is not finite does not count.
-        vmin, vmax: the ends of the scale, where not those of the values.
+        values: the values to show; those that are not finite are ignored.
+        vmin, vmax: ends of the scale; by default those of the values.
         log: whether it is logarithmic.
-        least: the scale reaches at least so far, so that values that are all small look small.
+        least: lower limit of the upper end, so that small values look small.
     """
     from matplotlib.colors import LogNorm, Normalize
 
@@ -58,12 +58,12 @@ def mostly_dark(values: NDArray[np.float64]) -> bool:
 def draw_heatmap(
     ax: Axes, values: NDArray[np.float64], x: NDArray[np.float64] | None = None, **image: Any
 ) -> ScalarMappable:
-    """Draw a matrix as cells of colour, the first row on top, with what is not finite left open on a hatched ground.
+    """Draw a matrix as a heatmap, the first row on top; values that are not finite are hatched.
 
     Args:
-        ax: where.
+        ax: the axes.
         values: (rows, columns).
-        x: (columns + 1,) edges of the columns; cells of width 1 around 0, 1, ... where not given.
+        x: (columns + 1,) edges of the columns; by default cells of width 1 around 0, 1, ....
         **image: cmap, norm.
     """
     from matplotlib.patches import Rectangle
@@ -86,10 +86,10 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
     Very small numbers share a power of ten; a logarithmic bar has few labels, as decimals.
 
     Args:
-        image: whose colours.
-        axes: that it belongs to.
-        bar: its own axes; flat ones have it lie.
-        label: what the colours are, with the unit.
+        image: with the colours.
+        axes: the axes with the image.
+        bar: axes of the bar; horizontal if they are wider than high.
+        label: name of the values, with their unit.
     """
     from matplotlib.colors import LogNorm
 
@@ -129,13 +129,13 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def write_all_zero(ax: Axes, text: str = "all zero") -> None:
-    """Say in a panel without values why it has none."""
+    """Write the reason into a panel without values."""
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="small", bbox=ground)
 
 
 def whole_ticks(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many places among `count`, at an even, round step, from the first on.
+    """Return at most `most` indices below `count`, at an even, round step from 0.
 
     Example:
         >>> whole_ticks(6, 12), whole_ticks(32, 8)
@@ -149,27 +149,27 @@ def whole_ticks(count: int, most: int) -> NDArray[np.int64]:
 
 
 def most_rows(ax: Axes) -> int:
-    """Return how many rows of an axes can have a label of the size of its ticks' without touching."""
+    """Return the number of row labels that fit an axes without overlap, at the font size of its ticks."""
     size = float(ax.yaxis.get_ticklabels()[0].get_fontsize()) if ax.yaxis.get_ticklabels() else 10.0
     points = ax.get_window_extent().height / ax.get_figure(root=True).dpi * 72  # type: ignore[union-attr]
     return max(int(points / (1.15 * size)), 2)
 
 
 def index_ticks(count: int, most: int) -> tuple[NDArray[np.int64], list[str]]:
-    """Return places and names of so many things that count from 1, the first among them.
+    """Return positions and labels of ticks for an index that counts from 1; the first is among them.
 
     Example:
         >>> index_ticks(8, 4), index_ticks(12, 4)
         ((array([0, 2, 4, 6]), ['1', '3', '5', '7']), (array([0, 4, 9]), ['1', '5', '10']))
     """
     ticks = whole_ticks(count + 1, most)
-    if ticks[1] == 2:  # the even numbers would have 1 and 2 side by side
+    if ticks[1] == 2:  # else 1 and 2 would be side by side
         ticks = ticks[ticks < count] + 1
     places = np.unique(np.maximum(ticks, 1)) - 1
     return places, [str(place + 1) for place in places]
 
 
 def tick_rows(ax: Axes, names: Sequence[str], most: int = 12) -> None:
-    """Name some rows of a heatmap."""
+    """Label at most `most` rows of a heatmap."""
     places = whole_ticks(len(names), most)
     ax.set_yticks(places, [names[place] for place in places])

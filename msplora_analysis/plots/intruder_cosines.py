@@ -1,4 +1,4 @@
-"""How well the base weight knows the leading directions of the adapted one."""
+"""Cosines between the leading directions of the adapted and the base weight."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 _FRAME = Frame(left=0.42)
 _ROW = Row([1.7], below=0.2 + 3 * LINE, panel_titles=0)
-_FOOT = "points: the leading directions of each weight; below the line they are intruder dimensions"
+_FOOT = "points: leading directions of each weight; those below the line are intruder dimensions"
 
 
 def plot_intruders(directions: DataFrame, *, epsilon: float = 0.5, title: str = "", ax: Axes | None = None) -> Axes:
     """Draw the cosine of each leading direction of W₀ + ΔW with the closest one of W₀, layer by layer.
 
     Args:
-        directions: as `Intrusion.directions`.
-        epsilon: the line below which a direction is an intruder.
-        title: written above.
-        ax: where to draw; a new figure of one column's width where not given.
+        directions: from an `Intrusion`.
+        epsilon: directions below this line are intruders.
+        title: above the axes.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.

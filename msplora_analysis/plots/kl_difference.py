@@ -1,4 +1,4 @@
-"""Fig. 4: where one method's layers are further apart than the baseline's."""
+"""Fig. 4: KL between the layers of one method minus that of the baseline."""
 
 from __future__ import annotations
 
@@ -36,26 +36,25 @@ def plot_kl_difference(
 ) -> Axes:
     """Draw pairwise KL of a method minus that of its baseline, layers × layers (Fig. 4).
 
-    Colours diverge around 0: red where the method's layers are further apart, blue where the baseline's are. Cells
-    that are decided have full colour and their sign, the others are pale. The band of adjacent layers is outlined, and
-    its mean, if given, is written below.
+    Colours diverge around 0: red if the method's layers are further apart, blue if the baseline's are. Decided cells
+    have full colour and their sign, the others are pale. The band of adjacent layers is outlined, and its mean, if
+    given, is written below.
 
     Args:
-        difference: a `Comparison`, which brings its layers, mean, title and decided cells; or (L, L) nats, as
-            `kl_difference` gives it. Values that are not finite are shown as missing.
-        decided: (L, L) of truth values: which cells' differences are decided; all have full colour where not given.
-        layers: (L,) names of the layers; 0 to L-1 where not given.
-        adjacent: the mean over adjacent layers, in nats, as `Comparison.adjacent` has it.
-        title: written above.
-        vmin, vmax: ends of the colour scale, in nats; the greatest magnitude, at least 0.05, on both sides of 0 where
-            not given.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        difference: a `Comparison`, which includes layers, mean, title and decided cells; or (L, L) nats, as from
+            `kl_difference`. Values that are not finite are shown as missing.
+        decided: (L, L) booleans: whether a cell's difference is decided; by default all have full colour.
+        layers: (L,) names of the layers; by default 0 to L-1.
+        adjacent: the mean over adjacent layers, in nats, as in `Comparison.adjacent`.
+        title: above the axes.
+        vmin, vmax: ends of the colour scale, in nats; by default symmetric, up to the largest magnitude, at least 0.05.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ParameterError: if `difference` is no square matrix, or `layers` or `decided` has another size.
+        ParameterError: if `difference` is not a square matrix, or `layers` or `decided` has another size.
     """
     if isinstance(difference, Comparison):
         layers = difference.layers if layers is None else layers
@@ -83,7 +82,7 @@ def plot_kl_difference(
 
 
 def mark_difference(ax: Axes, matrix: NDArray[np.float64], decided: NDArray[np.bool_] | None) -> None:
-    """Outline the band of adjacent layers; make cells that are not decided pale, and sign the others."""
+    """Outline the band of adjacent layers; make undecided cells pale, and write the sign of the others."""
     _outline_adjacent(ax, len(matrix))
     if decided is None:
         return
@@ -97,7 +96,7 @@ def mark_difference(ax: Axes, matrix: NDArray[np.float64], decided: NDArray[np.b
 
 
 def decided_note(decided: NDArray[np.bool_] | None) -> str:
-    """Return what the marks mean, in words."""
+    """Return the meaning of the marks, in words."""
     if decided is None:
         return ""
     if not decided.any():
@@ -116,7 +115,7 @@ def nats(value: float) -> str:
 
 
 def decided_cells(comparison: Comparison) -> NDArray[np.bool_]:
-    """Return which cells of a comparison are decided, (L, L)."""
+    """Return whether each cell of a comparison is decided, (L, L)."""
     decided = np.zeros(comparison.difference.shape, dtype=bool)
     places = {layer: place for place, layer in enumerate(comparison.layers.tolist())}
     cells = comparison.cells[comparison.cells["decided"]]
@@ -132,7 +131,7 @@ def _adjacent_note(adjacent: float | None, count: int) -> str:
 
 
 def around_zero(matrix: NDArray[np.float64], vmax: float | None = None, vmin: float | None = None) -> Normalize:
-    """Return the colour scale of differences, white at 0; the greatest magnitude, at least 0.05, where not given."""
+    """Return the colour scale of differences, white at 0; by default up to the largest magnitude, at least 0.05."""
     from matplotlib.colors import Normalize, TwoSlopeNorm
 
     reach = np.abs(matrix[np.isfinite(matrix)]).max(initial=ALL_LAYERS_ALIKE)

@@ -1,4 +1,4 @@
-"""Which layers' updates point the same way: cosines, layers × layers."""
+"""Cosines between layers' updates, layers × layers."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ def plot_layer_cosines(
     name: str = "layer",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the cosines between updates, layers × layers: red where they point the same way, blue where they oppose.
+    """Draw the cosines between updates, layers × layers: red for the same direction, blue for opposite ones.
 
-    Colours reach to the largest cosine between two layers, or to the bound where that is larger. The diagonal, which is
-    1 by definition, is left open. Up to eight layers have the numbers in the cells, unless
-    all are below 0.1.
+    Colours reach to the largest cosine between two layers, or to the bound if that is larger. The diagonal, which is 1
+    by definition, is left out. Up to eight layers have numbers in the cells, unless all are below 0.1.
 
     Args:
-        cosines: (L, L), as `update_cosines` gives them; NaN is shown as missing.
-        bound: the size that no cosine exceeds where layers share nothing (see `cosine_bound`): marked in the colour
-            bar.
-        layers: (L,) names of the layers; 0 to L-1 where not given.
-        title: written above.
-        name: what the rows are, in one word.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        cosines: (L, L), from `update_cosines`; NaN is shown as missing.
+        bound: marked in the colour bar: the value that no |cosine| exceeds if layers share nothing (see
+            `cosine_bound`).
+        layers: (L,) names of the layers; by default 0 to L-1.
+        title: above the axes.
+        name: of the rows, in one word.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ParameterError: if `cosines` is no square matrix, or `layers` has another length.
+        ParameterError: if `cosines` is not a square matrix, or `layers` has another length.
     """
     from matplotlib.colors import Normalize
 
@@ -56,9 +55,7 @@ def plot_layer_cosines(
     known = bound if bound is not None and np.isfinite(bound) else 0.0
     reach = max(np.nanmax(abs(matrix), initial=0.0), known) or 1.0
     foot = (
-        f"lines in the colour bar: no cosine is larger (p = 0.95) where nothing is shared, ±{known:.3g}"
-        if known
-        else ""
+        f"lines in the colour bar: no cosine is larger (p = 0.95) if nothing is shared, ±{known:.3g}" if known else ""
     )
     own = ax is None
     drawn = draw_layer_matrix(

@@ -1,4 +1,4 @@
-"""A layers × layers matrix with its colour bar: what the pictures of KL have in common."""
+"""A layers × layers matrix with its colour bar, for figures of KL and cosines."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SIDE = 2.32
 _TICK_GAP, _DIGIT = 0.06, 0.06
 """Inches between the names of two layers, and of a digit."""
 ALL_LAYERS_ALIKE = 0.05
-"""Nats. Colour scales of KL reach at least so far, so that layers that hardly differ do not look far apart."""
+"""Nats. Colour scales of KL reach at least to this value, so that small differences look small."""
 
 
 def as_matrix(value: Any, name: str, kind: str) -> NDArray[np.float64]:
-    """Return a square matrix, or refuse what is none.
+    """Return a square matrix.
 
     Args:
-        value: what the caller gave.
+        value: the argument of the caller.
         name: of the parameter.
-        kind: the class that the caller could have given instead.
+        kind: the class that is accepted instead.
 
     Raises:
-        ParameterError: if it is no matrix of layers by layers.
+        ParameterError: if it is not a layers × layers matrix.
     """
     expected = f"a {kind} or a matrix of layers by layers"
     try:
@@ -49,17 +49,17 @@ def as_matrix(value: Any, name: str, kind: str) -> NDArray[np.float64]:
 
 
 def default_title(text: str, ax: Axes | None) -> str:
-    """Return the title of an object: all of it on a new figure, its first line on axes of the caller's grid."""
+    """Return the title of an object: its full text on a new figure, its first line on the caller's axes."""
     return text if ax is None else text.split("\n")[0]
 
 
 def draw_cells(ax: Axes, matrix: NDArray[np.float64], layers: ArrayLike | None, **image: Any) -> ScalarMappable:
-    """Draw the matrix alone, layers named along both axes at a round step.
+    """Draw the matrix without title and colour bar, with a few layer names along both axes.
 
     Args:
-        ax: where.
+        ax: the axes.
         matrix: (L, L).
-        layers: names of the layers; 0 to L-1 where None.
+        layers: names of the layers; by default 0 to L-1.
         **image: cmap, norm.
 
     Raises:
@@ -92,12 +92,12 @@ def draw_layer_matrix(
 
     Args:
         matrix: (L, L).
-        layers: names of the layers; 0 to L-1 where None.
-        ax: an Axes to draw on; a new figure where None.
-        title: written above.
+        layers: names of the layers; by default 0 to L-1.
+        ax: an Axes to draw on; by default a new figure.
+        title: above the axes.
         label: of the colour bar.
         cmap, norm: colours.
-        foot: written below.
+        foot: note below the axes.
 
     Returns:
         The axes drawn on.

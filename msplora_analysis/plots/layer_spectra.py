@@ -1,4 +1,4 @@
-"""The spectra of one moment, layer by layer: for an adapter whose training was not recorded."""
+"""The spectra of one adapter, layer by layer."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _ROW = 0.135
-"""Inches: high enough for a number of 6 points."""
+"""Height of a row in inches, enough for a number of 6 points."""
 _MOST_NUMBERS = 8
-"""Columns that leave room for a number in each cell."""
+"""Number of columns up to which a number fits each cell."""
 _HIGHEST = 4.5
 _COLUMNS = 3
 _PANEL = 0.035, 0.5, 1.0
-"""Inches a row of panels side by side, and of a panel at least and at most."""
+"""Height in inches of a row of the matrix, and of a panel at least and at most."""
 _LABEL = "mean singular value"
 
 
@@ -54,17 +54,17 @@ def plot_layer_spectra(
 ) -> Axes:
     """Draw the singular values of every component: a row a layer (or shared component), a column an index.
 
-    Values are written into the cells of a new figure where there is room for them. Spectra of one value are bars.
+    Values are written into the cells of a new figure if there is room. Spectra of one value are drawn as bars.
 
     Args:
-        spectra: averaged spectra of one method at one moment, by unit (see `average_spectra`): columns scale,
-            unit, k, sigma. `total` is left out where there are other scales.
-        top: how many leading singular values to show; all where None.
-        log: whether colours are logarithmic, to tell small values apart; where most would be dark if None.
-        title: written above.
-        note: written below.
-        vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        spectra: averaged spectra of one method at one epoch, by unit (see `average_spectra`): columns scale, unit, k,
+            sigma. `total` is left out if there are other scales.
+        top: how many leading singular values to show; None for all.
+        log: whether colours are logarithmic, to distinguish small values; None: only if most cells would be dark.
+        title: above the axes.
+        note: below the axes.
+        vmin, vmax: ends of the colour scale; by default 0 (if `log`, the least value above 0) and the highest value.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
@@ -112,12 +112,12 @@ def plot_spectra_panels(
     """Draw the spectra of several stacks or methods side by side, three a row, with one colour scale.
 
     Args:
-        panels: what stands above each, and its spectra (see `plot_layer_spectra`). Where all are of one value, they
-            are bars, each panel with an axis of its own.
-        top: how many leading singular values to show; all where None.
-        log: whether colours are logarithmic; where most would be dark if None.
-        title: written above all of them.
-        note: written below.
+        panels: title and spectra of each (see `plot_layer_spectra`). If all spectra have one value, they are drawn as
+            bars, and each panel has its own axis.
+        top: how many leading singular values to show; None for all.
+        log: whether colours are logarithmic; None: only if most cells would be dark.
+        title: above all panels.
+        note: below all panels.
 
     Returns:
         The axes drawn on, of a new figure.
@@ -156,9 +156,9 @@ def plot_spectra_panels(
 
 
 def _matrix(spectra: DataFrame, top: int | None) -> tuple[list[str], NDArray[np.float64], int]:
-    """The names of the components, their leading singular values, and how many there are at most.
+    """Return the names of the components, their leading singular values, and the largest number of values.
 
-    NaN beyond the rank, and everywhere if all are zero.
+    Values are NaN beyond the rank, and everywhere if all are zero.
     """
     kinds = list(dict.fromkeys(spectra["scale"]))
     rows = spectra[spectra["scale"] != "total"] if len(kinds) > 1 else spectra

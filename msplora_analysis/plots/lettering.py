@@ -1,4 +1,4 @@
-"""Text that fits: lines broken to a width, formulas kept whole."""
+"""Text broken into lines of a given width; formulas are never broken."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 M_EFF = r"$M_{\mathrm{eff}\text{-}k}$"
 _LETTER = 0.53
-"""Width of a usual letter, as a share of the size of type."""
+"""Mean width of a letter, as a share of the font size."""
 _MOST_TITLE_LINES = 2
-"""Above the axes of a caller's grid; more would leave no room for the panels."""
+"""Limit above axes that the caller made: more lines would leave no room for the panels."""
 
 
 def m_eff(k: int) -> str:
@@ -28,13 +28,13 @@ def m_eff(k: int) -> str:
 
 
 def fitted(text: str, points: float, size: float = TITLE, *, even: bool = False) -> str:
-    """Break lines that are wider than so many points, at a usual width of letters; a longer word is broken itself.
+    """Break lines that are wider than `points`, estimated from the mean width of a letter. Long words are split.
 
     Args:
-        text: what to break; line breaks in it stay.
+        text: the text; its own line breaks stay.
         points: the width.
-        size: of the type.
-        even: make the parts of a broken line about as long as each other.
+        size: the font size in points.
+        even: make the parts of a broken line about equally long.
 
     Example:
         >>> fitted("unet.down_blocks.0 and one more", 90, 7)
@@ -64,7 +64,7 @@ def _broken(line: str, most: int) -> list[str]:
 
 
 def title_and_foot(title: str, foot: str) -> tuple[str, str]:
-    """Return both in lines that fit one column."""
+    """Return both texts broken into lines that fit one column."""
     return fitted(title, 72 * WIDTH - 8, TITLE, even=True), fitted(foot, 72 * WIDTH - 8, SMALL)
 
 
@@ -74,7 +74,7 @@ def count_lines(text: str) -> int:
 
 
 def write_around(ax: Axes, title: str, foot: str) -> None:
-    """Put a title and a foot into the title and the x label of the caller's axes, where its layout has them in view."""
+    """Add a title and a foot to the title and x label of the caller's axes, for which its layout keeps room."""
     width = ax.get_window_extent().width / ax.get_figure(root=True).dpi * 72  # type: ignore[union-attr]
     if title:
         lines = fitted(title, width, float(ax.title.get_fontsize())).split("\n")
@@ -87,12 +87,12 @@ def write_around(ax: Axes, title: str, foot: str) -> None:
 
 
 def _letters(text: str) -> int:
-    """How many letters wide it is; a formula is as wide as M_eff-1."""
+    """Return the width in letters; a formula counts as wide as M_eff-1."""
     return len(re.sub(r"\$[^$]*\$", "Meff1", text))
 
 
 def _words(line: str, most: int) -> list[str]:
-    """The words, those that are longer than a line in parts."""
+    """Return the words; words longer than a line are split."""
     return [
         part
         for word in filter(None, line.split(" "))  # a no-break space holds words together

@@ -1,4 +1,4 @@
-"""The measures of each run, beside what a null model gives."""
+"""The measures of each run, with the range of a null model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROW = 0.17
 _MOST_LABEL = 1.4
-"""Inches left of the panels; longer names are broken."""
+"""Inches left of the panels; longer labels are broken into lines."""
 _KEY = ["method", "scale"]
 _MOST_TASKS = 6
 
@@ -36,19 +36,19 @@ def plot_measures(
     title: str = "",
     ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw measures of each run: a row of panels for each rank, and in it a row for each method and scale.
+    """Draw measures of each run: a row of panels for each rank, with one line for each method and scale.
 
-    Points are runs, those of one task on one line of the row. Spectra of unlike rank have axes of their own, as their
-    measures are not comparable.
+    A point is a run; within a line, points are ordered by task. Each rank has axes of its own, because measures of
+    spectra of different rank are not comparable.
 
     Args:
-        by_run: of one stack at one moment (see `measure`): columns method, scale, rank, task, run and the measures. A
-            `total` is left out where no scale is shared: it is the layer's own.
-        means: columns method, scale, rank, measure, mean, low, high: diamond and interval, where given.
-        nulls: columns method, scale, rank, measure, null_low, null_high: a grey band, where given.
+        by_run: rows of one stack at one time (see `measure`): columns method, scale, rank, task, run and the measures.
+            `total` is left out for methods without a shared scale, where it equals the layer scale.
+        means: columns method, scale, rank, measure, mean, low, high, drawn as a diamond with its interval.
+        nulls: columns method, scale, rank, measure, null_low, null_high, drawn as a grey band.
         measures: which columns to draw.
-        title: written above all panels.
-        ax: an Axes for each rank and measure, rank by rank; a new figure of one column's width where not given.
+        title: above all panels.
+        ax: an Axes for each rank and measure, rank by rank; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on, rank by rank.
@@ -93,7 +93,7 @@ def plot_measures(
 
 
 def _kinds(rows: DataFrame) -> dict[tuple[str, str], int]:
-    """The place of each method and scale, scales from global to total."""
+    """Return the row of each method and scale, with the scales from global to total."""
     found = rows[_KEY].drop_duplicates().itertuples(index=False, name=None)
     order = list(SCALE_COLOURS)
     ordered = sorted(found, key=lambda kind: (rows["method"].tolist().index(kind[0]), order.index(kind[1])))
@@ -145,7 +145,7 @@ def _draw_means(ax: Axes, means: DataFrame, kinds: dict[tuple[str, str], int]) -
 def _placed(
     table: DataFrame, kinds: dict[tuple[str, str], int], columns: list[str]
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The place of each row that is drawn, and its numbers."""
+    """Yield the position and the numbers of each row that is drawn."""
     values = table[columns].to_numpy(np.float64)
     for method, scale, numbers in zip(table["method"], table["scale"], values, strict=True):
         place = kinds.get((str(method), str(scale)))

@@ -1,4 +1,4 @@
-"""Pair by pair of runs: how much further apart a method's adjacent layers are than the baseline's."""
+"""For each pair of runs, how much further apart a method's adjacent layers are than the baseline's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _LETTER = 0.045
-"""Inches, of a tick's label."""
+"""Width of a tick label, in inches."""
 _ROW = 0.15
 
 
@@ -34,14 +34,14 @@ def plot_paired_differences(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the difference of each pair of runs as a point, a row a task, and their mean over all below.
+    """Draw the difference of each pair of runs as a point, one row for each task, with the overall mean below.
 
     Args:
-        pairs: of a `Comparison`: columns run, task and difference (nats; mean over adjacent layers).
-        scale: which gives the points their colour.
-        interval: of the mean, in nats.
-        title: written above.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        pairs: `Comparison.pairs`: columns run, task and difference (nats; mean over adjacent layers).
+        scale: sets the colour of the points.
+        interval: confidence interval of the mean, in nats.
+        title: above the axes.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
@@ -83,16 +83,16 @@ def plot_comparison(
     reach: float | None = None,
     title: str | None = None,
 ) -> list[Axes]:
-    """Draw Fig. 4 whole: the differences layers × layers, and below them those of each pair of runs.
+    """Draw all of Fig. 4: the layers × layers matrix of differences, and below it the difference of each pair of runs.
 
     Args:
         comparison: of a method with its baseline.
-        interval: of the mean over adjacent layers, in nats.
-        reach: to which difference the colours reach on both sides of 0, in nats; that of `plot_kl_difference`.
-        title: written above.
+        interval: confidence interval of the mean over adjacent layers, in nats.
+        reach: limit of the colour scale on both sides of 0, in nats; by default as in `plot_kl_difference`.
+        title: above the figure.
 
     Returns:
-        The axes of both, on a new figure.
+        The two axes, on a new figure.
     """
     pairs = comparison.pairs
     names = [task_title(str(task) or str(run)) for task, run in zip(pairs["task"], pairs["run"], strict=True)]
@@ -118,7 +118,7 @@ def plot_comparison(
 
 
 def label_width(names: Sequence[str], most: float = 1.2) -> float:
-    """Return inches left of an axis for its labels.
+    """Return the space that labels need to the left of an axis, in inches.
 
     Example:
         >>> label_width(["MRPC", "STS-B"])

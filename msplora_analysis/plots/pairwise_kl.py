@@ -1,4 +1,4 @@
-"""How far apart the layers' spectra are."""
+"""KL divergence between the layers' spectra."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def plot_pairwise_kl(
     vmax: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the divergence of every layer's spectrum from every other's, layers × layers.
+    """Draw the KL divergence between the spectra of all pairs of layers as a layers × layers matrix.
 
     Args:
-        kl: a `LayerDivergence`, which brings its layers and title; or (L, L) nats, row i, column j holding
-            D(Σᵢ ‖ Σⱼ), as `pairwise_spectral_kl` gives it. Values that are not finite are shown as missing.
-        layers: (L,) names of the layers; 0 to L-1 where not given.
-        title: written above.
-        vmin, vmax: ends of the colour scale, in nats; 0 and the highest value, at least 0.05, where not given.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        kl: a `LayerDivergence`, with its layers and title; or (L, L) nats as from `pairwise_spectral_kl`, where row i,
+            column j holds D(Σᵢ ‖ Σⱼ). Values that are not finite are shown as missing.
+        layers: (L,) names of the layers; by default 0 to L-1.
+        title: above the axes.
+        vmin, vmax: ends of the colour scale, in nats; by default 0 and the highest value, at least 0.05.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ParameterError: if `kl` is no square matrix, or `layers` has another length.
+        ParameterError: if `kl` is not a square matrix, or `layers` has another length.
     """
     if isinstance(kl, LayerDivergence):
         layers = kl.layers if layers is None else layers
@@ -66,12 +66,12 @@ def plot_pairwise_kl(
 
 
 def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str = "", note: str = "") -> list[Axes]:
-    """Draw several divergences side by side, three a row, with one colour scale.
+    """Draw several divergences side by side, three in a row, with one colour scale.
 
     Args:
-        panels: what stands above each, and the divergence.
-        title: written above all of them.
-        note: written below.
+        panels: the title and the divergence of each panel.
+        title: above all panels.
+        note: below all panels.
 
     Returns:
         The axes drawn on, of a new figure.

@@ -1,4 +1,4 @@
-"""What figures look like where the reader has not said otherwise: one column of a paper, text of 6 and 7 points."""
+"""The default style of figures: one column of a paper, text of 6 and 7 points."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 3.3
-"""Inches: one column of a two-column paper. At this width no text is below 6 points."""
+"""Inches: one column of a two-column paper. At this width no text is smaller than 6 points."""
 TITLE, SMALL = 7, 6
-"""Points: of titles and labels, and of ticks, keys and notes."""
+"""Font sizes in points: titles and labels; ticks, keys and notes."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": TITLE,
@@ -42,7 +42,7 @@ _offscreen: ContextVar[bool] = ContextVar("offscreen", default=False)
 
 @contextmanager
 def offscreen() -> Iterator[None]:
-    """Make new figures without pyplot: faster to load, never shown, nothing to close."""
+    """Make new figures without pyplot: it loads faster, and the figures are never shown and need no closing."""
     token = _offscreen.set(True)
     try:
         yield
@@ -52,10 +52,10 @@ def offscreen() -> Iterator[None]:
 
 @contextmanager
 def paper_style(wanted: bool = True) -> Iterator[None]:
-    """Set type and lines for one column, in proportion to the reader's size of type; the rest of a style stays.
+    """Set fonts and lines for one column, in proportion to the user's font size. Other settings are kept.
 
     Args:
-        wanted: false where the caller brought the axes: then nothing is set.
+        wanted: false if the caller supplied the axes; then nothing is set.
     """
     import matplotlib
 
@@ -70,7 +70,7 @@ def paper_style(wanted: bool = True) -> Iterator[None]:
 
 
 def magnification() -> float:
-    """Return how much larger than in one column of a paper the reader's style has text: 1 where it does not say."""
+    """Return the user's font size relative to that of one column of a paper: 1 if the user's style sets none."""
     import matplotlib
 
     size = float(matplotlib.rcParams["font.size"])
@@ -81,7 +81,7 @@ def new_figure(height: float) -> Figure:
     """Return an empty figure of one column's width.
 
     Args:
-        height: inches, at text of 7 points; both sides grow with the reader's size of type.
+        height: inches, for text of 7 points; width and height grow with the user's font size.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""A plan beside equal ranks: the rank of each module, and the share of its energy that it keeps."""
+"""Planned ranks compared with equal ranks: the rank of each module, and the share of its energy that it keeps."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ _HEIGHT = 0.55
 _PLANNED = SCALE_COLOURS["global"]
 _EQUAL = SCALE_COLOURS["layer"]
 MOST_TYPES = 10
-"""Module types, two panels each, that one figure has room for."""
+"""How many module types, with two panels each, fit in one figure."""
 
 
 def plot_plan(
     modules: DataFrame, uniform_rank: float, *, title: str = "", note: str = "", ax: Sequence[Axes] | None = None
 ) -> list[Axes]:
-    """Draw a plan, two panels a module type: ranks by layer, and the share of its energy that each module keeps.
+    """Draw a plan with two panels for each module type: ranks by layer, and the share of energy that each module keeps.
 
-    The grey bar behind a planned rank is the probe's, the line is the rank that all have where they are equal and cost
-    as much.
+    The grey bar behind a planned rank is the rank of the probe. The line is the equal rank of the same total size.
 
     Args:
-        modules: as `Plan.modules`; units of a shared scale that have one rank are one bar, with the scale's name. Of
-            more than 10 module types those with the most energy are drawn.
-        uniform_rank: as `Plan.uniform_rank`.
-        title: written above all panels.
-        note: written below them.
-        ax: two Axes for each module type; a new figure of one column's width where not given.
+        modules: `Plan.modules`; units of a shared scale with the same rank are one bar, labelled with the scale's
+            name. With more than 10 module types, the 10 with the most energy are drawn.
+        uniform_rank: `Plan.uniform_rank`.
+        title: above all panels.
+        note: below all panels.
+        ax: two Axes for each module type; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on: ranks and shares of the first module type, then of the next.

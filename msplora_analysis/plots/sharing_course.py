@@ -1,4 +1,4 @@
-"""What layers share over training, beyond layers that share nothing."""
+"""How much the layers share over training, beyond chance."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 _FRAME = Frame(left=0.5)
 _HEIGHT = 1.5
 _BAND = 2.0
-"""Standard deviations of the null model."""
+"""Half width of the null model's band, in standard deviations."""
 
 
 def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
-    """Draw the share of the energy that layers share beyond chance, over training: a line a method.
+    """Draw the share of the energy that layers share beyond chance, over training, one line for each method.
 
-    The line is the mean over module types and runs, the band reaches from the lowest to the highest run. The grey band
-    around 0 is what one run gives whose layers share nothing, two standard deviations wide on each side.
+    The line is the mean over module types and runs; the band reaches from the lowest to the highest run. The grey band
+    is 0 ± two standard deviations of one run whose layers share nothing.
 
     Args:
         course: of one model: columns method, run, module, epoch (or clock and time, see `courses`), excess and
             deviation_own (see `Overlap.course`).
-        title: written above.
-        ax: an Axes to draw on; a new figure of one column's width where not given.
+        title: above the axes.
+        ax: an Axes to draw on; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.

@@ -31,21 +31,21 @@ def plot_subspace_similarity(
     vmax: float | None = None,
     ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw φ(i, j) of the leading i directions of one update and j of another, a panel a side.
+    """Draw φ(i, j) of the leading i directions of one update and j of another, one panel for each side.
 
     Args:
-        grids: by the name of the side, such as inputs and outputs, the (I, J) grid that `subspace_similarity` gives.
+        grids: for each side, such as inputs and outputs, the (I, J) grid from `subspace_similarity`.
         names: what the rows and the columns count.
-        title: written above all panels.
-        foot: written below them, such as what random subspaces give.
-        vmax: end of the colour scale; the highest value where not given.
-        ax: an Axes for each side; a new figure of one column's width where not given.
+        title: above all panels.
+        foot: below all panels, such as the value for random subspaces.
+        vmax: upper end of the colour scale; by default the highest value.
+        ax: an Axes for each side; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ParameterError: if there is no grid, one is no matrix, or `ax` has another length.
+        ParameterError: if there is no grid, one is not a matrix, or `ax` has another length.
     """
     matrices = {side: np.asarray(grid, dtype=np.float64) for side, grid in grids.items()}
     if not matrices or any(grid.ndim != 2 or not grid.size for grid in matrices.values()):

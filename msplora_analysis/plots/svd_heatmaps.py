@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 _FRAME = Frame(left=0.3, gap=0.26, bar="below")
 _COLUMNS = 3
 _HEIGHTS = 1.2, 0.85
-"""Inches of the highest panel of a row: of one row, and of several."""
+"""Height of the tallest panel of a row, in inches: with one row, and with several."""
 _CELL = 0.25
-"""Inches of a cell at most."""
+"""Largest height of a cell, in inches."""
 _LEAST_HEIGHT = 0.2
 
 
@@ -51,24 +51,23 @@ def plot_svd_heatmaps(
     vmax: float | None = None,
     ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Draw one panel a scale: training across, singular value index down, colour the average magnitude (Fig. 3).
+    """Draw one panel for each scale: training on the x axis, singular value index on the y axis, mean value as colour.
 
-    One colour scale for all panels; a row of panels for each method. Columns stand at their true epochs, steps or
-    shares of training; whole epochs that were not recorded are left open. Zero spectra before the first step are
-    left out. M_eff-k at the last column is written below each panel; higher means more concentrated.
+    This is Fig. 3 of the paper. All panels have one colour scale; each method has its own row. Columns are placed at
+    their epochs, steps or shares of training; epochs that were not recorded stay empty. Zero spectra before the first
+    step are left out. Below each panel is M_eff-k at the last column; higher means more concentrated.
 
     Args:
         spectra: averaged spectra on one model (see `average_spectra`): columns scale, epoch (or clock and time, see
-            `courses`), k, sigma, m_eff; rank and `by`, where there are several. `total` is left out where there are
-            other scales.
-        by: the column that has a row of panels for each of its values: `method`, `task`, `module`.
-        ks: for which k to write M_eff-k, where it is below the rank.
-        top: how many leading singular values to show, 8 as the paper; all where None.
-        log: whether colours are logarithmic, to tell small values apart.
-        title: written above all panels.
-        note: written below them.
-        vmin, vmax: ends of the colour scale; 0 (if `log`, the least value above 0) and the highest where not given.
-        ax: an Axes for each panel, row by row; a new figure of one column's width where not given.
+            `courses`), k, sigma, m_eff; also rank and `by` if they vary. `total` is left out if there are other scales.
+        by: the column whose values each have a row of panels: `method`, `task` or `module`.
+        ks: the k of which to write M_eff-k; those not below the rank are left out.
+        top: how many leading singular values to show, by default 8 as in the paper; None for all.
+        log: use a logarithmic colour scale, which makes small values distinguishable.
+        title: above all panels.
+        note: below all panels.
+        vmin, vmax: ends of the colour scale; by default 0 (with `log`, the smallest positive value) and the highest.
+        ax: an Axes for each panel, row by row; by default a new figure of one column's width.
 
     Returns:
         The axes drawn on, global first in each row.
@@ -109,15 +108,15 @@ def plot_svd_heatmaps(
 
 @dataclass(frozen=True, eq=False)
 class _Panel:
-    """What one panel shows.
+    """The content of one panel.
 
     Args:
-        heading: above it and those after it, of one kind.
-        title: right above it.
+        heading: above this panel and the following ones of the same kind.
+        title: directly above this panel.
         rank: how many singular values there are.
-        clock: what its times are.
-        times: (T,) of its columns.
-        values: (top, T) leading singular values, NaN where not known.
+        clock: the unit of `times`.
+        times: (T,) the time of each column.
+        values: (top, T) leading singular values, NaN if unknown.
         ratios: lines with M_eff-k.
     """
 
@@ -131,7 +130,7 @@ class _Panel:
 
 
 def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int], top: int | None) -> list[list[_Panel]]:
-    """Three panels a row at most; those that are alone of their kind, as plain LoRA's, share rows."""
+    """Return rows of at most three panels; kinds with a single panel, such as plain LoRA, share rows."""
     kinds = list(spectra.groupby(by, observed=True, sort=False)) if by in spectra.columns else [("", spectra)]
     groups = [_panels(part, name_title(by, str(name)) if len(kinds) > 1 else "", ks, top) for name, part in kinds]
     rows = [row for group in groups if len(group) > 1 for row in _split(group)]
@@ -146,7 +145,7 @@ def _split(panels: list[_Panel]) -> list[list[_Panel]]:
 
 
 def _panels(spectra: DataFrame, heading: str, ks: Sequence[int], top: int | None) -> list[_Panel]:
-    """A panel for each scale, and each rank of it where there are several."""
+    """Return a panel for each scale and rank."""
     time, clock = time_axis(spectra)
     kinds = [scale for scale in SCALE_COLOURS if (spectra["scale"] == scale).any()]
     scales = [scale for scale in kinds if scale != "total"] or kinds
@@ -179,13 +178,13 @@ def _layout(row: list[_Panel], rows: int) -> Row:
 
 
 def _trained(rows: DataFrame, time: str) -> DataFrame:
-    """Return the rows from the first update that is not zero on, or all where every one is."""
+    """Return the rows from the first nonzero update on, or all rows if every update is zero."""
     start = rows.loc[rows["sigma"] > 0, time].min()
     return rows if np.isnan(start) else rows[rows[time] >= start]
 
 
 def _columns(times: NDArray[np.float64], *, every: bool) -> NDArray[np.float64]:
-    """Return the times that have a column each: every whole epoch up to the last, or those recorded."""
+    """Return the times of the columns: every whole epoch up to the last, or the recorded times."""
     if every and np.equal(np.mod(times, 1), 0).all():
         return np.arange(times.min(), times.max() + 1)
     return np.unique(times)
@@ -208,13 +207,13 @@ def _matrix(rows: DataFrame, time: str, times: NDArray[np.float64], indexes: int
 
 
 def _last_ratios(rows: DataFrame, time: str, ks: Sequence[int]) -> list[str]:
-    """Return M_eff-k at the last of the times."""
+    """Return M_eff-k at the last time."""
     last = rows[(rows[time] == rows[time].max()) | rows[time].isna()].set_index("k")["m_eff"]
     return [f"{m_eff(k)} {last[k]:.2f}" for k in ks if last.get(k, np.nan) == last.get(k, np.nan)]
 
 
 def _below(panel: _Panel, panels: int) -> list[str]:
-    """The lines below a panel: two ratios on each, if there are up to three panels in its row."""
+    """Return the lines below a panel, with two ratios on each if its row has at most three panels."""
     together = 2 if panels <= _COLUMNS else 1
     starts = range(0, len(panel.ratios), together)
     return [panel.clock, *(" ".join(panel.ratios[start : start + together]) for start in starts)]

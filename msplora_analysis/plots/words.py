@@ -1,4 +1,4 @@
-"""What is written above pictures."""
+"""The words of titles and notes in figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNTRAINED = "untrained: every update is zero (B = 0)"
 
 
 def divergence_title(one: LayerDivergence, tasks: Sequence[str] = ()) -> str:
-    """Return the title of the KL between the layers of one method."""
+    """Return the title for the KL between the layers of one method."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
     details = [listed(one.modules), f"leading {one.length} singular values"]
     return heading(
@@ -36,7 +36,7 @@ def divergence_title(one: LayerDivergence, tasks: Sequence[str] = ()) -> str:
 
 
 def comparison_title(one: Comparison, tasks: Sequence[str] = ()) -> str:
-    """Return the title of a method minus its baseline."""
+    """Return the title for a method minus its baseline."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
     what = f"KL between layers: {title(one.method)} minus {title(one.baseline)}{scale}"
     return heading(
@@ -45,7 +45,7 @@ def comparison_title(one: Comparison, tasks: Sequence[str] = ()) -> str:
 
 
 def heading(what: str, model: str, tasks: Sequence[str] = (), runs: str = "", details: Sequence[str] = ()) -> str:
-    """Return what is seen, on which tasks, model and number of runs, and details.
+    """Return a title: what is shown, the tasks, the model, the number of runs, and details.
 
     Example:
         >>> heading("LoRA r=8", "org/minilm", ["mrpc", "stsb"], "2 runs", ["query, value"])
@@ -67,12 +67,12 @@ def base_title(model: str) -> str:
 
 
 def name_title(kind: str, name: str) -> str:
-    """Return a name as titles have it: of a `method`, a `task`, or anything else, which stays as it is."""
+    """Return a name as written in titles: the name of a `method` or a `task`; other names stay unchanged."""
     return title(name) if kind == "method" else task_title(name) if kind == "task" else name
 
 
 def task_title(task: str) -> str:
-    """Return a task's name as its authors write it, where it is one of GLUE's; of a file, its name without ending.
+    """Return the usual spelling of a GLUE task, or a file name without its ending.
 
     Example:
         >>> task_title("stsb"), task_title("my task"), task_title("disney.safetensors")
@@ -102,7 +102,7 @@ _BROAD = {"entropy_rank": "entropy rank", "stable_rank": "stable rank", "partici
 
 
 def measure_title(name: str) -> str:
-    """Return the name of a column of measures as it is typeset.
+    """Return the typeset name of a measure.
 
     Example:
         >>> measure_title("entropy_rank")
@@ -112,7 +112,7 @@ def measure_title(name: str) -> str:
 
 
 def reading(name: str) -> str:
-    """Return which way a measure points, with its unit.
+    """Return how to read a measure: its unit, and what a higher value means.
 
     Example:
         >>> reading("entropy_rank")
@@ -124,7 +124,7 @@ def reading(name: str) -> str:
 
 
 def null_range(nulls: DataFrame) -> str:
-    """Return what is drawn of null models: the range of 95% of their draws.
+    """Return the caption of the null models' range, which covers 95% of their draws.
 
     Example:
         >>> import pandas as pd
@@ -136,7 +136,7 @@ def null_range(nulls: DataFrame) -> str:
 
 
 def leading(top: int | None, rank: int) -> str:
-    """Return how many singular values are shown, where it is not all of them.
+    """Return a note on how many singular values are shown, or an empty text if all are.
 
     Example:
         >>> leading(8, 64), leading(8, 4)
@@ -146,7 +146,7 @@ def leading(top: int | None, rank: int) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Return the names, or the first two and how many more there are.
+    """Return the names, or the first two and the number of the others.
 
     Example:
         >>> listed(["q", "k", "v", "o"]), listed(["q", "k", "v"])
@@ -157,7 +157,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def counted(count: int, word: str) -> str:
-    """Return a number of things in words.
+    """Return a count with its noun.
 
     Example:
         >>> counted(1, "run"), counted(2, "run")

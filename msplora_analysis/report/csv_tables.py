@@ -1,4 +1,4 @@
-"""The tables of an analysis: what the CSV files hold."""
+"""The tables of an analysis that are written as CSV files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
-    """Yield each table with its name, as `write_analysis` lists them."""
+    """Yield the name and content of each table that `write_analysis` lists."""
     import pandas as pd
 
     yield "spectra", analysis.spectra
@@ -59,7 +59,7 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
 
 
 def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:
-    """A row for each ordered pair of layers."""
+    """Return a row for each ordered pair of layers."""
     import pandas as pd
 
     count = len(source.layers)
@@ -70,7 +70,7 @@ def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.flo
 
 
 def _with_control(one: LayerDivergence, others: Sequence[LayerDivergence]) -> dict[str, NDArray[np.float64]]:
-    """Its KL, and that of the same method trained on random labels, where it is known."""
+    """Return the KL, and that of the same method trained on random labels if available."""
     place = attrgetter("model", "scale", "stack", "modules", "length")
     for other in others:
         if controlled(other.method) == one.method and place(other) == place(one) and len(other.kl) == len(one.kl):
@@ -79,7 +79,7 @@ def _with_control(one: LayerDivergence, others: Sequence[LayerDivergence]) -> di
 
 
 def _described(table: DataFrame, source: Any, columns: list[str]) -> DataFrame:
-    """What the rows are about, before them."""
+    """Add columns that describe the rows, before the other columns."""
     for place, column in enumerate(columns):
         value = getattr(source, column)
         table.insert(place, column, "+".join(value) if column == "modules" else value)

@@ -1,4 +1,4 @@
-"""What the page's pictures are drawn from: the numbers of an analysis, in columns, to four digits."""
+"""The data that the page's pictures are drawn from: the numbers of an analysis, by column, to four digits."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from msplora_analysis.comparison.layers import LayerDivergence
 
 DIGITS = 4
-"""Significant digits of every number in a picture; tables hold all."""
+"""Significant digits of the numbers in pictures; tables hold all digits."""
 _MOST = 60_000
-"""Numbers of one kind. Beyond, moments of the training are left out, then choices of task and module."""
+"""Limit on the numbers of one kind. Above it, times of the training are left out, then choices of task and module."""
 _LETTERS = string.digits + string.ascii_letters
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
 
 
 def embedded(analysis: Analysis) -> dict[str, Any]:
-    """Return what the page's script reads.
+    """Return the data for the page's script.
 
     Args:
-        analysis: what `analyse` found.
+        analysis: from `analyse`.
 
     Returns:
-        Tables as `as_columns` gives them (runs, spectra, layers, courses, scores), matrices, comparisons, claims,
-        titles of methods and colours. All of it can be written as JSON.
+        Tables as from `as_columns` (runs, spectra, layers, courses, scores), matrices, comparisons, claims, titles of
+        methods and colours. All of it can be written as JSON.
     """
     timed = _thinned(courses(_without_total(analysis.table)), len(analysis.spectra))
     runs = analysis.table[["run", "method", "model", "task", "seed"]].drop_duplicates()
@@ -74,7 +74,7 @@ def embedded(analysis: Analysis) -> dict[str, Any]:
 
 
 def as_script(data: dict[str, Any]) -> str:
-    """Return JSON that can stand inside a script element: no name in it can end the element or begin a comment.
+    """Return JSON that is safe inside a script element: no string in it can end the element or begin a comment.
 
     Example:
         >>> as_script({"module": "</script><!--"})
@@ -85,7 +85,7 @@ def as_script(data: dict[str, Any]) -> str:
 
 
 def as_columns(frame: DataFrame) -> dict[str, Any]:
-    """Return a frame by columns, numbers rounded; where few values differ, a letter a row and what each stands for.
+    """Return a frame by column, numbers rounded; a column with few distinct values is a letter per row and a key.
 
     Example:
         >>> import pandas as pd
@@ -111,7 +111,7 @@ def _column(values: Series[Any]) -> Any:
 
 
 def rounded(values: Any) -> Any:
-    """Return numbers as nested lists, to four significant digits where not whole; None for what is not finite.
+    """Return numbers as nested lists, to four significant digits unless whole; None for values that are not finite.
 
     Example:
         >>> rounded([[1.23456, float("inf")], [12345.0, 8.0]])
@@ -126,13 +126,13 @@ def rounded(values: Any) -> Any:
 
 
 def _without_total(table: DataFrame) -> DataFrame:
-    """Totals are the longest spectra, and neither Fig. 3 nor a course shows them beside the scales they add up."""
+    """Leave out totals: they are the longest spectra, and the pictures over training show their scales instead."""
     others = table["scale"] != "total"
     return table[others | ~table["run"].isin(table.loc[others, "run"].unique())]
 
 
 def _thinned(timed: DataFrame, rows: int) -> DataFrame:
-    """Every second, third, ... moment of each method, and the last, where all would make the page too large."""
+    """Keep only every second, third, ... time of each method, and the last, if all would make the page too large."""
     step = -(-rows // _MOST)
     if step == 1:
         return timed
@@ -143,11 +143,11 @@ def _thinned(timed: DataFrame, rows: int) -> DataFrame:
 
 
 def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
-    """Averaged spectra over training with their measures, a row a spectrum."""
+    """Return averaged spectra over training with their measures, a row for each spectrum."""
     keys = [*COURSE, "task", "module"]
     spectra = by_choice(average_spectra, timed, COURSE, most=_MOST)
     if analysis.average == "spectra":
-        measured = measure(spectra.assign(run=""), keys)  # each is one spectrum: nothing more is averaged
+        measured = measure(spectra.assign(run=""), keys)  # each is one spectrum: nothing is averaged again
     else:
         measured = by_choice(partial(measure, average=analysis.average), timed, COURSE, most=_MOST)
     keys.append("rank")
@@ -156,7 +156,7 @@ def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
 
 
 def _courses(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
-    """Measures of each run over training."""
+    """Return the measures of each run over training."""
     by_run = partial(measure, average=analysis.average)
     frame = by_choice(by_run, timed, [*COURSE, "run"], choices=["module"], most=_MOST)
     known = frame[frame["entropy_rank"].notna() & (frame["rank"] > 1)]
@@ -169,13 +169,13 @@ def _with_sigma(spectra: DataFrame) -> dict[str, Any]:
 
 
 def _split(spectra: DataFrame) -> list[list[float]]:
-    """The singular values of each spectrum of a frame ordered by spectrum and k."""
+    """Return the singular values of each spectrum of a frame ordered by spectrum and k."""
     ends = np.flatnonzero(spectra["k"].to_numpy() == 1)[1:]
     return [rounded(part) for part in np.split(spectra["sigma"].to_numpy(), ends)]
 
 
 def _most_chosen(analysis: Analysis, layers: int) -> int:
-    """Of how many choices of task and module each matrix is kept; those of a task or a module alone come first."""
+    """Return for how many choices of task and module each matrix is kept; single tasks and modules come first."""
     matrices = len(analysis.layers) + 3 * len(analysis.comparisons)
     return 2 * _MOST // (matrices * layers**2)
 
@@ -209,7 +209,7 @@ def _comparison(one: Comparison, analysis: Analysis) -> dict[str, Any]:
 
 
 def _matrix(one: Comparison, column: str) -> list[list[float | None]]:
-    """A column of its cells as (L, L), None on the diagonal."""
+    """Return a column of the cells as (L, L), with None on the diagonal."""
     count = len(one.layers)
     values = np.full((count, count), np.nan)
     values[~np.eye(count, dtype=bool)] = one.cells[column]  # the cells are in this order

@@ -1,4 +1,4 @@
-"""Which pictures an analysis makes, and what each is called."""
+"""The pictures of an analysis and their names."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _PICTURES = (
 
 
 def draw_figures(analysis: Analysis, *, by: By | None = None, log: bool | None = None) -> Iterator[tuple[str, Figure]]:
-    """Draw all pictures of an analysis, one at a time, for `write_analysis` to save. Made without pyplot.
+    """Draw all pictures of an analysis, one at a time, for `write_analysis` to save; pyplot is not used.
 
     Args:
-        analysis: what `analyse` found.
-        by: draw Fig. 3 and KL of each method with a panel a `task` or a `module`, too.
-        log: whether colours of singular values are logarithmic, to tell small values apart; then all are shown, not
-            the 8 largest alone. None for spectra by layer of which most would be dark.
+        analysis: from `analyse`.
+        by: also draw Fig. 3 and the KL of each method with a panel for each `task` or `module`.
+        log: use a logarithmic colour scale for singular values, which makes small values distinguishable, and show all
+            values instead of the 8 largest. None: only for spectra by layer whose cells would mostly be dark.
 
     Yields:
-        A name without ending, as `write_analysis` lists them, and the figure.
+        The name without ending, as listed in `write_analysis`, and the figure.
     """
     models = [str(model) for model in analysis.spectra["model"].unique()]
     with offscreen():
@@ -57,7 +57,7 @@ def draw_figures(analysis: Analysis, *, by: By | None = None, log: bool | None =
 
 
 def _placed(name: str, model: str, models: Sequence[str]) -> tuple[str, ...]:
-    """The parts of a file's name: the kind, the model where there are several, the rest."""
+    """Return the parts of a file name: the kind, the model if there are several, the rest."""
     kind, _, rest = name.partition("-") if not name.startswith("m-eff") else ("m-eff", "", name[6:])
     return (kind, model if len(models) > 1 else "", rest)
 
@@ -70,7 +70,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def file_name(*words: str) -> str:
-    """Return words as a file name that every system takes.
+    """Return words as a file name that is valid on every system.
 
     Example:
         >>> file_name("fig3", "org/model name", "lora-r8")

@@ -1,4 +1,4 @@
-"""Where the results of the commands belong."""
+"""The default folder for the results of the commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def home(path: Path) -> Path:
-    """Return where an analysis belongs: in the folder it is of; here for what is no folder on this disk, a hub id."""
+    """Return `analysis` in the folder that was analysed, or in the current folder for a model id on the Hub."""
     if path.is_file():
         path = path.parent
     return path / "analysis" if path.is_dir() else Path("analysis")

@@ -1,4 +1,4 @@
-"""What `overlap --base` leaves on disk."""
+"""The files that `overlap --base` writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def summarise_intruders(found: Intrusion) -> dict[str, Any]:
-    """Return what `find_intruders` found as strict JSON has it: null for what is not finite."""
+    """Return the result of `find_intruders` as plain values for strict JSON: null for values that are not finite."""
     value: dict[str, Any] = plain(
         {
             "format": "msplora-intruders",
@@ -40,12 +40,12 @@ def summarise_intruders(found: Intrusion) -> dict[str, Any]:
 
 
 def write_intruders(found: Intrusion, out: str | os.PathLike[str] | None = None, *, figures: bool = True) -> list[Path]:
-    """Write `intruders.csv` (a row a direction), `intruder-modules.csv`, `intruders.json` and pictures to a folder.
+    """Write `intruders.csv` (a row for each direction), `intruder-modules.csv`, `intruders.json` and pictures.
 
     Args:
-        found: what `find_intruders` found.
-        out: the folder; `analysis/overlap` in the adapter or run where not given.
-        figures: whether to draw.
+        found: from `find_intruders`.
+        out: the folder; by default `analysis/overlap` in the adapter or run.
+        figures: whether to draw pictures.
 
     Returns:
         The files written.

@@ -1,4 +1,4 @@
-"""What `overlap` and `plan` left beside an analysis, read back for its page: files, so nothing in them is trusted."""
+"""The results of `overlap` and `plan` read back for the page of an analysis. They are files: nothing is trusted."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OVERLAP, PLAN, INTRUDERS = "overlap/summary.json", "plan/plan.json", "overlap/in
 _FORMATS = {OVERLAP: "msplora-overlap", PLAN: "msplora-plan", INTRUDERS: "msplora-intruders"}
 _VERSION = 1
 _MOST_TABLE = 20_000
-"""Rows that are read of a table."""
+"""Limit on the rows that are read from a table."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file of results, of a format that is known.
+    """A file of results in a known format.
 
     Args:
         path: the file.
@@ -44,15 +44,15 @@ class Kept:
         return datetime.fromtimestamp(self.path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
     def sentences(self, name: str) -> list[str]:
-        """The texts of a list."""
+        """Return the texts of a list."""
         values = self.content.get(name)
         return [one_line(one) for one in values if isinstance(one, str)] if isinstance(values, list) else []
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of a list.
+        """Return the objects of a list.
 
         Raises:
-            FileError: if it is no such list.
+            FileError: if it is not a list of objects.
         """
         values = self.content.get(name)
         if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
@@ -60,15 +60,15 @@ class Kept:
         return values
 
     def table(self, name: str, numbers: Sequence[str], words: Sequence[str] = ()) -> DataFrame:
-        """The objects of a list as a table.
+        """Return the objects of a list as a table.
 
         Args:
-            name: of the list.
-            numbers: columns that must be there, and hold numbers.
-            words: likewise, texts. Of other columns those are numbers that hold nothing else.
+            name: the name of the list.
+            numbers: required columns of numbers.
+            words: required columns of text. Any other column is numeric if it holds only numbers.
 
         Raises:
-            FileError: if it is no such list, or one of these columns is missing.
+            FileError: if it is not a list of objects, or a required column is missing.
         """
         import pandas as pd
 
@@ -104,18 +104,18 @@ def read_kept(name: str, *folders: Path) -> Kept | None:
 
 
 def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield the cosines between layers by model, method, stack, scale and module type, over runs and for each task.
+    """Yield the cosines between layers by model, method, stack, scale and module type, for all tasks and for each task.
 
     Args:
-        kept: of `overlap`.
-        sharing: its table.
+        kept: results of `overlap`.
+        sharing: their table `sharing`.
 
     Yields:
-        The names, `layers`, `bound` (see `Overlap.sharing`), and `parts`: for all tasks (an empty name) and for each,
-        the number of runs and the mean, lowest and highest cosine, (L, L), NaN on the diagonal.
+        The names, `layers`, `bound` (see `Overlap.sharing`), and `parts`: for all tasks (an empty name) and for each
+        task, the number of runs and the mean, lowest and highest cosine, (L, L), NaN on the diagonal.
 
     Raises:
-        FileError: if a matrix does not have as many rows and columns as there are layers.
+        FileError: if a matrix does not have one row and one column for each layer.
     """
     members = [(row, _matrix(kept.path, one)) for row, one in _with_facts(kept, "cosines", sharing)]
     for about, group in _alike([(row, layers, matrix) for row, (layers, matrix) in members]):
@@ -214,7 +214,7 @@ def _grid(path: Path, one: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _matrix(path: Path, one: dict[str, Any]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """The layers and the cosines between them, without those of a layer with itself."""
+    """Return the layers and the cosines between them, with NaN on the diagonal."""
     try:
         layers = tuple(int(layer) for layer in one["layers"])
         matrix = np.array(one["cosines"], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The sections of the page on what `overlap` and `plan` found, which can be put into a page that is there."""
+"""The sections of the page with the results of `overlap` and `plan`; they can be added to an existing page."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _PLAN = ["unit", "rank_before", "rank", "parameters_before", "parameters", "ener
 
 
 def kept_section(*folders: Path) -> str:
-    """Return the sections on what `overlap` and `plan` left in the first of these folders that has it, as HTML.
+    """Return as HTML the sections on `overlap` and `plan`, each from the first folder that has its results.
 
-    What cannot be read is named in them, and does not keep the page from being written.
+    Results that cannot be read are named in the sections; the page is written all the same.
     """
     failed = list[str]()
     parts: dict[str, Any] = {}
@@ -61,10 +61,10 @@ def kept_section(*folders: Path) -> str:
 
 
 def refresh_page(results: Path) -> bool:
-    """Put the results of `overlap` or `plan` into the page that `svd` wrote beside their folder.
+    """Put the results of `overlap` or `plan` into the page that `svd` wrote in the folder above theirs.
 
     Args:
-        results: the folder that was written, `overlap` or `plan`.
+        results: the folder `overlap` or `plan` with the results.
 
     Returns:
         Whether there is such a page.
@@ -110,7 +110,7 @@ def _overlap(kept: Kept) -> dict[str, Any]:
 
 
 def _answer(one: dict[str, Any]) -> dict[str, Any]:
-    """What a card shows of a `Redundancy`."""
+    """Return the parts of a `Redundancy` that a card shows."""
     found = one.get("verdict")
     verdict: dict[str, Any] = found if isinstance(found, dict) else {}
     interval = verdict.get("interval")
@@ -127,7 +127,7 @@ def _answer(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(adapters: Kept) -> Iterator[dict[str, Any]]:
-    """Pairs of adapters that were held against each other: sentences, and their modules, those in conflict first."""
+    """Yield the compared pairs of adapters: sentences, and their modules with those in conflict first."""
     for pair in adapters.rows("pairs"):
         one = Kept(adapters.path, pair)
         modules = one.table("modules", ["cosine", "overwritten", "overwritten_other", "conflict"])
@@ -141,7 +141,7 @@ _CONFLICTS = ["module", "layer", "rank", "rank_other", "cosine", "deviation_cosi
 
 
 def _thinned(cosines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The matrices as the page has them."""
+    """Return the matrices, reduced to what fits in the page."""
     size = sum(3 * len(one["layers"]) ** 2 * len(one["parts"]) for one in cosines)
     for one in cosines:
         kept = one["parts"] if size <= _MOST else one["parts"][:1]

@@ -1,4 +1,4 @@
-"""Tables for a paper: LaTeX with booktabs' rules."""
+"""Tables for a paper: LaTeX with booktabs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SYMBOLS = {
     "σ₁": r"$\sigma_1$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "·": r"$\cdot$", "†": r"$\dagger$",
     "–": "--",
 }  # fmt: skip
-"""What text fonts of LaTeX lack."""
+"""Characters that LaTeX's text fonts lack."""
 
 
 def latex_tables(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """Yield the tables of an analysis for a paper: `\\input` them with the package booktabs loaded.
 
     Args:
-        analysis: what `analyse` found.
+        analysis: from `analyse`.
 
     Yields:
         A name without ending, and the text.
@@ -53,7 +53,7 @@ def _latex(table: TextTable) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Words for a caption."""
+    """Return a text escaped for a caption."""
     for sign in "&%$#_":
         text = text.replace(sign, f"\\{sign}")
     return text

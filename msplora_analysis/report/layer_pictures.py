@@ -1,4 +1,4 @@
-"""Pictures of layers against layers, and of the parts of an update that move together."""
+"""Pictures of pairs of layers, and of the interference between parts of an update."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 By = Literal["task", "module"]
 _LEAST_LAYERS = 3
-"""A matrix of two layers is two numbers, which the tables hold."""
+"""A matrix of two layers holds only two numbers; the tables have them."""
 
 
 def divergences(study: PicturedStudy) -> Drawn:
-    """KL between layers, a panel a method and stack."""
+    """Draw the KL between layers, a panel for each method and stack."""
     shown = [one for one in study.analysis.layers if one.model == study.model and one.scale == study.analysis.scale]
     shown = [one for one in shown if len(one.layers) >= _LEAST_LAYERS and one.length > 1 and np.isfinite(one.kl).any()]
     for number, start in enumerate(range(0, len(shown), MOST_PANELS)):
@@ -54,7 +54,7 @@ def divergences(study: PicturedStudy) -> Drawn:
 
 
 def comparisons(study: PicturedStudy) -> Drawn:
-    """Fig. 4 for each method and its baselines of equal rank, or all where there are none; colours by stack."""
+    """Draw Fig. 4 for each method and its baselines of equal rank, or all baselines if none is; one scale per stack."""
     found = [one for one in study.analysis.comparisons if one.model == study.model]
     found = [one for one in found if one.scale == study.analysis.scale and len(one.layers) >= _LEAST_LAYERS]
     found = [one for one in found if min(one.lengths) > 1]
@@ -76,7 +76,7 @@ def comparisons(study: PicturedStudy) -> Drawn:
 
 
 def interference(study: PicturedStudy) -> Drawn:
-    """Cosines between scales and between layers over training, a picture a method."""
+    """Draw the cosines between scales and between layers over training, a picture for each method."""
     by_epoch = interference_by_epoch(study.of(study.analysis.interference))
     for method, part in by_epoch.groupby("method", observed=True, sort=False):
         what = f"Which parts of {title(str(method))} move the same way"
@@ -85,7 +85,7 @@ def interference(study: PicturedStudy) -> Drawn:
 
 
 def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
-    """Spectra and KL of each method, a panel a task or a module."""
+    """Draw spectra and KL of each method, a panel for each task or module."""
     for (method, stack), rows in study.timed.groupby(["method", "stack"], observed=True, sort=False):
         words = [str(method), *([str(stack)] if study.table["stack"].nunique() > 1 else [])]
         what = ", ".join([title(words[0]), *words[1:]])
@@ -111,7 +111,7 @@ def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
 
 
 def _reach(study: PicturedStudy, one: Comparison) -> float:
-    """The greatest difference in nats, or what seeds alone give, whichever is more."""
+    """Return the larger of the greatest difference and the difference between seeds, in nats."""
     spread = study.of(study.analysis.spread)
     seeds = spread[(spread["scale"] == one.scale) & spread["method"].isin([one.method, one.baseline])]["kl"]
     values = np.abs(one.difference[np.isfinite(one.difference)])

@@ -1,4 +1,4 @@
-"""What `overlap` leaves on disk."""
+"""The files that `overlap` writes."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def write_overlap(
     figures: Iterable[tuple[str, Figure]] = (),
     n_jobs: int = 1,
 ) -> list[Path]:
-    """Write an overlap to a folder, replacing files of the same names.
+    """Write an overlap to a folder, replacing files with the same names.
 
     | file | holds |
     |---|---|
     | cosines-METHOD-SCALE-MODULE.png, .pdf | cosines between layers, the mean over the runs |
     | phi-METHOD-SCALE-MODULE.png, .pdf | φ(i, j) of neighbouring layers, the mean over neighbours and runs |
-    | shares.png, .pdf | what layers share, beside layers that share nothing |
+    | shares.png, .pdf | how much the layers share, with the values for layers that share nothing |
     | course.png, .pdf | the same over training |
-    | adapters.png, .pdf | cosines between adapters, where there are more than two |
+    | adapters.png, .pdf | cosines between adapters, if there are more than two |
     | phi-FIRST-with-SECOND.png, .pdf | φ(i, j) of two adapters, the mean over modules |
-    | sharing.csv | what the layers of each run share at its end (`Overlap.sharing`) |
+    | sharing.csv | how much the layers of each run share at its end (`Overlap.sharing`) |
     | course.csv | the same over training |
     | subspaces.csv | how the layers' subspaces overlap |
     | cosines.csv | the cosine of every pair of layers |
     | methods.csv | mean excess of each method, with its interval |
-    | adapters.csv | each module of each pair of adapters, where there are others (`AdapterPair.modules`) |
+    | adapters.csv | each module of each pair of adapters, if there are several adapters (`AdapterPair.modules`) |
     | summary.json | `summarise_overlap(found)`; written last |
 
     Args:
-        found: what `overlap` found.
-        out: the folder; `analysis/overlap` in the run or study, or beside a single file, where not given.
+        found: from `overlap`.
+        out: the folder; by default `analysis/overlap` in the run or study, or beside a single file.
         figures: names and pictures to save: `draw_overlap(found)`.
-        n_jobs: how many processes turn pictures into files.
+        n_jobs: how many processes save pictures.
 
     Returns:
         The files written.
@@ -73,7 +73,7 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
 
 
 def _adapters(found: Overlap) -> DataFrame:
-    """A row for each module of each pair of adapters."""
+    """Return a row for each module of each pair of adapters."""
     import pandas as pd
 
     pairs = found.adapters.pairs if found.adapters else ()
@@ -82,7 +82,7 @@ def _adapters(found: Overlap) -> DataFrame:
 
 
 def _cosines(found: Overlap) -> DataFrame:
-    """A row for each pair of layers of each run, module type and scale."""
+    """Return a row for each pair of layers of each run, module type and scale."""
     import pandas as pd
 
     parts = []

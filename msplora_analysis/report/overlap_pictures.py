@@ -1,4 +1,4 @@
-"""Which pictures an overlap makes, and what each is called."""
+"""The pictures of an overlap and their names."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 _Named = Iterator[tuple[str, "Figure"]]
 _LEAST_LAYERS = 3
-"""A matrix of two layers is one number, which the tables hold."""
+"""A matrix of two layers holds only one number; the tables have it."""
 _MOST_NAMES = 8
 _MOST_PAIRS = 6
-"""Adapters in more pairs than these have the matrix of all alone."""
+"""Limit on the pairs of adapters with a picture each; above it, only the matrix of all adapters is drawn."""
 
 
 def draw_overlap(found: Overlap) -> _Named:
-    """Draw all pictures of an overlap, one at a time, for `write_overlap` to save. Made without pyplot.
+    """Draw all pictures of an overlap, one at a time, for `write_overlap` to save; pyplot is not used.
 
     Args:
-        found: what `overlap` found.
+        found: from `overlap`.
 
     Yields:
-        A name without ending, as `write_overlap` lists them, and the figure.
+        The name without ending, as listed in `write_overlap`, and the figure.
     """
     with offscreen():
         if found.adapters:
@@ -50,7 +50,7 @@ def draw_overlap(found: Overlap) -> _Named:
 
 
 def _layers(found: Overlap) -> _Named:
-    """Cosines between layers and similarities of neighbours, by method, scale and module type."""
+    """Draw cosines between layers and similarities of neighbours, by method, scale and module type."""
     members = {(run.name, one.cosines.scale, one.cosines.module): one for run in found.runs for one in run.final}
     several = found.sharing["model"].nunique() > 1
     keys = ["model", "method", "scale", "module"]
@@ -89,7 +89,7 @@ def _neighbours(group: list[LayerDirections], above: str) -> Figure:
 
 
 def _shares(found: Overlap) -> _Named:
-    """Shares of all methods, and their course over training, a picture a model."""
+    """Draw the shares of all methods, and their course over training, a picture for each model."""
     rows = by_module(found.sharing) if len(found.sharing) else found.sharing
     several = found.sharing["model"].nunique() > 1
     for model, part in rows.groupby("model", observed=True, sort=False):
@@ -118,7 +118,7 @@ def _label(rows: DataFrame, row: Series[Any], methods: bool) -> Iterator[str]:
 
 
 def _adapters(found: AdapterComparison) -> _Named:
-    """Cosines between adapters, and the similarity of each pair's subspaces."""
+    """Draw cosines between adapters, and the similarity of each pair's subspaces."""
     if len(found.names) > 2:
         numbers = list(range(1, len(found.names) + 1))
         shown = [f"{number} {task_title(name)}" for number, name in zip(numbers, found.names, strict=True)]

@@ -1,4 +1,4 @@
-"""An overlap as plain values: what `summary.json` holds and `overlap --json` prints."""
+"""An overlap as plain values, for `summary.json` and `overlap --json`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_DIRECTIONS = 32
 """A grid of all directions of a large rank has more numbers than all else; φ at full rank is in `subspaces`."""
 READING = {
     "shared_by_all": "share of the energy, the sum of squared norms, that the mean update over all layers explains",
-    "shared_by_groups": "that the means over groups of layers explain beyond it",
+    "shared_by_groups": "share that the means over groups of layers explain in addition",
     "own": "the rest; the three sum to 1",
-    "null_": "the same for updates rotated at random, which share no direction: mean, exact",
+    "null_": "the same for randomly rotated updates, which share no direction: exact mean",
     "deviation_": "standard deviation of the null",
-    "excess": "shared_by_all + shared_by_groups minus their null; 0 where nothing is shared",
-    "cosine_bound": "no cosine between two layers exceeds it, with probability 0.95, where they share no direction",
+    "excess": "shared_by_all + shared_by_groups minus their null; 0 if nothing is shared",
+    "cosine_bound": "if layers share no direction, no cosine between two layers exceeds it with probability 0.95",
     "common": "mean share of the layers' energy in the best common subspace of dimension `rank`",
     "neighbours": "phi at full rank, ||U^T V||_F^2 / rank, mean over neighbouring layers; pairs: over all pairs",
     "chance": "phi of random subspaces",
@@ -35,10 +35,10 @@ READING = {
 
 
 def summarise_overlap(found: Overlap) -> dict[str, Any]:
-    """Return the numbers of an overlap as strict JSON has them: null for what is not finite.
+    """Return the numbers of an overlap as plain values for strict JSON: null for values that are not finite.
 
     Args:
-        found: what `overlap` found.
+        found: from `overlap`.
 
     Returns:
         format, version, path, seed, reading (what the numbers mean), sharing and subspaces (a row a run, module type

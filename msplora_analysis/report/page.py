@@ -1,4 +1,4 @@
-"""`report.html`: an analysis as one page that needs no network, no server and no other file."""
+"""`report.html`: an analysis as one page that works without a network, a server or other files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "interference.j
             "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
 _PICTURES = "<!--pictures-->"
 _MOST_CARDS = 4
-"""Verdicts on one claim that are shown at once."""
+"""How many verdicts on one claim are shown before the others are unfolded."""
 TABLES = {
     "measures": "How concentrated each scale is",
     "pairs": "Adjacent layers, by pair of runs",
@@ -49,7 +49,7 @@ TABLES = {
     "spread": "KL between seeds of the same layer",
     "scores": "Task metrics at the last epoch",
 }
-"""Which of the CSV files the page shows, in its order, with a title each."""
+"""The CSV tables that the page shows, in order, with their titles."""
 
 
 def write_report(
@@ -59,13 +59,13 @@ def write_report(
     figures: Iterable[tuple[str, Figure]] = (),
     made: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write an analysis as one HTML page that opens from the disk and sends no request.
+    """Write an analysis as one HTML page that opens from disk and sends no request.
 
     Args:
-        analysis: what `analyse` found.
-        path: the file; replaced if it is there.
+        analysis: from `analyse`.
+        path: the file; an existing file is replaced.
         figures: names and pictures for readers without JavaScript: `draw_figures(analysis)`.
-        made: how the page was made, by name: the command, the date.
+        made: how the page was made: for example the command and the date, by name.
 
     Returns:
         The file.
@@ -84,8 +84,8 @@ def page(
 ) -> str:
     """Return the page as text, without static pictures (see `write_report`): what can be made while these are drawn.
 
-    `tables` are `csv_tables(analysis)`.
-    What `overlap` and `plan` left in `folder`, or else in the analysis of the run or study, is part of it.
+    `tables` are `csv_tables(analysis)`. The page includes the results of `overlap` and `plan` in `folder`, or else those
+    in the analysis of the run or study.
     """
     first, more = _ordered(analysis.claims)
     scripts = [*((_VENDOR / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]
@@ -116,7 +116,7 @@ def with_pictures(text: str, static: Mapping[str, bytes]) -> str:
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """Nothing may be loaded or sent; these scripts alone may run. Styles are open: Plot and SVG write them inline."""
+    """Return a policy that allows only these scripts, no requests, and inline styles, which Plot and SVG use."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     rules = [f"script-src {hashes}", "style-src 'unsafe-inline'", "img-src data:"]
     return "; ".join(["default-src 'none'", *rules, "base-uri 'none'", "form-action 'none'"])
@@ -128,14 +128,14 @@ def _own_script() -> str:
 
 
 def _as_source(svg: bytes) -> Markup:
-    """An SVG as the source of an image: in there, no script of it could run. Quotation marks and & are encoded."""
+    """Return an SVG as the source of an image, where its scripts cannot run. Quotation marks and & are encoded."""
     from markupsafe import Markup
 
     return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]{}<>'!*@$+?~"))
 
 
 def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tuple[int, Claim]]]:
-    """The claims with their places, those that are told first; apart from them those beyond a few of one number."""
+    """Return the numbered claims shown at first, and those beyond the first few about one measure."""
     places = sorted(enumerate(claims), key=lambda one: one[1].verdict.verdict == "cannot tell")
     counts = Counter[str]()
     parts: dict[bool, list[tuple[int, Claim]]] = {True: [], False: []}
@@ -146,7 +146,7 @@ def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tup
 
 
 def _looked_at(analysis: Analysis) -> list[dict[str, Any]]:
-    """By model and method: how many runs, on which tasks, with which seeds, up to which epoch."""
+    """Return for each model and method the number of runs, the tasks, the seeds and the last epoch."""
     found, spectra = [], analysis.table[analysis.table["k"] == 1]
     for (model, method), rows in spectra.groupby(["model", "method"], observed=True, sort=False):
         last = rows.groupby("run", observed=True)["epoch"].max()
@@ -194,5 +194,5 @@ def _provenance(analysis: Analysis, made: Mapping[str, str]) -> list[tuple[str, 
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # used from a checkout that was not installed
+    except PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"

@@ -1,4 +1,4 @@
-"""What an analysis has on one model, as pictures need it: rows to draw together, and titles."""
+"""The part of an analysis on one model, as pictures use it: groups of rows, and titles."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from msplora_analysis.analysis import Analysis
 
     Drawn = Iterator[tuple[str, Axes]]
-    """Pictures: the name of each, and axes on it."""
+    """Pictures: the name of each, and one of its axes."""
 
 MOST_PANELS = 24
-OWN_COLOURS = "colours are those of this picture alone"
+OWN_COLOURS = "this picture has its own colour scale"
 
 
 @dataclass(frozen=True)
 class PicturedStudy:
-    """What an analysis has on one model.
+    """The part of an analysis on one model.
 
     Args:
-        analysis: all of it.
+        analysis: the whole analysis.
         model: the model.
-        log: whether colours of singular values are logarithmic; None for where most would be dark.
+        log: use a logarithmic colour scale for singular values; None: only if most cells would be dark.
     """
 
     analysis: Analysis
@@ -45,7 +45,7 @@ class PicturedStudy:
         return None if self.log else 8
 
     def of(self, table: DataFrame) -> DataFrame:
-        """The rows on this model."""
+        """Return the rows on this model."""
         return table[table["model"] == self.model] if len(table) else table
 
     @cached_property
@@ -75,13 +75,13 @@ class PicturedStudy:
         return rows.assign(**{column: rows["stack"].astype(str).map(self.stack_titles)})
 
     def recorded(self) -> set[str]:
-        """The methods of which more than one moment of training is known."""
+        """The methods whose spectra were recorded at more than one time of training."""
         spectra = self.of(self.analysis.spectra)
         moments = spectra[spectra["sigma"] > 0].groupby("method", observed=True)["time"].nunique()
         return {str(method) for method, count in moments.items() if count > 1}
 
     def above(self, what: str, rows: DataFrame, *, modules: Sequence[str] = (), details: Sequence[str] = ()) -> str:
-        """A title: what is seen, on which tasks and model, how many runs, which of them are doubtful."""
+        """Return a title: what is shown, the tasks, the model, the number of runs, and doubtful runs."""
         runs = rows.groupby("method", observed=True)["run"].nunique()
         counts = sorted({int(count) for count in runs})
         words = counted(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
@@ -91,7 +91,7 @@ class PicturedStudy:
         return self.marked(text, *map(str, rows["method"].unique()))
 
     def marked(self, text: str, *methods: str) -> str:
-        """A title, and beneath it in one line how many of the runs were not finished or learned nothing."""
+        """Return a title with a line below it on how many runs are unfinished or learned nothing."""
         rows = self.table[self.table["method"].isin(methods)]
         found = {method: words for (_, method), words in doubts(rows, self.analysis.runs).items()}
         if len(set(found.values())) > 1:
@@ -100,9 +100,9 @@ class PicturedStudy:
         return "\n".join([text, *(": ".join(filter(None, [words, which])) for words in set(found.values()))])
 
     def groups(self, methods: set[str], most: int) -> Iterator[tuple[str, str, str, DataFrame]]:
-        """Rows to draw together: a name, the column that tells them apart, what is seen beside it, the rows.
+        """Yield rows to draw together: a name, the column that distinguishes them, what else to show, the rows.
 
-        The methods side by side, if there is one stack of layers; else the stacks of each method.
+        With one stack of layers a group is the methods; otherwise each method is a group of its stacks.
         """
         rows = self.table[self.table["method"].isin(methods)]
         if rows.empty:
@@ -133,17 +133,17 @@ def _source(rows: DataFrame) -> str:
 
 
 def matching(frame: DataFrame, rows: DataFrame) -> DataFrame:
-    """The rows of a frame that are of the methods and stacks of some rows of the table."""
+    """Return the rows of `frame` whose method and stack occur in `rows`."""
     return frame[frame["method"].isin(rows["method"].unique()) & frame["stack"].isin(rows["stack"].unique())]
 
 
 def beside_null(study: PicturedStudy, rows: DataFrame, above: str) -> tuple[str, str]:
-    """Return a title and a note of how the entropy rank of spectra compares with what random factors give.
+    """Return a title and a note on how the entropy rank of spectra compares with that of random factors.
 
     Args:
-        study: with its nulls.
-        rows: whose spectra are drawn.
-        above: the title; spectra that are no more than random get a line below it.
+        study: the study, with its nulls.
+        rows: the rows whose spectra are drawn.
+        above: the title; a line is added below it for spectra within the range of random factors.
     """
     nulls = study.nulls
     if not len(nulls):

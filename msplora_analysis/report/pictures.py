@@ -1,4 +1,4 @@
-"""Figures as the bytes of files: the same bytes for the same data."""
+"""Figures as the bytes of files. The same data give the same bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 DPI = 300
 _DPI_IN_PAGE = 120
-"""Of the cells of matrices, which an SVG holds as an image."""
+"""Resolution of matrix cells, which an SVG holds as an image."""
 _FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
-"""Text in an SVG is set by the browser: the font of the layout, one of its width, or any."""
+"""Fonts for text in an SVG, which the browser sets: the font of the layout, one of the same width, or any."""
 _METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _SHAPING = {"GDEF", "GPOS", "GSUB", "kern"}
 _Work = tuple[str, "Figure", tuple[str, ...]]
@@ -26,14 +26,14 @@ _Work = tuple[str, "Figure", tuple[str, ...]]
 def pictures(
     figures: Iterable[tuple[str, Figure]], n_jobs: int = 1, kinds: Sequence[str] = ("png", "pdf")
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the file name and the bytes of each figure in each kind.
+    """Yield the file name and the bytes of each figure in each format.
 
     Args:
         figures: names and figures: `draw_figures(analysis)`.
         n_jobs: how many processes (see `load_spectra`).
-        kinds: of png, pdf and svg.
+        kinds: one or more of png, pdf and svg.
     """
-    vector = tuple(kind for kind in kinds if kind != "png")  # together: they lay out formulas once, at one resolution
+    vector = tuple(kind for kind in kinds if kind != "png")  # together: formulas are laid out once for both
     groups = [group for group in (("png",) if "png" in kinds else (), vector) if group]
     work = [(name, figure, group) for name, figure in figures for group in groups]
     for found in in_processes(_in_kinds, work, n_jobs):
@@ -46,9 +46,9 @@ def _in_kinds(work: _Work) -> list[tuple[str, bytes]]:
 
 
 def saved(figure: Figure, kind: str) -> bytes:
-    """Return a picture as bytes, the same for the same data: no date in it. Text in a PDF or an SVG stays text.
+    """Return a picture as bytes. They hold no date, so the same data give the same bytes.
 
-    The figure stays as it was.
+    Text in a PDF or SVG stays text. The figure is not changed.
     """
     import matplotlib
 
@@ -63,7 +63,7 @@ def saved(figure: Figure, kind: str) -> bytes:
 
 @contextmanager
 def _formulas_laid_out_once() -> Iterator[None]:
-    """Let PDF and SVG share layouts: by itself each file lays its formulas out again, SVG even at two sizes."""
+    """Let PDF and SVG share the layout of formulas; by default each file computes it again, SVG even at two sizes."""
     from matplotlib import text, textpath
     from matplotlib.backends.backend_svg import RendererSVG
     from matplotlib.cbook import _setattr_cm

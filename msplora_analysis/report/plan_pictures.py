@@ -1,4 +1,4 @@
-"""The picture of a plan, for the folder that its files are in."""
+"""The picture of a plan, saved in the folder of its files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def write_plan_picture(plan: Plan, out: str | os.PathLike[str]) -> list[Path]:
-    """Write `plan.png` and `plan.pdf`: the planned ranks beside equal ones, and the energy that each module keeps.
+    """Write `plan.png` and `plan.pdf`: planned and equal ranks, and the energy that each module keeps.
 
     Args:
-        plan: what `plan_ranks` found.
+        plan: from `plan_ranks`.
         out: the folder.
 
     Returns:

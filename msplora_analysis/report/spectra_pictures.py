@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from msplora_analysis.report.pictured_study import Drawn
 
 _MOST_TOGETHER = 6
-"""Methods, or stacks, in one Fig. 3."""
+"""Limit on the methods or stacks in one Fig. 3."""
 _Panel = tuple[str, str, str, int]
-"""Method, stack, scales where the method has several, rank."""
+"""Method, stack, scales if the method has several, rank."""
 
 
 def spectra_over_training(study: PicturedStudy) -> Drawn:
-    """Fig. 3: spectra over training, all with one colour scale."""
+    """Draw Fig. 3: spectra over training, with one colour scale."""
     spectra = study.of(study.analysis.spectra)
     highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
     for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
@@ -50,7 +50,7 @@ def spectra_over_training(study: PicturedStudy) -> Drawn:
 
 
 def spectra_by_layer(study: PicturedStudy) -> Drawn:
-    """Spectra by layer, of methods of which one moment is known: a panel a method, stack and rank."""
+    """Draw spectra by layer for methods recorded at one time only, a panel for each method, stack and rank."""
     methods = {str(method) for method in study.table["method"].unique()} - study.recorded()
     groups = list(study.groups(methods, MOST_PANELS))
     for name, _, what, rows in groups:
@@ -73,7 +73,7 @@ def spectra_by_layer(study: PicturedStudy) -> Drawn:
 
 
 def measures_by_run(study: PicturedStudy) -> Drawn:
-    """The measures of each run, beside their mean and null."""
+    """Draw the measures of each run, with their mean and null."""
     by_run, nulls = study.of(study.analysis.by_run), study.nulls
     by_run = by_run[by_run["entropy_rank"].notna() & (by_run["rank"] > 1)]
     for name, by, what, rows in study.groups({str(method) for method in by_run["method"].unique()}, 99):
@@ -93,7 +93,7 @@ def measures_by_run(study: PicturedStudy) -> Drawn:
 
 
 def measures_over_training(study: PicturedStudy) -> Drawn:
-    """Measures over training, a line a method (or stack) and scale, with a band over the runs."""
+    """Draw measures over training, a line for each method (or stack) and scale, with a band over the runs."""
     recorded = study.recorded()
     if not recorded:
         return
@@ -121,7 +121,7 @@ def _about(seen: str, what: str) -> str:
 
 
 def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
-    """The mean of each measure over the runs, and its interval where the runs give one."""
+    """Return the mean of each measure over the runs, with its interval if there are enough runs."""
     import pandas as pd
 
     found = []
@@ -134,7 +134,7 @@ def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
 
 
 def _panel_name(panel: _Panel, panels: Sequence[_Panel]) -> str:
-    """What tells a panel from the others: its method, stack, scales and rank."""
+    """Return the parts of method, stack, scales and rank that distinguish a panel from the others."""
     method, stack, scales, rank = panel
     ranks = {other[3] for other in panels if other[:2] == panel[:2]}
     words = [

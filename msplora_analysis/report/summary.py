@@ -1,4 +1,4 @@
-"""An analysis as plain values: what `summary.json` holds and `--json` prints."""
+"""An analysis as plain values, for `summary.json` and `--json`."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ AVERAGING = {
 
 
 def summarise(analysis: Analysis) -> dict[str, Any]:
-    """Return the numbers of an analysis as strict JSON has them: null for what is not finite or not informative.
+    """Return the numbers of an analysis as plain values for strict JSON: null if not finite or not informative.
 
     Args:
-        analysis: what `analyse` found.
+        analysis: from `analyse`.
 
     Returns:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and

@@ -1,4 +1,4 @@
-"""The tables that a reader sees, on a terminal and in a paper: computed numbers as short texts."""
+"""The tables for the terminal and for a paper, with rounded numbers as text."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class TextTable:
     """A table of texts.
 
     Args:
-        name: of its file, without ending.
-        title: what it holds.
-        headers: of the columns.
-        left: how many columns are words, at the left.
-        rows: the texts.
-        sections: the numbers of the rows after which a group ends.
-        key: what the columns mean.
+        name: the file name, without ending.
+        title: the title.
+        headers: the column headers.
+        left: how many columns at the left hold words.
+        rows: the texts of the cells.
+        sections: the indexes of the rows after which a group ends.
+        key: the meaning of the columns.
     """
 
     name: str
@@ -62,7 +62,7 @@ def text_tables(analysis: Analysis) -> Iterator[TextTable]:
 
 
 def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
-    """A row for each scale, and below it the mean of its null; arrows where a number lies outside the null's range."""
+    """Return a row for each scale, with the mean of its null below it and arrows on numbers outside its range."""
     ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
     digits = {**dict.fromkeys(ratios, 3), "entropy_rank": 2, "stable_rank": 2}
     words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
@@ -97,14 +97,14 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
 
 
 def short_stacks(stacks: Iterable[str]) -> dict[str, str]:
-    """How stacks are told apart: by the shape of their matrices alone, where the list of layers is one."""
+    """Return short names of stacks: only the shape of their matrices if all have the same list of layers."""
     names = dict.fromkeys(stacks)
     one_list = len({stack.rpartition(" ")[0] for stack in names}) == 1
     return {stack: stack.rpartition(" ")[2] if one_list else stack for stack in names}
 
 
 def _key(row: Any) -> tuple[str, ...]:
-    """What a row of the measures, or of their nulls, is about."""
+    """Return the key of a row of the measures or of their nulls."""
     return (*(str(getattr(row, name)) for name in ("model", "method", "stack", "scale", "rank")),
             getattr(row, "measure", ""))  # fmt: skip
 
@@ -127,9 +127,9 @@ def _measures_key(analysis: Analysis) -> str:
 
 
 def _comparisons(analysis: Analysis) -> TextTable:
-    """A row for each comparison: KL of adjacent layers, what seeds alone do, and how many cells are decided.
+    """Return a row for each comparison: KL of adjacent layers, KL between seeds, and how many cells are decided.
 
-    What random labels give stands below it, and not in a row of its own.
+    The result with random labels is below it, not in a separate comparison.
     """
     shown = [one for one in analysis.comparisons if len(one.layers) > 1]
     methods = {name for one in shown for name in (one.method, one.baseline)}
@@ -176,7 +176,7 @@ def scores_table(scores: DataFrame) -> TextTable:
     """Return a row for each method, with the mean over seeds of each task's metric at the last epoch.
 
     Args:
-        scores: as `load_scores` gives them.
+        scores: as from `load_scores`.
     """
     scores = last_scores(scores)
     scores["name"] = scores["task"] + " " + scores["metric"]
@@ -204,7 +204,7 @@ def _interference(analysis: Analysis) -> TextTable:
 
 
 def claims_table(analysis: Analysis) -> TextTable:
-    """Return a row for each verdict, as a paper's table has it; `svd` prints claims as lines."""
+    """Return a row for each verdict, for a paper; `svd` prints claims as lines."""
     rows = []
     for claim in analysis.claims:
         for answer in claim.verdicts:
@@ -225,5 +225,5 @@ def _number(value: float, digits: int, null: Any) -> str:
 
 
 def _shown(method: str) -> str:
-    """A method's name with a place to break it."""
+    """Return a method's name with a space at which it can break."""
     return method.replace(f"-{RANDOM_LABELS}", f" {RANDOM_LABELS}")

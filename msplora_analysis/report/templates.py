@@ -1,4 +1,4 @@
-"""The templates of the page, and how a cell of its tables is written."""
+"""The templates of the page, and the format of its table cells."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parent / "assets"
 _MOST_ROWS = 500
-"""Rows of a table in the page; the CSV file has all."""
+"""Limit on the rows of a table in the page; the CSV file has all rows."""
 
 
 def template(name: str) -> Template:
-    """Return a template, in which every text is escaped and every name must be known."""
+    """Return a template that escapes every text and refuses undefined names."""
     return _environment().get_template(name)
 
 
@@ -41,7 +41,7 @@ def _environment() -> Environment:
 
 
 def number(value: Any) -> str:
-    """Return a cell of a table as a reader sees it: four significant digits, a dash for what is missing.
+    """Return the text of a table cell: four significant digits, or a dash for a missing value.
 
     Example:
         >>> number(0.123456), number(12), number(float("nan")), number("lora-r8"), number(1e-7)
@@ -53,11 +53,11 @@ def number(value: Any) -> str:
 
 
 def cells(table: DataFrame, name: str, title: str) -> dict[str, Any]:
-    """Return what the template of a table takes: the columns that say anything, and the rows as the CSV file has them.
+    """Return the values for the template of a table: the columns that vary or hold values, and the rows.
 
     Args:
-        table: the rows.
-        name: of the CSV file.
+        table: the rows, as in the CSV file.
+        name: the name of the CSV file.
         title: above the table.
     """
     shown = table.loc[:, [column for column in table if table[column].notna().any() and (table[column] != "").any()]]

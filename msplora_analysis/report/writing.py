@@ -1,4 +1,4 @@
-"""What `svd` leaves on disk: figures, tables and a summary, each file whole or not there."""
+"""The files that `svd` writes: figures, tables and a summary. Each file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -33,49 +33,49 @@ def write_analysis(
     report: bool = True,
     made: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write an analysis to a folder, replacing files of the same names.
+    """Write an analysis to a folder, replacing files with the same names.
 
     | file | holds |
     |---|---|
-    | fig3.png, .pdf | singular values by scale over epochs, a row of panels a method |
+    | fig3.png, .pdf | singular values by scale over epochs, a row of panels for each method |
     | spectra.png, .pdf | the same by layer, for adapters whose training was not recorded |
-    | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and what a null model gives |
+    | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and the range of a null model |
     | m-eff.png, .pdf | the same over training |
-    | kl-SCALE.png, .pdf | KL between layers, a panel a method |
+    | kl-SCALE.png, .pdf | KL between layers, a panel for each method |
     | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's; below it each pair of runs |
-    | interference-METHOD.png, .pdf | cosines between scales and between layers over training, where recorded |
-    | fig3-by-task-METHOD.png, ... | with `by`: fig3 or spectra, and kl, of each method, a panel a task or a module |
+    | interference-METHOD.png, .pdf | cosines between scales and between layers over training, if recorded |
+    | fig3-by-task-METHOD.png, ... | with `by`: fig3 or spectra, and kl, of each method, by task or module |
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
     | measures-by-run.csv | the same for each run |
     | kl.csv | KL of every pair of layers, by method and scale |
-    | kl-difference.csv | the same beside the baseline's, and the difference: the data of Fig. 4 |
+    | kl-difference.csv | the same with the baseline's KL and the difference: the data of Fig. 4 |
     | pairs.csv | KL of adjacent layers for each pair of runs |
     | cells.csv | each cell of the difference with its interval, p, and whether it is decided after correction |
-    | findings.csv | what the check-up found in each run, worst first |
+    | findings.csv | findings of the check-up in each run, worst first |
     | spread.csv | KL between the same layer's spectra of two seeds |
-    | nulls.csv | what a null model gives for each number of measures.csv |
-    | interference.csv | cosines between scales and between layers by epoch, where recorded |
-    | interference-by-run.csv | the same of each run |
+    | nulls.csv | the values of a null model for each number of measures.csv |
+    | interference.csv | cosines between scales and between layers by epoch, if recorded |
+    | interference-by-run.csv | the same for each run |
     | scores.csv | evaluation metrics by run and epoch |
     | claims.csv | each verdict on each claim |
-    | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), where asked for |
-    | report.html | all of it as one page, with what `overlap` and `plan` left here (see `write_report`) |
-    | summary.json | `summarise(analysis)`: all of it, the claims, what to know; written last |
+    | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), with `latex` |
+    | report.html | the analysis as one page, with the results of `overlap` and `plan` (see `write_report`) |
+    | summary.json | `summarise(analysis)`; written last |
 
-    Those of Fig. 4 are there where there is a baseline: of equal rank, if one is. measures needs several runs of a
-    method, or a null. With several models the model stands behind the kind of picture; with several stacks of layers
-    pictures are of one method, and its name follows, as that of a single method does in spectra and kl.
+    The files of Fig. 4 need a baseline; one of equal rank is preferred. measures needs several runs of a method, or a
+    null. If there are several models, the model follows the kind of picture in file names. If there are several stacks
+    of layers, each picture is of one method, whose name follows; so it does in spectra and kl of a single method.
 
     Args:
-        analysis: what `analyse` found.
-        out: the folder; `analysis` in the run or study, or beside a single file, where not given.
+        analysis: from `analyse`.
+        out: the folder; by default `analysis` in the run or study, or beside a single file.
         figures: names and pictures to save: `draw_figures(analysis)`.
-        latex: whether to write the tables for a paper, too.
-        n_jobs: how many processes turn pictures into files (see `load_spectra`).
+        latex: whether to write tables for a paper.
+        n_jobs: how many processes save pictures (see `load_spectra`).
         report: whether to write report.html.
-        made: for the page, how it was made, by name: the command, the date.
+        made: how the page was made: for example the command and the date, by name.
 
     Returns:
         The files written.
@@ -90,7 +90,7 @@ def write_analysis(
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
-    """Write files to a folder, each whole or not at all.
+    """Write files to a folder, each completely or not at all.
 
     Raises:
         FileError: if the folder cannot be written to.
@@ -115,9 +115,9 @@ def _files(
     latex: bool,
     made: Mapping[str, str] | None,
 ) -> Iterator[tuple[str, bytes]]:
-    """All files; with `made`, report.html among them."""
+    """Yield all files; with `made`, also report.html."""
     saved = pictures(figures, n_jobs, ("png", "pdf") if made is None else ("png", "pdf", "svg"))
-    first = list(islice(saved, 1))  # starts the processes that save pictures; the rest is made beside them
+    first = list(islice(saved, 1))  # starts the processes that save pictures while the other files are made
     tables = dict(csv_tables(analysis))
     html = "" if made is None else page(analysis, tables, made, folder)
     for name, table in tables.items():

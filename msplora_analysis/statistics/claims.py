@@ -1,4 +1,4 @@
-"""Claims as verdicts: tests made for one claim are corrected together, and its steps are combined."""
+"""Verdicts on claims: the tests of a claim are corrected together, and its steps are combined."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ STATEMENTS = {
     "2a": "adjacent layers of plain LoRA are more alike than distant ones",
     "2b": "layers of plain LoRA are more alike within a third than across",
 }
-"""By number: 1a and 1b are the paper's reading of Fig. 3, 2 that of Fig. 4; the others are what these rest on."""
+"""By number: 1a and 1b are the paper's reading of Fig. 3, 2 is that of Fig. 4; the others are their premises."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, and what one method's runs say of it.
+    """One claim, tested on the runs of one method.
 
     Args:
-        number: which of `STATEMENTS`.
-        method: whose runs.
-        model: on which model.
-        stack: of which stack of layers; empty if unknown.
-        verdicts: the answers: about these tasks, then about tasks like these; or one about these layers; or one that
-            it cannot be told, with what to train.
-        baseline: what it is compared with; empty where there is no comparison.
-        scale: whose spectra are compared: `layer` or `total`; empty where several are.
-        numbers: what it rests on, in words.
-        differences: of the step that decides about these tasks, one a run or pair of runs, positive where it agrees
-            with the claim; empty where it cannot be told.
+        number: key of `STATEMENTS`.
+        method: of the runs.
+        model: the base model.
+        stack: the stack of layers; empty if unknown.
+        verdicts: about these tasks, then about tasks like these; or one about these layers; or one `cannot tell` with
+            what to train.
+        baseline: the method it is compared with; empty without comparison.
+        scale: of the compared spectra: `layer` or `total`; empty for several.
+        numbers: the measured values, in words.
+        differences: of the step that decides about these tasks, one a run or pair of runs, positive if it agrees with
+            the claim; empty if it cannot be tested.
         tasks: the task of each difference; a run of unknown task is a task of its own.
     """
 
@@ -61,17 +61,17 @@ class Claim:
 
     @property
     def statement(self) -> str:
-        """What is claimed."""
+        """The claim in words."""
         return STATEMENTS[self.number]
 
     @property
     def verdict(self) -> Verdict:
-        """The first of the verdicts: about these tasks, where that can be told."""
+        """The first verdict: about these tasks, if it can be tested."""
         return self.verdicts[0]
 
     @property
     def subject(self) -> str:
-        """Which runs, against which: `msplora-8-4-2 total against lora-r14`."""
+        """The method, scale and baseline: `msplora-8-4-2 total against lora-r14`."""
         against = f"against {self.baseline}" if self.baseline else ""
         return " ".join(filter(None, (self.method, self.scale, against)))
 
@@ -86,9 +86,9 @@ class Step:
     """One test of a claim, which holds if all its steps do.
 
     Args:
-        name: what is tested, in words; empty where a claim has one step.
-        outcome: of the test; its effect is positive where it agrees.
-        differences: what was tested.
+        name: in words; empty if the claim has one step.
+        outcome: of the test; its effect is positive if it agrees with the claim.
+        differences: the tested values.
     """
 
     name: str
@@ -98,13 +98,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Draft:
-    """A claim before the tests of all claims of its number are corrected together.
+    """A claim before the tests of all claims with its number are corrected together.
 
     Args:
-        claim: with its verdict where it cannot be tested.
+        claim: with its verdict if it cannot be tested.
         unit: of the effects.
-        questions: the steps under each question; none where it cannot be tested.
-        null: what a null gives for the same number, in words.
+        questions: the steps of each question; empty if it cannot be tested.
+        null: values of the null model, in words.
     """
 
     claim: Claim
@@ -119,12 +119,12 @@ def both_questions(
     """Return a claim with the tests of both questions: about these tasks, and about tasks like these.
 
     Args:
-        claim: with the task of each run, or the empty string.
+        claim: with the task of each run; empty if unknown.
         steps: the differences of each step, one a run or pair of runs.
-        runs: of each difference; they stand for their tasks where these are not known.
-        of: what the differences are of: `runs`, `pairs of runs`.
+        runs: the run of each difference, which replaces an unknown task.
+        of: what n counts: `runs`, `pairs of runs`.
         unit: of the differences.
-        null: what a null gives, in words.
+        null: values of the null model, in words.
     """
     tasks = tuple(task or run for task, run in zip(claim.tasks, runs, strict=True))
     these = tuple(
@@ -135,15 +135,15 @@ def both_questions(
 
 
 def untestable(claim: Claim, reason: str, next_step: str = "") -> Draft:
-    """Return a claim that cannot be told, with the reason and what to train."""
+    """Return a claim that cannot be tested, with the reason and what to train."""
     return Draft(replace(claim, verdicts=(Verdict("cannot tell", reason=reason, next_step=next_step),), tasks=()))
 
 
 def settle(drafts: Iterable[Draft]) -> list[Claim]:
-    """Give each claim its verdicts: p is corrected over the tests of all claims of one number under one question.
+    """Return the claims with their verdicts; p is corrected over the tests of all claims of one number and question.
 
-    A claim of several steps is borne out if all of them are, contradicted if one of them is; its verdict is that of
-    the step that decides.
+    A claim of several steps is borne out if all steps are, and contradicted if one step is; its verdict is that of
+    the deciding step.
     """
     drafts = list(drafts)
     steps = [

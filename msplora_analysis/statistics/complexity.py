@@ -1,4 +1,4 @@
-"""Claims 1a to 1c: the scales of a pyramid in order of their strength and their complexity (Fig. 3)."""
+"""Claims 1a to 1c: the order of a pyramid's scales by strength and complexity (Fig. 3)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RUN = ("run", "task", "scale")
-"""What a claim on scales is tested by."""
+"""Columns to group by for claims on scales."""
 _NUMBERS = ("1a", "1b", "1c")
 
 
 def complexity_drafts(table: DataFrame, nulls: DataFrame, average: Average = "spectra") -> list[Draft]:
     """Test claims 1a to 1c for each method with a global and a layer scale.
 
-    Each holds if its steps do: at 1a and 1b from every scale to the next below it (global, mid, layer), in σ₁ and in
-    entropy rank; at 1c from global to every other, in entropy rank minus the mean of its null. They are tested at
-    equal ranks and scalings only, as in Section 5.1 of the paper: a rank of 8 has a higher entropy rank than a rank of
-    2 by construction.
+    Each holds if its steps do: 1a and 1b compare every scale with the next (global, mid, layer) in σ₁ and in entropy
+    rank; 1c compares global with every other scale in entropy rank minus the mean of its null. They are tested at
+    equal ranks and scalings only, as in Section 5.1 of the paper, since rank 8 has a higher entropy rank than rank 2 by
+    construction.
 
     Args:
         table: spectra of one epoch per run (see `measures.last_epochs`), with scalings as far as known.
-        nulls: of the entropy rank, by model, method, stack, run and scale (see `null_measures`); none of 1c if empty.
-        average: singular values first or measures first (see `measure`).
+        nulls: of the entropy rank, by model, method, stack, run and scale (see `null_measures`); if empty, 1c is left
+            out.
+        average: average singular values first or measures first (see `measure`).
 
     Returns:
         Up to three drafts for each (model, method, stack).
@@ -55,7 +56,7 @@ def complexity_drafts(table: DataFrame, nulls: DataFrame, average: Average = "sp
 
 
 def _obstacle(rows: DataFrame, equal: list[str]) -> tuple[str, str]:
-    """Why the scales cannot be compared, and what to train; empty where they can."""
+    """Why the scales cannot be compared, and what to train; empty if they can."""
     ranks = rows.groupby("scale", observed=True)["rank"].agg(["min", "max"])
     highest = int(ranks["max"].max())
     if ranks["min"].min() < highest:
@@ -95,13 +96,13 @@ def _draft(
     """The differences of one measure between scales, for each run.
 
     Args:
-        claim: what is tested.
+        claim: the claim.
         measured: a row for each run and scale.
         column: the measure.
-        name: of it, in words.
-        unit: of it.
-        null: what a null gives, in words.
-        ends: whether global is held against every other scale, and not every scale against the next.
+        name: of the measure, in words.
+        unit: of the measure.
+        null: values of the null model, in words.
+        ends: compare global with every other scale, instead of every scale with the next.
     """
     each = measured.pivot(index=["run", "task"], columns="scale", values=column)
     each = each[[scale for scale in ("global", "mid", "layer") if scale in each]]

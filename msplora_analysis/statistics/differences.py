@@ -21,20 +21,20 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
     """Test whether paired differences of runs have mean zero, by flipping their signs: a question about these tasks.
 
     Under the null hypothesis that no task has an effect, every difference is as likely to be positive as negative.
-    All 2ⁿ arrangements of signs are taken for n up to 14 pairs, so that p is exact; above, 19,999 random ones. With
-    n pairs p cannot fall below 2^(1−n): 0.25 for 3 pairs, 0.0039 for 9. A difference of zero does not change under
-    a flip: it counts in the mean and in n, and raises the least p. The 95% interval holds the effects that the test
-    would not reject at 0.05, if it were the same for all pairs; below 6 pairs there is none.
+    For n up to 14 pairs, all 2ⁿ arrangements of signs are enumerated, so that p is exact; above, 19,999 are drawn.
+    With n pairs, p cannot fall below 2^(1−n): 0.25 for 3 pairs, 0.0039 for 9. A difference of zero counts in the mean
+    and in n, and raises the least p, since a flip does not change it. The 95% interval holds the effects, equal for
+    all pairs, that the test would not reject at 0.05; below 6 pairs there is none.
 
-    It does not answer what holds for other tasks: with an effect that differs between tasks, sign flips over
-    task × seed pairs reject a true null of no mean effect in 26% of studies at 0.05. See `task_mean_test`.
+    The test does not apply to other tasks: if the effect differs between tasks, sign flips over task × seed pairs
+    reject a true null of no mean effect in 26% of studies at 0.05. See `task_mean_test`.
 
     Args:
         differences: (n,) one per pair of runs on the same model, task and seed. NaN is left out and noted.
-        seed: of the random arrangements, where they are not all taken.
+        seed: of the random arrangements.
 
     Returns:
-        The outcome: effect (mean difference), interval, two-sided p, least p. With no difference left, they are NaN.
+        The outcome: effect (mean difference), interval, two-sided p, least p; NaN without differences.
 
     Raises:
         ParameterError: if `differences` is not one row of numbers, or one is infinite.
@@ -74,19 +74,19 @@ def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> Outcome:
 def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome:
     """Test whether the mean difference over tasks is zero: a question about tasks like these.
 
-    The tasks are a sample; each counts once, through the mean of its differences, however many runs it has:
+    The tasks are the sample; each counts once, by the mean of its differences:
 
         t = m̄ / (s / √n),  n tasks, m̄ and s the mean and standard deviation of their means,
 
-    against Student's t distribution with n − 1 degrees of freedom, and the 95% interval m̄ ± t₀.₉₇₅·s/√n. It assumes
-    that task means are roughly normal. A percentile bootstrap over few tasks is too narrow and is not offered.
+    with Student's t distribution of n − 1 degrees of freedom, and the 95% interval m̄ ± t₀.₉₇₅·s/√n. It assumes that
+    task means are roughly normal. A percentile bootstrap over few tasks would be too narrow.
 
     Args:
         differences: (N,) one per pair of runs. NaN is left out and noted.
         tasks: (N,) the task of each.
 
     Returns:
-        The outcome; n is the number of tasks. With one task there is no spread between tasks: interval and p are NaN.
+        The outcome; n is the number of tasks. With one task, which has no spread, interval and p are NaN.
 
     Raises:
         ParameterError: if the lengths differ, `differences` is not one row of numbers, or one is infinite.
@@ -94,9 +94,9 @@ def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome
     Example:
         >>> print(task_mean_test([0.3, 0.1, 0.2, 0.4], tasks=["cola", "cola", "mrpc", "sst2"]))
         effect +0.267, 95% interval -0.0202 to +0.554, p 0.057 (n = 3 tasks; about tasks like these;
-        t test over the means of the tasks; with 3 tasks only a mean beyond 2.5 times their spread is decided)
+        t test over the means of the tasks; with 3 tasks, only a mean above 2.5 times their spread is significant)
     """
-    from scipy.special import stdtr, stdtrit  # scipy.stats has the same, and takes 0.7 s to import
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes 0.7 s to import
 
     values, note = _checked(differences)
     if len(tasks) != len(values):
@@ -113,16 +113,16 @@ def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome
     if n == 0:
         reason = "no pairs"
     elif n == 1:
-        reason = "one task: no spread between tasks is known"
+        reason = "one task has no spread between tasks"
     elif np.ptp(means) == 0:
-        reason = "all task means are equal: no spread to test against"
+        reason = "all task means are equal, without spread"
     else:
         spread = float(means.std(ddof=1))
         error, limit = spread / sqrt(n), float(stdtrit(n - 1, 0.975))
         p, low, high = 2 * float(stdtr(n - 1, -abs(effect) / error)), effect - limit * error, effect + limit * error
         needed = tasks_needed(effect, spread)
         if n < _FEW_TASKS:
-            reason = f"with {n} tasks only a mean beyond {limit / sqrt(n):.1f} times their spread is decided"
+            reason = f"with {n} tasks, only a mean above {limit / sqrt(n):.1f} times their spread is significant"
     return Outcome(
         question="about tasks like these",
         test="t test over the means of the tasks",
@@ -138,7 +138,7 @@ def task_mean_test(differences: ArrayLike, tasks: Sequence[Hashable]) -> Outcome
 
 
 def _checked(differences: ArrayLike) -> tuple[NDArray[np.float64], str]:
-    """The differences, and how many of them are undefined."""
+    """The differences, and a note on undefined ones."""
     values = real_numbers(differences, "differences")
     if values.ndim != 1:
         raise ParameterError("differences", expected="one row of numbers", found=values.shape)

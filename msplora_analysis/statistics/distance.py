@@ -1,4 +1,4 @@
-"""Claims 2 to 2b: how far apart layers are (Fig. 4), and what that comparison rests on."""
+"""Claims 2 to 2b: the distance between layers (Fig. 4), and the premises of the comparison."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _LAYER_TESTS: dict[str, Callable[..., Outcome]] = {"2a": mantel_test, "2b": thirds_test}
 _LEAST_LAYERS = 4
-"""Of three layers one pair alone is not adjacent."""
+"""Three layers have only one pair that is not adjacent."""
 
 
 def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> list[Draft]:
     """Test claim 2: the mean KL between adjacent layers is higher for a method than for plain LoRA of its rank.
 
-    A KL of few singular values and one of many are not comparable, so that only comparisons at equal ranks are tested:
-    of the layers' own components, and of all that acts on a layer. A method without one gets one answer, what to train.
+    KLs of spectra of different length cannot be compared, so only comparisons at equal ranks are tested: of the layers'
+    own components, and of the total of a layer. A method without such gets `cannot tell`, with what to train.
 
     Args:
         comparisons: of methods that share scales with baselines of plain LoRA.
@@ -74,7 +74,7 @@ def _distance(one: Comparison, spread: DataFrame) -> Draft:
     claim = Claim("2", one.method, one.model, one.stack, baseline=one.baseline, scale=one.scale,
                   tasks=tuple(map(str, pairs["task"])))  # fmt: skip
     if len(one.layers) < 2:
-        return untestable(claim, "one layer has no neighbour")
+        return untestable(claim, "a single layer has no adjacent one")
     if one.ranks[0] == (1,):
         reason = "spectra of one value have no shape: their KL is 0 by construction"
         return untestable(claim, reason, "train a rank of at least 2 on both sides")
@@ -92,7 +92,7 @@ def _distance(one: Comparison, spread: DataFrame) -> Draft:
 
 
 def seeds_words(one: Comparison, spread: DataFrame) -> str:
-    """Return how far apart seeds alone put the same layer, of a comparison's two methods, in words."""
+    """Return the KL between two seeds of the same layer, for both methods of a comparison, in words."""
     found = [
         f"{kl:.3g} of {method}" for method, kl in zip((one.method, one.baseline), seeds_kl(one, spread), strict=True)
         if kl == kl
@@ -108,12 +108,12 @@ def _labels_words(one: Comparison) -> str:
 
 
 def seeds_kl(one: Comparison, spread: DataFrame) -> tuple[float, float]:
-    """Return the KL between seeds of a comparison's method and of its baseline, the mean over tasks; NaN if unknown."""
+    """Return the KL between seeds, for the method and the baseline of a comparison: means over tasks, or NaN."""
     rows = spread[(spread["model"] == one.model) & (spread["modules"] == "+".join(one.modules))]
     means = []
     for method in (one.method, one.baseline):
         own = rows[rows["method"] == method]
-        scale = one.scale if (own["scale"] == one.scale).any() else "layer"  # of plain LoRA that is its total, too
+        scale = one.scale if (own["scale"] == one.scale).any() else "layer"  # for plain LoRA, also the total
         means.append(float(own.loc[own["scale"] == scale, "kl"].mean()))
     return means[0], means[1]
 
@@ -122,7 +122,7 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
     """Why a method has no comparison at equal ranks, and what to train."""
     first = min(comparisons, key=lambda one: one.scale)  # `layer` before `total`
     ours, theirs = first.ranks[0], sorted({rank for one in comparisons for rank in one.ranks[1]})
-    reason = f"no LoRA of rank {_span(ours)} here, only of {', '.join(map(str, theirs))}"
+    reason = f"no LoRA of rank {_span(ours)}, only of {', '.join(map(str, theirs))}"
     if len(ours) > 1:
         return reason, "compare methods of one rank"
     if ours == (1,):

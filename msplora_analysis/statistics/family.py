@@ -1,4 +1,4 @@
-"""Several tests at once: correction over a named family."""
+"""Correction of p values over a named family of tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from msplora_analysis.statistics.outcome import Outcome
 def correct_family(outcomes: Iterable[Outcome], family: str) -> list[Outcome]:
     """Return the outcomes with p corrected over all of them, by Benjamini and Hochberg's false discovery rate.
 
-    An outcome without a p value stays as it is and does not count in the family.
+    An outcome without a p value is not changed and does not count in the family.
 
     Args:
-        outcomes: of the tests that answer one question together.
-        family: its name, as the output shows it.
+        outcomes: of the tests of one question.
+        family: its name in the output.
 
     Returns:
-        As many outcomes, in the same order, with `p_corrected` and `family`.
+        The outcomes in the same order, with `p_corrected` and `family`.
 
     Example:
         >>> three = [Outcome("about these tasks", "t", 9, "pairs of runs", 0.1, p) for p in (0.01, 0.04, 0.5)]
@@ -46,7 +46,7 @@ def correct_family(outcomes: Iterable[Outcome], family: str) -> list[Outcome]:
 def corrected_p(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return p values corrected by Benjamini and Hochberg's false discovery rate: min over j ≥ i of p_(j)·n/j.
 
-    As `scipy.stats.false_discovery_control`, whose import takes longer than all else that most analyses do.
+    Equal to `scipy.stats.false_discovery_control`, whose import would dominate the time of most analyses.
 
     Args:
         p: (n,) float64, without NaN.

@@ -1,4 +1,4 @@
-"""Sign flips of paired differences: p values, and the intervals that the same arrangements give."""
+"""Sign flips of paired differences: p values and intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_FLIPS = 19_999
-"""Random arrangements of signs; up to so many, all of them are taken instead (14 pairs)."""
+"""Number of random arrangements of signs. If there are no more (14 pairs), all of them are enumerated."""
 TIE_DECIMALS = 12
-"""Arrangements whose means differ by less than this, relative to the largest value, are equal but for rounding."""
+"""Decimals, relative to the largest value, to which means are rounded so that ties are recognised."""
 _AT_ONCE = 2**20
 """Means in memory at a time."""
 
@@ -27,10 +27,10 @@ def sign_flips(differences: NDArray[np.float64], *, level: float = 0.05, seed: i
     Args:
         differences: (n, columns) float64, finite.
         level: 1 minus the coverage of the interval.
-        seed: of the random arrangements where they are not all taken.
+        seed: of the random arrangements.
 
     Returns:
-        p, low and high, (columns,) each; low and high are NaN where n is too small for the level, p is 1 for n = 1.
+        p, low and high, (columns,) each; low and high are NaN if n is too small for the level, p is 1 for n = 1.
 
     Example:
         >>> [found.round(3).tolist() for found in sign_flips(np.array([[0.1], [0.2], [0.3], [0.4], [0.5], [0.6]]))]
@@ -38,7 +38,7 @@ def sign_flips(differences: NDArray[np.float64], *, level: float = 0.05, seed: i
     """
     n, columns = differences.shape
     flipped = _sets(n, seed)
-    arrangements = len(flipped) + 1  # with none flipped, as observed
+    arrangements = len(flipped) + 1  # with the observed one, without flips
     largest = np.maximum(abs(differences).max(axis=0), np.finfo(np.float64).tiny)
     least = floor(level * arrangements / 2)
     p, low, high = (np.full(columns, np.nan) for _ in range(3))
@@ -71,7 +71,7 @@ def sign_flip_interval(differences: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _sets(n: int, seed: int) -> NDArray[np.bool_]:
-    """(m, n): which pairs each arrangement flips, at least one; all sets where they are few enough."""
+    """(m, n): the pairs that each arrangement flips, at least one; all sets if there are few enough."""
     if 2**n <= MOST_FLIPS:
         numbers = np.arange(1, 2**n)
         return np.asarray((numbers[:, None] >> np.arange(n)) % 2 == 1)

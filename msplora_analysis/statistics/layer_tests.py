@@ -1,4 +1,4 @@
-"""Tests of a layers × layers matrix: are near layers more alike than far ones?"""
+"""Permutation tests of a layers × layers matrix: are near layers more alike than distant ones?"""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from msplora_core.errors import ParameterError
 from msplora_core.pyramid import layer_groups
 
 DRAWS = 19_999
-"""Random permutations of the layers; up to so many, all of them are taken instead (7 layers)."""
+"""Number of random permutations of the layers. If there are no more (7 layers), all of them are enumerated."""
 
 _ELEMENTS = 2**18
-"""Distances of permuted layers taken at a time: 2 MB."""
+"""Distances of permuted layers in memory at a time: 2 MB."""
 
 
 def mantel_test(matrix: ArrayLike, *, seed: int = 0) -> Outcome:
     """Test whether adjacent layers are more alike than distant ones, by permuting the layers' labels (Mantel 1967).
 
-    The statistic is the mean distance of pairs of layers that are not adjacent minus that of adjacent pairs, of the
-    matrix made symmetric, (D + Dᵀ)/2: positive if adjacent layers are more alike. The labels are permuted, and not
-    the cells, since the cells of one layer depend on each other.
+    The statistic is the mean distance of non-adjacent pairs of layers minus that of adjacent pairs, in the symmetric
+    part (D + Dᵀ)/2: positive if adjacent layers are more alike. Labels are permuted, not cells, since the cells of
+    one layer depend on each other.
 
     Args:
         matrix: (L, L) distances between layers in order of depth, such as `pairwise_spectral_kl`; the diagonal is
             not used. For similarities such as cosines pass 1 − similarity. A layer without a defined distance to any
             other is left out and noted; the others keep their depth.
-        seed: of the 19,999 random permutations taken from 8 layers on; with fewer all L! are.
+        seed: of 19,999 random permutations, from 8 layers on; with fewer, all L! are enumerated.
 
     Returns:
         The outcome, in the unit of the matrix; p is two-sided, n the number of layers. NaN with fewer than 3 layers.
@@ -54,16 +54,16 @@ def mantel_test(matrix: ArrayLike, *, seed: int = 0) -> Outcome:
 def thirds_test(matrix: ArrayLike, groups: int | Sequence[int] = 3, *, seed: int = 0) -> Outcome:
     """Test whether layers group by depth: contiguous groups against random partitions into groups of the same sizes.
 
-    The statistic is the mean distance across groups minus that within groups, of the matrix made symmetric: positive
-    if layers of one group are more alike.
+    The statistic is the mean distance between groups minus that within groups, in the symmetric part of the matrix:
+    positive if layers of one group are more alike.
 
     Args:
         matrix: (L, L) distances between layers, as in `mantel_test`.
-        groups: their number, or the boundaries, as `MSPLoraConfig` takes them.
+        groups: their number, or the boundaries, as for `MSPLoraConfig`.
         seed: as in `mantel_test`.
 
     Returns:
-        The outcome, as that of `mantel_test`. NaN if no two layers share a group, or all do.
+        The outcome, as for `mantel_test`. NaN if no two layers share a group, or all do.
 
     Raises:
         ParameterError: as `mantel_test`, or if the groups do not fit the layers.
@@ -81,13 +81,13 @@ def thirds_test(matrix: ArrayLike, groups: int | Sequence[int] = 3, *, seed: int
 
 
 def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: int, note: str, seed: int) -> Outcome:
-    """Mean distance of far pairs minus near ones, against permuted layers.
+    """Mean distance of distant pairs minus that of near pairs, against permuted layers.
 
     Args:
         distances: (n, n), symmetric.
-        near: (n, n) which pairs the claim says are alike.
-        same: how many permutations of the layers leave `near` as it is: they limit the least p.
-        note: what was left out.
+        near: (n, n) whether a pair is near.
+        same: number of permutations of the layers that do not change `near`, which limits the least p.
+        note: on layers that were left out.
         seed: of the random permutations.
     """
     n = len(distances)
@@ -128,14 +128,14 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
 
 
 def _orders(n: int, seed: int) -> NDArray[np.int_]:
-    """Orders of n layers: all of them where they are few, else random ones. scipy.stats takes long to load for this."""
+    """Permutations of n layers: all if there are few, else random ones. scipy.stats is too slow to import for this."""
     if factorial(n) <= DRAWS:
         return np.array(list(permutations(range(n))))
     return np.random.default_rng(seed).permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1)
 
 
 def _checked(matrix: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int_], str]:
-    """The symmetric distances of the layers that have them, the depth of these, and how many have none."""
+    """The symmetric distances of the layers that have them, the depth of these, and a note on the others."""
     values = real_numbers(matrix, "matrix")
     if values.ndim != 2 or values.shape[0] != values.shape[1]:
         raise ParameterError("matrix", expected="shape (L, L)", found=values.shape)

@@ -1,4 +1,4 @@
-"""What a null model gives for the numbers of `measure`: drawn for each component, averaged and measured alike."""
+"""Null models for the numbers of `measure`: drawn for each component, averaged and measured in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NULL_COLUMNS = ("measure", "value", "null_mean", "null_low", "null_high", "place", "draws", "null", "seed")
 MOST_DRAWS, LEAST_DRAWS = 200, 20
 _WORK = 5e6
-"""Σ rank² over all draws of the largest run, about half a second. All runs together take ten times that."""
+"""Limit of Σ rank² over all draws of a run, about half a second. All runs together may take ten times that."""
 _GROUP = ["model", "method", "stack"]
 _SHAPE = re.compile(r"(?:.* )?([0-9]{1,9})x([0-9]{1,9})")
 
@@ -34,24 +34,24 @@ def null_measures(
     draws: int | None = None,
     seed: int = 0,
 ) -> DataFrame:
-    """Set a null model beside each number of `measure`: mean, 95% range, and the number's place in it.
+    """Return a null model for each number of `measure`: mean, 95% range, and the number's place in it.
 
-    Every component is drawn anew, and each draw goes through the same averaging and the same measures as the spectra
-    themselves. The null is the same for all components of a method in a stack: `rotation` (see `rotation_null`) if
-    the singular values of both factors are known of all of them, else `gaussian` (see `gaussian_null`; each draw
-    scaled to the component's Σσ) if their shape is known and their rank is below it, else there is none.
+    Every component is drawn, and each draw is averaged and measured in the same way as the spectra. The null is the
+    same for all components of a method in a stack: `rotation` (see `rotation_null`) if the singular values of both
+    factors are known for all of them; else `gaussian` (see `gaussian_null`; each draw scaled to the component's Σσ)
+    if their shape is known and their rank is below it; else there is none.
 
     Args:
-        table: a spectra table as `load_spectra(path, factors=True)` gives it, or some of its rows.
+        table: a spectra table from `load_spectra(path, factors=True)`, or some of its rows.
         by, average, ks, energy: as for `measure`.
-        draws: how many; 200 where not given, or as many as take half a second a run and five seconds in all, at
+        draws: number of draws; by default 200, or as many as take half a second a run and five seconds in all, at
             least 20.
         seed: of the random numbers.
 
     Returns:
-        A row for each number that `measure` defines, where there is a null: `by`, rank, measure (a column of
-        `measure`), value, null_mean, null_low and null_high (2.5% and 97.5% of the draws), place (share of the draws
-        below the value, see `null_place`), draws, null, seed.
+        A row for each defined number of `measure` that has a null: `by`, rank, measure (a column of `measure`),
+        value, null_mean, null_low and null_high (2.5% and 97.5% of the draws), place (share of the draws below the
+        value, see `null_place`), draws, null, seed.
 
     Raises:
         ParameterError: as `measure`, and if `draws` is below 1.
@@ -74,9 +74,9 @@ class DrawnSpectra:
     """Null spectra of components.
 
     Args:
-        components: a row each, with the columns of the table that do not depend on k, and `null`.
+        components: one row each, with the columns of the table that do not depend on k, and `null`.
         spectra: (draws, rank) of each component.
-        draws: how many.
+        draws: number of draws.
         seed: of the random numbers.
     """
 
@@ -90,7 +90,7 @@ class DrawnSpectra:
         """Draw every component of a spectra table that has a null (see `null_measures`).
 
         Args:
-            table: with the columns of factors, as `load_spectra(path, factors=True)` gives it.
+            table: with the columns of factors, from `load_spectra(path, factors=True)`.
             draws, seed: as for `null_measures`.
         """
         import pandas as pd
@@ -102,7 +102,7 @@ class DrawnSpectra:
         for names, rows in table.groupby(_GROUP, observed=True, dropna=False, sort=False):
             rows = rows.sort_values([*COMPONENT, "k"])
             for rank, places in whole_spectra(rows):
-                if rank > 1:  # else there is no shape
+                if rank > 1:  # a spectrum of one value has no shape
                     kind, drawn = _drawn(rows, places, str(names[-1]), draws, seed)
                     parts.append(rows.iloc[places[: len(drawn), 0]][columns].assign(null=kind))
                     spectra.extend(drawn)
@@ -117,7 +117,7 @@ class DrawnSpectra:
         ks: Sequence[int] = KS,
         energy: float = 0.9,
     ) -> DataFrame:
-        """Return the rows of `null_measures` for the numbers that `measure` gave with the same arguments."""
+        """Return the rows of `null_measures` for the result of `measure` with the same arguments."""
         import pandas as pd
 
         keys = [*by, "rank"]
@@ -155,7 +155,7 @@ class DrawnSpectra:
 def _drawn(
     rows: DataFrame, places: NDArray[np.intp], stack: str, draws: int, seed: int
 ) -> tuple[str, NDArray[np.float64]]:
-    """The null of some components of one rank, (n, draws, rank); none where there is none."""
+    """The null of some components of one rank, (n, draws, rank); n = 0 if there is none."""
     sigma, rank = rows["sigma"].to_numpy()[places], places.shape[1]
     if "sigma_B" in rows and not rows[["sigma_B", "sigma_A"]].isna().to_numpy().any():
         of_B, of_A = (rows[name].to_numpy()[places] for name in ("sigma_B", "sigma_A"))
@@ -180,12 +180,12 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 
 def _affordable(table: DataFrame) -> int:
-    """As many draws as take about half a second a run and five seconds in all."""
+    """Number of draws that take about half a second a run and five seconds in all."""
     first = table[table["k"] == 1]
     work = (first["rank"].astype(float) ** 2).groupby(first["run"], observed=True).sum()
     return int(np.clip(_WORK / max(1.0, work.max(), work.sum() / 10), LEAST_DRAWS, MOST_DRAWS)) if len(work) else 0
 
 
 def _key(names: Any) -> tuple[str, ...]:
-    """Values as texts: missing ones are equal."""
+    """Values as strings, so that missing ones are equal."""
     return tuple(map(str, names))

@@ -1,4 +1,4 @@
-"""What a test gives: the effect first, then how sure it is."""
+"""The outcome of a test: effect, interval, p value."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Question = Literal["about these tasks", "about tasks like these", "about these l
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one test. What is not defined is NaN.
+    """The outcome of one test. Undefined numbers are NaN.
 
     Args:
-        question: what the p value and the interval speak about.
-        test: the test, with its number of arrangements and its seed where it draws at random.
+        question: to which the p value and the interval refer.
+        test: the test, with its number of arrangements, and its seed if they are random.
         n: number of independent observations.
         of: what they are: pairs of runs, tasks, layers.
         effect: the mean difference, in the unit of the data.
@@ -23,9 +23,9 @@ class Outcome:
         low: lower end of the 95% interval of the effect.
         high: upper end of it.
         least_p: the least p that this test can give for these data.
-        needed: the n at which an effect of this size would be found with probability 0.8, if the spread is as
-            observed; None if no n up to a million is enough, or the spread is unknown.
-        note: what was left out, and why something is not defined.
+        needed: the n at which an effect of this size would be found with probability 0.8, for the observed spread;
+            None if no n up to a million is enough, or the spread is unknown.
+        note: on values that were left out or are undefined.
         p_corrected: p corrected for the number of tests in a family (see `correct_family`).
         family: the family, with the number of its tests.
 
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def decisive_p(self) -> float:
-        """The corrected p where the test belongs to a family, else p."""
+        """The corrected p if the test belongs to a family, else p."""
         return self.p_corrected if self.family else self.p
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Outcome:
 def numbers_text(
     effect: float, interval: tuple[float, float] | None, p: float, least_p: float = nan, unit: str = ""
 ) -> str:
-    """The numbers of a test in the order in which they are always printed: effect, interval, p, least p.
+    """Return the numbers of a test in words: effect, interval, p, least p.
 
     Example:
         >>> numbers_text(0.031, (0.012, 0.05), 0.0117, unit="nats")

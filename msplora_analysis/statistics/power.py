@@ -1,4 +1,4 @@
-"""How many pairs of runs, or tasks, would decide."""
+"""Numbers of pairs of runs or tasks that a test needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from msplora_core.errors import ParameterError
 
 _COUNTED = 1_000
-"""Up to this n power is computed from the noncentral t distribution, above it from the normal one."""
+"""Up to this n, power is computed from the noncentral t distribution, above from the normal one."""
 _MOST = 1_000_000
 
 
@@ -37,7 +37,7 @@ def pairs_needed(effect: float, spread: float, *, level: float = 0.05, power: fl
     """Return the number of pairs with which `sign_flip_test` would find an effect.
 
     The power is that of the paired t test, which the sign-flip test approaches; the number is never below
-    `least_pairs`. An effect and spread estimated from few runs make it a rough guide, no promise.
+    `least_pairs`. With an effect and a spread from few runs, it is a rough estimate.
 
     Args:
         effect: mean difference.
@@ -46,7 +46,7 @@ def pairs_needed(effect: float, spread: float, *, level: float = 0.05, power: fl
         power: probability that the effect is found.
 
     Returns:
-        The number of pairs; None if a million are too few (the effect is zero, or nearly) or a number is not finite.
+        The number of pairs; None if a million are too few (for an effect near zero) or a number is not finite.
 
     Raises:
         ParameterError: if `level` or `power` is not between 0 and 1, or `spread` is negative.
@@ -80,7 +80,7 @@ def tasks_needed(effect: float, spread: float, *, level: float = 0.05, power: fl
         >>> tasks_needed(effect=1.0, spread=2.0)
         34
     """
-    from scipy.special import nctdtr, ndtri, stdtrit  # scipy.stats has the same, and takes 0.7 s to import
+    from scipy.special import nctdtr, ndtri, stdtrit  # scipy.stats takes 0.7 s to import
 
     _check_share("level", level)
     _check_share("power", power)
@@ -90,10 +90,10 @@ def tasks_needed(effect: float, spread: float, *, level: float = 0.05, power: fl
         return None
     if spread == 0:
         return 2
-    ratio = min(abs(effect) / spread, 1e3)  # beyond, two are enough, and the noncentral t distribution overflows
+    ratio = min(abs(effect) / spread, 1e3)  # above, two are enough, and the noncentral t distribution overflows
     n = np.arange(2, _COUNTED + 1)
     missed = nctdtr(n - 1, ratio * np.sqrt(n), stdtrit(n - 1, 1 - level / 2))
-    enough = 1 - np.nan_to_num(missed) >= power  # NaN where it is too small for a number
+    enough = 1 - np.nan_to_num(missed) >= power  # NaN on underflow
     if enough.any():
         return int(n[enough.argmax()])
     counted = ((ndtri(power) - ndtri(level / 2)) / ratio) ** 2

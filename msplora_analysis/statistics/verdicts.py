@@ -1,4 +1,4 @@
-"""What the numbers allow to say of a claim."""
+"""Verdicts on claims."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _FIRST_STEP: dict[Question, str] = {
     "about tasks like these": "train at least two tasks",
     "about these layers": "train a model with more layers",
 }
-"""Where there is too little to test."""
-_SAME = "check that the runs differ: equal differences on {n} {of} leave no spread to test against"
+"""What to train if there is too little data for a test."""
+_SAME = "check that the runs differ: equal differences on {n} {of} have no spread"
 _LEAST_TASKS = 2
-"""With one there is no spread between tasks."""
+"""One task has no spread between tasks."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim holds, how sure that is, and against what.
+    """Whether a claim holds, with the numbers behind the answer.
 
     Args:
-        verdict: the answer. `not decided`: the data leave it open. `cannot tell`: they do not test it.
-        question: what the answer is about: these tasks, tasks like these, these layers.
-        n: number of independent observations, with their name in `of`.
-        of: what they are.
-        effect: positive where it agrees with the claim.
+        verdict: the answer. `not decided`: the test is not significant. `cannot tell`: the data do not test the claim.
+        question: the scope of the answer: these tasks, tasks like these, these layers.
+        n: number of independent observations.
+        of: what they are: pairs of runs, tasks, layers.
+        effect: positive if it agrees with the claim.
         unit: of the effect.
         interval: 95% interval of the effect, if there is one.
         p: two-sided; corrected if the test belongs to a family.
         least_p: the least p that the test can give for these data.
-        null: what a null model gives for the same number, in words.
-        reason: why, in words: the test, what was left out, why it cannot be told.
+        null: values of the null model, in words.
+        reason: the test, values left out, or why it cannot be tested, in words.
         next_step: what to train to decide it.
-        step: of a claim of several steps, the one that decides.
-        needed: the n that would decide an effect of this size, where it is not decided, or the least n that can be
-            tested, where it cannot be told; None if unknown.
-        p_uncorrected: p of the test alone.
+        step: the deciding step, for a claim of several steps.
+        needed: for `not decided`, the n that would decide an effect of this size; for `cannot tell`, the least n that
+            can be tested; None if unknown.
+        p_uncorrected: p of the test without correction.
 
     Example:
         >>> print(Verdict("cannot tell", reason="ranks 8/4/2 differ", next_step="train --ranks 8,8,8"))
@@ -70,7 +70,7 @@ class Verdict:
         return f"{head}: {'; '.join(self._facts())}"
 
     def _repr_html_(self) -> str:
-        """The same for a notebook: the answer in bold, a line for each fact."""
+        """Return the answer and a list of facts, for notebooks."""
         facts = "".join(f"<li>{escape(fact)}</li>" for fact in self._facts())
         return f"<p><b>{escape(self.verdict)}</b> {escape(self.question)}</p><ul>{facts}</ul>"
 
@@ -92,14 +92,14 @@ class Verdict:
 def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 0.05) -> Verdict:
     """Return the verdict that a test's outcome supports.
 
-    `borne out` or `contradicted`, by the sign of the effect, if p (corrected where the test belongs to a family) is
-    at most the level; `not decided` if it is above, with how many pairs or tasks would decide; `cannot tell` if there
-    is no p value.
+    `borne out` or `contradicted`, by the sign of the effect, if p (corrected if the test belongs to a family) is at
+    most the level; `not decided` if it is above, with the number of pairs or tasks that would decide; `cannot tell`
+    without p value.
 
     Args:
-        outcome: of a test whose effect is positive where it agrees with the claim.
+        outcome: of a test whose effect is positive if it agrees with the claim.
         unit: of the effect.
-        null: what a null model gives for the same number, in words.
+        null: values of the null model, in words.
         level: of significance.
 
     Returns:
@@ -142,7 +142,7 @@ def verdict(outcome: Outcome, *, unit: str = "", null: str = "", level: float = 
 
 
 def _first_step(outcome: Outcome) -> str:
-    """What to do where there is no p value, in words."""
+    """What to do if there is no p value, in words."""
     tested = outcome.question == "about tasks like these" and not _lacks_tasks(outcome)
     return _SAME.format(n=outcome.n, of=outcome.of) if tested else _FIRST_STEP[outcome.question]
 
@@ -152,7 +152,7 @@ def _lacks_tasks(outcome: Outcome) -> bool:
 
 
 def _needed(outcome: Outcome, level: float) -> int | None:
-    """How many observations would decide what these do not."""
+    """The number of observations that would decide."""
     if outcome.of == "layers" or (outcome.needed is None and not outcome.least_p > level):
         return None
     least = least_pairs(level) if outcome.least_p > level else 0
@@ -160,11 +160,11 @@ def _needed(outcome: Outcome, level: float) -> int | None:
 
 
 def _next_step(outcome: Outcome, level: float, needed: int | None) -> str:
-    """What to do about that, in words."""
+    """What to do if the test is not significant, in words."""
     if outcome.of == "layers":
         return "the number of layers is fixed: compare runs, or test a deeper model"
     if outcome.least_p > level:
         return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {outcome.of} or more"
     if needed is None:
-        return f"the effect is so near zero that more {outcome.of} will hardly decide it"
-    return f"some {needed} {outcome.of} would decide an effect of this size (power 0.8, spread as observed)"
+        return f"the effect is so close to zero that more {outcome.of} are unlikely to decide it"
+    return f"about {needed} {outcome.of} would decide an effect of this size (power 0.8, observed spread)"

@@ -1,4 +1,4 @@
-"""The place of a run: whether its directory is free, or holds the same run, unfinished or to be extended."""
+"""The state of a run's directory: free, or with the same run, unfinished or to be extended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from msplora_core.training.tasks import task_named
 def check_place(config: RunConfig, *, resume: bool) -> str:
     """Return whether a run's directory is `free`, or holds the same run: `unfinished`, `finished`, or `extended`.
 
-    A run is extended where `config` has more epochs than it was trained for.
+    A run is `extended` if `config` has more epochs than it was trained for.
 
     Raises:
-        RunDirectoryError: if something else is there, a run while `resume` is not set, or a finished run without
-            the checkpoint that it would resume from.
+        RunDirectoryError: if the folder holds something else, a run while `resume` is not set, or a finished run
+            without a checkpoint to resume from.
         ParameterError: if the run to resume had other settings.
     """
     run = RunDirectory(config.path)
@@ -36,7 +36,7 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             run.path,
             expected="no such folder yet",
             found="a run",
-            hint="--resume continues it, another --out keeps both",
+            hint="continue it with --resume, or use another --out",
         )
     record = run.read_record()
     data = data_digest(task_named(config.task), config.data_dir)
@@ -45,12 +45,12 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             run.path,
             expected=f"a run on {config.task}",
             found="one on a file of the same name with other contents",
-            hint="rename the file, or take another --out",
+            hint="rename the file, or use another --out",
         )
     found = {"model": record.model, **record.hyperparameters}
     wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
     extended = _is_extended(config, found.get("epochs"))
-    defaults = {field.name: field.default for field in fields(config)}  # of what older records do not have
+    defaults = {field.name: field.default for field in fields(config)}  # for settings missing in older records
     for name, value in json.loads(json.dumps(wanted)).items():
         if found.get(name, defaults.get(name)) != value and not (name == "epochs" and extended):
             there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
@@ -63,10 +63,10 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
 
 
 def _is_extended(config: RunConfig, epochs: object) -> bool:
-    """Whether more epochs are wanted than a run has."""
+    """Return whether the configuration has more epochs than a run, and the run can continue."""
     return isinstance(epochs, int) and config.epochs > epochs and is_extendable(config)
 
 
 def is_extendable(config: RunConfig) -> bool:
-    """Whether a finished run can go on: not where its course depends on the number of epochs and would change."""
+    """Return whether a finished run can continue: not if its course depends on the number of epochs."""
     return config.schedule is None and attachment_of(config).extendable

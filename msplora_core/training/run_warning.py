@@ -1,5 +1,5 @@
-"""What a user should know of a run before it trains."""
+"""Warnings about a run before it trains."""
 
 
 class RunWarning(UserWarning):
-    """Rows of a file that a run does not train on, or not whole; a head that its model gets."""
+    """Rows of a file are left out of a training or cut, or the model gets a new head."""

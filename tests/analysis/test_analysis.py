@@ -53,7 +53,7 @@ def test_without_lora_it_says_how_to_get_it(make_run):
 
 def test_lora_alone_says_that_there_is_nothing_to_compare(make_run):
     found = analyse(make_run("a").path)
-    assert found.notes[:1] == ["only LoRA runs here: Fig. 4 compares another method with them"]
+    assert found.notes[:1] == ["only LoRA runs: Fig. 4 needs another method to compare with them"]
     assert [claim.number for claim in found.claims] == ["2a", "2b"]
 
 
@@ -104,7 +104,7 @@ def test_an_epoch_can_be_chosen(study):
 
 
 def test_an_epoch_that_is_not_there_is_refused(study):
-    with pytest.raises(ParameterError, match="epoch: expected one recorded, of 0 to 3, found 9"):
+    with pytest.raises(ParameterError, match="epoch: expected a recorded epoch, of 0 to 3, found 9"):
         analyse(study, epoch=9)
 
 

@@ -56,7 +56,7 @@ def test_one_exploded_module_and_a_loss_that_blew_up_are_named(tmp_path):
     notes = analyse(tmp_path, draws=0).notes
     assert [note for note in notes if note.startswith("Broken")] == [
         "Broken, exploded: layer/q/3 of mrpc-seed1: norm 2.91e+06, 1.08e+06 times the median of its kind; do not use "
-        "it; train again at a lower learning rate. It outweighs others in every average that it takes part in.",
-        "Broken, the loss blew up: metrics.jsonl of mrpc-seed2: the last eval_loss is 1e+08, the least 0.5; do not use "
-        "it; train again at a lower learning rate.",
+        "it; train again at a lower learning rate. It dominates every average that includes it.",
+        "Broken, the loss blew up: metrics.jsonl of mrpc-seed2: the last eval_loss is 1e+08, the lowest 0.5; do not "
+        "use it; train again at a lower learning rate.",
     ]

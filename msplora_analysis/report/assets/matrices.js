@@ -109,7 +109,7 @@ function cosineFacts(view, fact) {
   if (i === j) return [fact("cosine", "1 by definition: a layer with itself")];
   const range = view.low ? `, ${shown(view.low[i][j])} to ${shown(view.high[i][j])} over ${view.runs} runs` : "";
   const beyond = Math.abs(view.mean[i][j]) > view.bound ? "beyond" : "within";
-  return [fact(`cosine of ${view.module}`, `${shown(view.mean[i][j])}${range}`), fact("where nothing is shared", `${beyond} ±${shown(view.bound, 2)}`)];
+  return [fact(`cosine of ${view.module}`, `${shown(view.mean[i][j])}${range}`), fact("if nothing is shared", `${beyond} ±${shown(view.bound, 2)}`)];
 }
 
 function pairOf(view, width) {

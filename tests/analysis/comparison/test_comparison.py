@@ -119,7 +119,7 @@ def test_runs_of_unknown_task_in_one_folder_are_each_a_task_of_their_own(make_ru
     make_run("study/b", task="", seed=None)
     table = load_spectra(tmp_path / "study")
     assert table.groupby("run", observed=True)["task"].first().to_dict() == {"a": "a", "b": "b"}
-    assert any(note.startswith("The task of 2 runs (a, b) is not known") for note in table.attrs["notes"])
+    assert any(note.startswith("The task of 2 runs (a, b) is unknown") for note in table.attrs["notes"])
     with pytest.raises(ComparisonError, match="has task a, the baseline lora-r8 b"):
         both(tmp_path / "study", "msplora-8-8-8")
 

@@ -25,7 +25,7 @@ def test_runs_with_other_modules_are_measured_apart(make_run, tmp_path):
         make_run(f"study/b{seed}", modules=("query", "value"), seed=seed)
     names, notes = methods(tmp_path / "study")
     assert names == {"a": "lora-r8 (a)", "b1": "lora-r8 (query, value)", "b2": "lora-r8 (query, value)"}
-    assert notes == ["lora-r8: runs that adapt other modules or layers are no replicates; measured apart"]
+    assert notes == ["lora-r8: runs that adapt other modules or layers are not replicates; measured separately"]
     final = analyse(tmp_path / "study").final
     layer = final[final["scale"] == "layer"].set_index("method")["runs"]
     assert dict(layer) == {"lora-r8 (a)": 1, "lora-r8 (query, value)": 2}
@@ -48,7 +48,9 @@ def test_two_runs_of_one_task_and_seed_are_no_replicates(make_run, tmp_path):
     names, (note,) = methods(tmp_path / "study")
     assert names["lr-1e-3"] == "msplora-8-8-8 (lr-1e-3)"
     assert names["lora"] == "lora-r8"
-    assert "2 runs with the same task and seed are no replicates (lr-1e-3, lr-1e-4); each is measured alone" in note
+    assert (
+        "2 runs with the same task and seed are not replicates (lr-1e-3, lr-1e-4); each is measured separately" in note
+    )
     found = analyse(tmp_path / "study")
     assert {(one.method, one.baseline, len(one.pairs)) for one in found.comparisons} == {
         ("msplora-8-8-8 (lr-1e-3)", "lora-r8", 1), ("msplora-8-8-8 (lr-1e-4)", "lora-r8", 1)}  # fmt: skip

@@ -67,7 +67,7 @@ def test_the_large_update_is_found_and_the_zero_one_named(adapter: Path, tmp_pat
     np.testing.assert_allclose(rows["sigma"], sigma[:4], rtol=1e-5)
     np.testing.assert_allclose(rows["cosine"], cosine, atol=1e-5)
     assert modules["intruders"][1] == (cosine < 0.5).sum() == 2
-    assert "Zero updates, which leave the weight as it is: 1 (bert.layers.2.query)." in found.notes
+    assert "Zero updates, which do not change the weight: 1 (bert.layers.2.query)." in found.notes
     assert (found.kept, found.cache) == (0, cache)
     assert find_intruders(adapter, tmp_path / "base", k=4).kept == LAYERS
     assert len(list(cache.iterdir())) == LAYERS
@@ -125,7 +125,10 @@ def test_dora_is_the_weight_that_peft_merges(tmp_path: Path) -> None:
 def test_what_is_not_the_base_is_named(adapter: Path, tmp_path: Path) -> None:
     tensors = weights()
     short = base(tmp_path / "short", {name: one for name, one in tensors.items() if ".2." not in name})
-    with pytest.raises(AdapterFileError, match=r"bert.layers.2.query.weight: expected this weight, .*somebody/bert"):
+    with pytest.raises(
+        AdapterFileError,
+        match=r"bert.layers.2.query.weight: expected a weight that the adapter changes, .*somebody/bert",
+    ):
         find_intruders(adapter, short)
     wide = base(tmp_path / "wide", {name: np.ones((64, 49), "f4") for name in tensors})
     with pytest.raises(Exception, match=r"layers.0.query.weight: expected shape \[64, 48\].*found \[64, 49\]"):
@@ -183,7 +186,7 @@ def test_several_adapters_are_held_against_one_base(
     rows = [line.split() for line in printed.out.splitlines() if line.startswith("seed")]
     assert [row[:5] for row in rows] == [["seed0", "query", "2", "of", "30"]]
     assert "warning: left out: " in printed.err
-    assert "expected this weight, which the adapter changes" in printed.err
+    assert "expected a weight that the adapter changes" in printed.err
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

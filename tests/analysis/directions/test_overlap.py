@@ -93,7 +93,7 @@ def test_layers_that_share_nothing_are_said_to(tmp_path):
     found = overlap(write_adapter(tmp_path / "lora", planted(0.0)))
     (sentence,) = findings(found.sharing, found.subspaces)
     assert sentence.startswith("query: the layers share nothing (")
-    assert "overlap as random ones do" in sentence
+    assert "overlap like random ones" in sentence
 
 
 def test_a_run_has_a_course_and_its_snapshots_agree_with_its_adapter(tmp_path):
@@ -111,7 +111,7 @@ def test_a_run_without_its_adapter_gives_inner_products_alone(tmp_path):
     assert len(found.sharing) == 1
     assert found.sharing["cosine_bound"].notna().all()
     assert found.subspaces.empty
-    assert any("only inner products are known" in note for note in found.notes)
+    assert any("inner products are known, but not subspaces" in note for note in found.notes)
 
 
 def test_an_adapter_with_other_updates_than_its_run_is_not_mixed_with_it(tmp_path):
@@ -135,7 +135,7 @@ def test_a_zero_layer_is_left_out_and_said(tmp_path):
 
 
 def test_one_layer_alone_cannot_be_compared(tmp_path):
-    with pytest.raises(RunDirectoryError, match="two layers or more of a module type"):
+    with pytest.raises(RunDirectoryError, match="two or more layers of a module type"):
         overlap(write_adapter(tmp_path / "lora", planted(0.3)[:1]))
 
 
@@ -198,4 +198,4 @@ def test_the_published_adapter_shares_nothing():
     np.testing.assert_allclose(outputs["pairs"], outputs["chance"], rtol=0.05)
     for sentence in findings(found.sharing, found.subspaces):
         assert "share nothing" in sentence
-        assert "in their inputs alone" in sentence
+        assert "in their inputs only" in sentence

@@ -169,7 +169,7 @@ def test_difference_of_zero_spectra_is_undefined(layers):
 
 
 def test_unequal_lengths_are_refused_with_the_way_out():
-    message = "sigma_j: expected 2 singular values, as sigma_i has, found 3; cut both to their common leading ones"
+    message = "sigma_j: expected 2 singular values, as sigma_i has, found 3; truncate both to the same number"
     with pytest.raises(ParameterError, match=message):
         spectral_kl([2.0, 1.0], [3.0, 2.0, 1.0])
 

@@ -51,7 +51,7 @@ def test_options_say_what_names_do_not(tmp_path):
     assert table.loc[0, ["model", "task", "seed"]].tolist() == ["sam", "sst2", 5]
     np.testing.assert_allclose(table["sigma"], 4 * plain["sigma"])
     assert any(note.startswith("Alpha is not in the file: B·A is unscaled.") for note in plain.attrs["notes"])
-    assert any(note.startswith("The base model is not known (unknown-") for note in plain.attrs["notes"])
+    assert any(note.startswith("The base model is unknown (unknown-") for note in plain.attrs["notes"])
     assert not any("base model" in note for note in table.attrs["notes"])
 
 
@@ -117,7 +117,7 @@ def test_notes_name_the_runs_that_they_concern(tmp_path):
         warnings.simplefilter("error")
         notes = load_spectra(tmp_path).attrs["notes"]
     assert len(notes) == 2
-    assert notes[1].startswith("The task of 2 runs (one, two) is not known: each counts as a task of its own")
+    assert notes[1].startswith("The task of 2 runs (one, two) is unknown: each run counts as a task of its own")
     assert notes[0].startswith("DoRA: spectra of the low-rank part only")
     assert notes[0].endswith("(two)")
 
@@ -261,7 +261,7 @@ def test_weights_beside_an_adapter_that_are_not_its_own_are_named(tmp_path):
     folder = write_adapter(tmp_path / "lora", task_type="X")
     write_pairs(folder / "other.safetensors", [("layers.0.q", 6)])
     notes = load_spectra(folder).attrs["notes"]
-    assert "lora: not read, since adapter_config.json does not belong to it: other; give the file itself." in notes
+    assert "lora: not read, since adapter_config.json is not theirs: other; to read one, give its path." in notes
 
 
 def test_checkpoints_within_an_epoch_keep_their_epochs(tmp_path):

@@ -40,9 +40,9 @@ def test_a_killed_run_and_a_constant_answer_are_told(tmp_path: Path) -> None:
     assert runs.loc["silent", "constant"] is pd.NA
     assert runs.loc["good", ["epoch", "metric", "score", "planned"]].tolist() == [3.0, "matthews", 0.5, 3.0]
     assert run_notes(load_runs(tmp_path)) == [
-        "Not finished, so killed or still training: killed (epoch 1 of 3).",
-        "No better than a constant answer, so its spectra show no task learned: constant (matthews 0.000, constant "
-        "0.000), undefined (pearson not defined: all predictions are equal).",
+        "Not finished (killed, or still training): killed (epoch 1 of 3).",
+        "Not better than a constant answer, so the task was not learned: constant (matthews 0.000, constant "
+        "0.000), undefined (pearson undefined: all predictions are equal).",
     ]
     found = analyse(tmp_path)
     assert all(note in found.notes for note in run_notes(found.runs))

@@ -225,7 +225,7 @@ def test_factors_without_paths_can_be_planned_but_not_written_for_trainers(tmp_p
         tmp_path / "x.safetensors",
     )
     plan = plan_ranks(load_spectra(tmp_path / "x.safetensors"), mean_rank=1.5)
-    with pytest.raises(UnsupportedAdapterError, match=r"found numbers .*: the ranks can be planned, but not written"):
+    with pytest.raises(UnsupportedAdapterError, match=r"found numbers .*: ranks can be planned, but not written"):
         read_plan_targets(tmp_path / "x.safetensors")
     assert [path.name for path in write_plan(plan, tmp_path / "plan")] == ["plan.csv", "plan.json"]
     assert json.loads((tmp_path / "plan/plan.json").read_text())["format"] == "msplora-plan"

@@ -131,7 +131,7 @@ def test_runs_without_shapes_are_planned_by_ranks(tmp_path: Path) -> None:
     plan = plan_ranks(table, mean_rank=4)
     assert plan.modules["rank"].mean() == 4
     assert plan.modules["parameters"].isna().all()
-    assert "shapes of some modules are not known" in plan.notes[0]
+    assert "shapes of some modules are unknown" in plan.notes[0]
     with pytest.raises(ParameterError, match="parameters: expected spectra with the shapes of their modules"):
         plan_ranks(table, parameters=1000)
 
@@ -139,7 +139,7 @@ def test_runs_without_shapes_are_planned_by_ranks(tmp_path: Path) -> None:
 def test_modules_that_use_up_the_probe_are_named() -> None:
     plan = plan_ranks(table_of({("query", 0): [1.0, 1.0], ("value", 3): [1.0, 0.01]}), mean_rank=1.5)
     assert plan.notes == [
-        "1 of 2 modules use all ranks that the probe had (query 0). A plan cannot give them more: train a probe of "
+        "1 of 2 modules use all ranks of the probe (query 0). A plan cannot give them more: train a probe of "
         "higher rank if they matter."
     ]
 
@@ -147,8 +147,8 @@ def test_modules_that_use_up_the_probe_are_named() -> None:
 def test_zero_runs_are_left_out_and_said() -> None:
     zero = table_of({key: [0.0] * 3 for key in TWO}, run="b", seed=1)
     plan = plan_ranks(pd.concat([table_of(TWO), zero]), mean_rank=2)
-    assert plan.notes[-1] == "b: all updates are zero, left out."
-    with pytest.raises(ParameterError, match="expected updates other than zero"):
+    assert plan.notes[-1] == "b: left out, since all updates are zero."
+    with pytest.raises(ParameterError, match="expected trained updates"):
         plan_ranks(zero, mean_rank=2)
 
 

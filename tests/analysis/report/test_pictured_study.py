@@ -31,7 +31,7 @@ def test_pictures_by_task_say_that_their_colours_are_their_own(study):
     shown = titles_of(analyse(study, draws=0), by="task")
     by = {name: words for name, words in shown.items() if "-by-task-" in name}
     assert {name.partition("-")[0] for name in by} == {"fig3", "kl"}
-    assert all("colours are those of this picture alone" in words for words in by.values())
+    assert all("this picture has its own colour scale" in words for words in by.values())
 
 
 def test_random_weights_are_said_to_be_no_more_in_the_title(tmp_path):

@@ -219,11 +219,11 @@ def test_baselines_of_equal_rank_are_found_for_both_readings(make_run, tmp_path)
 @pytest.mark.parametrize(
     ("ranks", "reason", "next_step"),
     [
-        ((2, 8), "no LoRA of rank 2 here, only of 8",
+        ((2, 8), "no LoRA of rank 2, only of 8",
          "train a baseline of equal rank: msplora-analyze train --method lora --rank 2 --model minilm "
          "--task mrpc --seed 0 --out RUNS"),
         ((1, 1), "their KL is 0 by construction", "train a rank of at least 2 on both sides"),
-        ((1, 8), "no LoRA of rank 1 here, only of 8", "train a rank of at least 2 on both sides"),
+        ((1, 8), "no LoRA of rank 1, only of 8", "train a rank of at least 2 on both sides"),
     ],
 )  # fmt: skip
 def test_distance_cannot_be_told_at_unequal_ranks_or_ranks_of_1(make_run, tmp_path, ranks, reason, next_step):
@@ -242,7 +242,7 @@ def test_distance_cannot_be_told_with_one_layer(make_run, tmp_path):
     make_run("study/a", "msplora-4-0-4", epochs=0, spectra=lambda _: one)
     make_run("study/b", "lora-r4", epochs=0, spectra=lambda _: {"layer/query/0": falling(4, 0.2)})
     found = next(one for one in analyse(tmp_path / "study").claims if one.number == "2")
-    assert (found.verdict.verdict, found.verdict.reason) == ("cannot tell", "one layer has no neighbour")
+    assert (found.verdict.verdict, found.verdict.reason) == ("cannot tell", "a single layer has no adjacent one")
 
 
 def of_depth(depths):

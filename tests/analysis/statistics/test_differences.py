@@ -123,7 +123,7 @@ def test_one_task_has_no_interval_and_says_so():
     assert outcome.interval is None
     assert np.isnan(outcome.p)
     assert "n = 1 task; about tasks like these" in str(outcome)
-    assert "one task: no spread between tasks is known" in str(outcome)
+    assert "one task has no spread between tasks" in str(outcome)
 
 
 def test_equal_task_means_are_no_certainty():
@@ -133,7 +133,7 @@ def test_equal_task_means_are_no_certainty():
 
 
 def test_few_tasks_say_how_little_they_decide():
-    assert "with 4 tasks only a mean beyond 1.6 times their spread" in str(task_mean_test([1, 2, 3, 5], list("abcd")))
+    assert "with 4 tasks, only a mean above 1.6 times their spread" in str(task_mean_test([1, 2, 3, 5], list("abcd")))
     assert task_mean_test(range(8), list("abcdefgh")).note == ""
 
 

@@ -21,7 +21,7 @@ def test_an_open_question_says_how_many_pairs_would_decide():
     found = verdict(OPEN)
     assert found.verdict == "not decided"
     assert OPEN.needed > OPEN.n
-    assert f"some {OPEN.needed} pairs of runs would decide an effect of this size" in found.next_step
+    assert f"about {OPEN.needed} pairs of runs would decide an effect of this size" in found.next_step
 
 
 def test_too_few_pairs_are_not_decided_however_clear():
@@ -32,7 +32,8 @@ def test_too_few_pairs_are_not_decided_however_clear():
 
 def test_no_effect_needs_no_more_runs():
     assert (
-        "so near zero that more pairs of runs will hardly decide it" in verdict(sign_flip_test([1, -1] * 4)).next_step
+        "so close to zero that more pairs of runs are unlikely to decide it"
+        in verdict(sign_flip_test([1, -1] * 4)).next_step
     )
 
 
@@ -53,7 +54,7 @@ def test_without_a_p_value_it_cannot_be_told(outcome, step):
 def test_tasks_of_equal_means_are_not_too_few():
     found = verdict(task_mean_test([0.2, 0.2], ["a", "b"]))
     assert (found.verdict, found.needed) == ("cannot tell", None)
-    assert found.next_step == "check that the runs differ: equal differences on 2 tasks leave no spread to test against"
+    assert found.next_step == "check that the runs differ: equal differences on 2 tasks have no spread"
     assert "all task means are equal" in found.reason
 
 
