@@ -1,1 +1,1 @@
-"""Speed beside what people use today. `python -m benchmarks` measures all of it, in one table."""
+"""Speed compared with the tools in use today. `python -m benchmarks` measures everything and prints one table."""

@@ -16,7 +16,7 @@ from benchmarks.rows import ROWS, measured
 from benchmarks.table import Result, as_markdown, as_record, print_lines, print_table
 
 LATEST = Path(".benchmarks") / "latest.json"
-"""What has been measured so far, written after every row."""
+"""The results so far, written after every row."""
 
 
 def main(
@@ -25,9 +25,9 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table for benchmarks/README.md.")] = False,
 ) -> None:
-    """Measure the toolkit side by side with what people use today. Needs an idle machine; takes under 10 minutes.
+    """Measure the toolkit side by side with the tools in use today. Needs an idle machine; takes under 10 minutes.
 
-    Every row is shown as soon as it is measured. When stopped, the rows so far are printed and kept in
+    Every row is shown as soon as it is measured. If you stop the command, the rows so far are printed and kept in
     .benchmarks/latest.json.
 
     Example: python -m benchmarks --only kernel-roberta --json
@@ -55,7 +55,7 @@ def main(
 
 
 def _row(result: Result, name: str, place: str, quick: bool, *, show: bool) -> None:
-    """Measure one row, add it to the result, show it and keep it on disk."""
+    """Measure one row, add it to the result, show it and save it to disk."""
     print(f"{place} {name}", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:

@@ -26,15 +26,15 @@ Study = NDArray[np.float64]
 
 
 class Row(NamedTuple):
-    """A line of the table.
+    """A row of the table.
 
     Args:
-        question: that the method is used for.
+        question: the question that the method answers.
         method: the test or interval.
         between: standard deviation of the effect between tasks; its mean is zero.
-        judge: whether the method rejects the null hypothesis, which is true, for a study; whether its interval covers
-            zero.
-        offered: whether the toolkit offers it for that question.
+        judge: for a study, whether the method rejects the null hypothesis (which is true), and whether its interval
+            covers zero.
+        offered: whether the toolkit offers the method for that question.
     """
 
     question: str
@@ -59,7 +59,7 @@ def _of(outcome: Outcome) -> tuple[bool, bool]:
 
 
 def flat_bootstrap(study: Study) -> tuple[bool, bool]:
-    """The percentile interval over resampled runs; what misses zero counts as rejected."""
+    """The percentile interval over resampled runs; an interval without zero counts as a rejection."""
     random = np.random.default_rng(0)
     return _percentiles(study.ravel()[random.integers(study.size, size=(_RESAMPLES, study.size))])
 
@@ -87,14 +87,14 @@ ROWS = [
 
 
 def simulated(studies: int, between: float, tasks: int = TASKS, seeds: int = SEEDS, seed: int = 0) -> Study:
-    """(studies, tasks, seeds) differences: an effect per task around zero, and noise per run."""
+    """Return (studies, tasks, seeds) differences: an effect per task around zero, and noise per run."""
     random = np.random.default_rng(seed)
     effects = random.normal(0.0, between, (studies, tasks, 1)) if between else 0.0
     return effects + random.normal(0.0, WITHIN, (studies, tasks, seeds))
 
 
 def shares(row: Row, studies: Study, workers: int = 1) -> tuple[float, float]:
-    """The share of studies in which the row's method rejects, and in which its interval covers zero."""
+    """Return the share of studies in which the row's method rejects, and in which its interval covers zero."""
     if workers == 1:
         answers = list(map(row.judge, studies))
     else:

@@ -1,4 +1,4 @@
-"""Where this project has code of its own instead of a library's: each choice beside the plain thing."""
+"""Own code instead of a library's: each such choice compared with the library."""
 
 from __future__ import annotations
 

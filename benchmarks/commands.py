@@ -1,4 +1,4 @@
-"""Whole processes: what a person waits for at the command line. Nothing heavy is loaded here (see `processes`)."""
+"""Whole commands: the time a user waits at the command line. No large package is imported here (see `processes`)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ app()
 
 
 def answers(bench: Bench) -> list[Line]:
-    """Help, and a wrong option: nothing to compute, so that the answer should come at once."""
+    """Help, and a wrong option: there is nothing to compute, so the answer should be immediate."""
     lines = []
     for ours, theirs, code in (
         (["--help"], ["--help"], 0),
@@ -46,7 +46,7 @@ def answers(bench: Bench) -> list[Line]:
 
 
 def adapter(bench: Bench) -> list[Line]:
-    """The spectra of a LLaMA2-7B adapter from the disk: time, and memory whatever its size."""
+    """The spectra of a LLaMA2-7B adapter from disk: time, and peak memory, which should not grow with its size."""
     twice = LLAMA._replace(matrices=2 * LLAMA.matrices)
     paths = {
         "float32": apart("made:adapter", bench.folder / "float32", LLAMA, "float32"),
@@ -90,7 +90,7 @@ def figures(bench: Bench) -> list[Line]:
 
 
 def page(bench: Bench) -> list[Line]:
-    """report.html beside all else that svd writes."""
+    """The time that report.html adds to svd."""
     study = str(apart("made:study", bench.folder / "study"))
     found = costs(bench, {"ours": command("svd", study), "peer": command("svd", study, "--no-report")}, rounds=5)
     work = "process: svd with report.html, 3 tasks × 2 methods × 30 epochs"
@@ -98,10 +98,10 @@ def page(bench: Bench) -> list[Line]:
 
 
 def command(*arguments: str) -> list[str]:
-    """Return what runs `msplora-analyze` with these arguments in a new process."""
+    """Return the command that runs `msplora-analyze` with these arguments."""
     return python(_OURS, *arguments)
 
 
 def python(code: str, *arguments: str) -> list[str]:
-    """Return what runs a program in a new process."""
+    """Return the command that runs Python code."""
     return [sys.executable, "-c", code, *arguments]

@@ -1,4 +1,4 @@
-"""Pairwise divergence of many spectra: against the matrix product that it cannot do without."""
+"""Pairwise divergence of many spectra, compared with the matrix product that it needs at least."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _on_all_cores(paths: list[Path]) -> None:
 
 
 def _spectra(path: Path) -> object:
-    """A file read and its spectra computed, and nothing else."""
+    """Read a file and compute its spectra, nothing else."""
     import numpy as np
     from safetensors.numpy import load_file
 

@@ -1,4 +1,4 @@
-"""Intruder dimensions of a whole adapter, against two full SVDs of each weight, as PEFT computes them."""
+"""Intruder dimensions of a whole adapter, compared with two full SVDs of each weight, as PEFT computes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.timing import Bench
 
 
 def intruders(bench: Bench) -> list[Line]:
-    """RoBERTa-base, with an empty cache and with the bases of its weights kept."""
+    """RoBERTa-base, with an empty cache and with cached bases of its weights."""
     from safetensors.numpy import load_file, save_file
 
     from msplora_analysis import find_intruders

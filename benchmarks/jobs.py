@@ -1,4 +1,4 @@
-"""Several runs of one study: as many at a time as there are cores, or one after the other with all cores."""
+"""Several runs of one study: one run per core at the same time, or one after the other with all cores."""
 
 from __future__ import annotations
 

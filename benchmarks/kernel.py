@@ -1,4 +1,4 @@
-"""Singular values of low-rank updates in memory: against the floor of any exact method, dense SVD, WeightWatcher."""
+"""Singular values of low-rank updates in memory, compared with a lower bound, dense SVD, PEFT and WeightWatcher."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def roberta(bench: Bench) -> list[Line]:
 
 
 def ill_conditioned(bench: Bench) -> list[Line]:
-    """LLaMA2-7B, factors that spread over twelve orders of magnitude."""
+    """LLaMA2-7B, factors whose singular values span twelve orders of magnitude."""
     from msplora_core.linalg.singular_values import low_rank_singular_values
 
     B, A = made.ill_conditioned(LLAMA)
@@ -84,7 +84,7 @@ def _sizes(bench: Bench, name: str, size: Size) -> list[Line]:
 
 
 def _gram_products(B: NDArray[Any], A: NDArray[Any]) -> None:
-    """What any exact method must at least do: both Gram matrices of each update."""
+    """The lower bound for any exact method: both Gram matrices of each update."""
     for b, a in zip(B, A, strict=True):
         b.T @ b
         a @ a.T
@@ -131,7 +131,7 @@ def _weightwatcher_dense(size: Size, B: NDArray[Any], A: NDArray[Any]) -> Callab
 
 
 def _weightwatcher_peft(size: Size, B: NDArray[Any], A: NDArray[Any]) -> Callable[[], object]:
-    """Its own, experimental way with LoRA: it forms the product and takes a truncated SVD."""
+    """WeightWatcher's experimental support for LoRA: it forms the product and takes a truncated SVD."""
     model = _peft_model(size, B, A)
     return lambda: _analyze(model, peft=True)
 

@@ -1,4 +1,4 @@
-"""What is measured on: factors, adapters on the disk, a study, all made here from a seed."""
+"""The data for the measurements: factors, adapters on disk and a study, all generated from a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.sizes import ROBERTA, Size
 
 
 def factors(size: Size, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """B (count, width, rank) and A (count, rank, width), as a training leaves them: columns of various sizes."""
+    """Return B (count, width, rank) and A (count, rank, width) with columns of various norms, as after training."""
     random = np.random.default_rng(seed)
     B = random.standard_normal((size.matrices, size.width, size.rank), dtype=np.float32)
     A = random.standard_normal((size.matrices, size.rank, size.width), dtype=np.float32)
@@ -20,7 +20,7 @@ def factors(size: Size, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def ill_conditioned(size: Size, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same in float64, columns mixed so that each factor spreads over twelve orders of magnitude."""
+    """Return the same in float64, with columns mixed so that the singular values span twelve orders of magnitude."""
     B, A = (factor.astype(np.float64) for factor in factors(size, seed))
     random = np.random.default_rng(seed + 1)
     mix = np.geomspace(1, 1e-12, size.rank)[:, None] * np.linalg.qr(random.standard_normal((size.rank, size.rank))).Q
@@ -28,7 +28,7 @@ def ill_conditioned(size: Size, seed: int = 0) -> tuple[NDArray[np.float64], NDA
 
 
 def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> Path:
-    """A PEFT LoRA adapter with query and value, float32 or bfloat16, in a folder made for it."""
+    """Write a PEFT LoRA adapter of query and value, in float32 or bfloat16, to a new folder."""
     import ml_dtypes
     from safetensors.numpy import save_file
 
@@ -49,14 +49,14 @@ def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> 
 
 
 def folder_of_adapters(folder: Path, count: int) -> Path:
-    """So many RoBERTa-base adapters."""
+    """Write `count` RoBERTa-base adapters."""
     for number in range(count):
         adapter(folder / f"adapter-{number:04d}", ROBERTA, seed=number)
     return folder
 
 
 def study(folder: Path, tasks: int = 3, epochs: int = 30) -> Path:
-    """Runs of LoRA and MSPLoRA on RoBERTa-base: each task, both methods, spectra that grow from zero."""
+    """Write runs of LoRA and MSPLoRA on RoBERTa-base: both methods on each task, with spectra that grow from zero."""
     from msplora_core.pyramid import SCALES, Pyramid
     from msplora_core.runs import RunDirectory, RunRecord
 

@@ -1,4 +1,4 @@
-"""Rotation nulls of a whole adapter: 200 draws for each component, against dense SVDs."""
+"""Rotation nulls of a whole adapter, 200 draws for each component, compared with dense SVDs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inner products of all layers' updates from their factors, against dense products; the whole command `overlap`."""
+"""Inner products of all layers' updates from their factors, compared with dense products; the command `overlap`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pairs(bench: Bench) -> list[Line]:
 
 
 def process(bench: Bench) -> list[Line]:
-    """The overlap of a LLaMA2-7B adapter's layers, from the disk."""
+    """The overlap of a LLaMA2-7B adapter's layers, from disk."""
     path = apart("made:adapter", bench.folder / "adapter", LLAMA, "float32")
     ours = command("overlap", str(path), "--json", "--no-figures", "--out", str(bench.folder / "out"))
     found = costs(bench, {"peer": python("import numpy, pandas"), "ours": ours})

@@ -1,4 +1,4 @@
-"""The peers: installed when they are needed, or named as missing."""
+"""The packages to compare with: installed when needed, or reported as missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
 
 @cache
 def missing(package: str) -> str:
-    """Why a peer cannot be measured; empty once it can be. It is installed into this environment if need be."""
+    """Install a package if needed; return why it cannot be measured, or an empty text."""
     if find_spec(package) is None:
         print(f"installing {package}", file=sys.stderr)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(_CONSTRAINTS), package]

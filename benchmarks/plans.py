@@ -1,4 +1,4 @@
-"""Ranks for a whole adapter from its spectra, against reading them."""
+"""Ranks for a whole adapter from its spectra, compared with the time to read the spectra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole processes: wall clock and memory of fresh ones, as the operating system accounts for them."""
+"""Wall-clock time and memory of new processes, as reported by the operating system."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from benchmarks.timing import Bench, median
 
 
 class Cost(NamedTuple):
-    """Of a process: seconds, and its peak of resident memory in MB (10⁶ bytes)."""
+    """The cost of a process: seconds, and peak resident memory in MB (10⁶ bytes)."""
 
     seconds: float
     megabytes: float
 
 
 def costs(bench: Bench, commands: Mapping[str, Sequence[str]], *, code: int = 0, rounds: int = 7) -> dict[str, Cost]:
-    """Median cost of each command in fresh processes, which take turns; the first run of each does not count.
+    """Return the median cost of each command in new processes, run in turns; the first run of each does not count.
 
-    A process starts with its parent's peak as its own, so this one must be small: numpy and the like are for others.
+    A process inherits its parent's peak memory, so this process must stay small: it does not import numpy.
 
     Args:
-        bench: whether once is enough.
-        commands: to run, by name.
-        code: what they must exit with.
-        rounds: how often.
+        bench: whether to run once only.
+        commands: the commands, by name.
+        code: their expected exit code.
+        rounds: how often to run each.
     """
     rounds = 1 if bench.quick else rounds
     found: dict[str, list[Cost]] = {name: [] for name in commands}
@@ -61,11 +61,11 @@ def _compiled() -> dict[str, str]:
 
 
 def apart(function: str, *arguments: Any) -> Any:
-    """What a function returns in a fresh process, which leaves neither memory nor threads behind in this one.
+    """Call a function in a new process, so that its memory and threads end with it.
 
     Args:
-        function: `module:function` in this package; by name, so that what it needs is loaded there only.
-        *arguments: for it.
+        function: `module:function` in this package; by name, so that its imports happen only in the new process.
+        *arguments: its arguments.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -81,7 +81,7 @@ def _call(function: str, arguments: tuple[Any, ...]) -> Any:
 
 
 def named(function: str) -> Callable[..., Any]:
-    """The function of this package with a name `module:function`."""
+    """Return the function of this package with the name `module:function`."""
     module, name = function.split(":")
     found: Callable[..., Any] = getattr(import_module(f"benchmarks.{module}"), name)
     return found

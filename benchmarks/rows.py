@@ -1,4 +1,4 @@
-"""The rows of the table, by name: each a function of this package that measures, run in a process of its own."""
+"""The rows of the table, by name. Each is a function of this package, run in a process of its own."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ ROWS = {
 
 
 def measured(name: str, quick: bool = False) -> list[Line]:
-    """The lines of a row.
+    """Return the lines of a row.
 
     Raises:
-        Exception: whatever went wrong in the measurement.
+        Exception: if the measurement fails.
     """
     with tempfile.TemporaryDirectory(prefix="msplora-bench-") as folder:
         found: list[Line] = apart("rows:run", ROWS[name], Path(folder), quick)
@@ -49,7 +49,7 @@ def measured(name: str, quick: bool = False) -> list[Line]:
 
 
 def run(function: str, folder: Path, quick: bool) -> list[Line]:
-    """The same in this process, with a folder for its files. Standard output is for the table alone."""
+    """Measure a row in this process, with a folder for its files. Only the table is written to standard output."""
     with redirect_stdout(sys.stderr):
         found: list[Line] = named(function)(Bench(folder, quick))
         return found

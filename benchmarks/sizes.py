@@ -1,4 +1,4 @@
-"""The two sizes of adapter that are measured."""
+"""The two adapter sizes that are measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Of an adapter: so many square matrices with an update of some rank."""
+    """The size of an adapter: the number and width of its square matrices, and the rank of their updates."""
 
     matrices: int
     width: int

@@ -45,7 +45,7 @@ def training_step(bench: Bench) -> list[Line]:
 
 
 def joined_product(bench: Bench) -> list[Line]:
-    """One adapted layer, forward and backward: the scales joined into one product, or each a branch of its own."""
+    """One adapted layer, forward and backward: all scales in one product, or a separate branch for each."""
     import torch
     from peft import get_peft_model
     from torch import nn
@@ -69,7 +69,7 @@ def joined_product(bench: Bench) -> list[Line]:
 
 
 def _branches(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """The same layer as the method is written down (Eq. 4 of arXiv 2503.21838): a LoRA branch for each scale."""
+    """Return the layer's output computed literally by Eq. 4 of arXiv 2503.21838: a LoRA branch for each scale."""
     result: torch.Tensor = layer.base_layer(x)
     for scale, scaling in layer.scaling["default"].items():
         A, B = layer.components(scale)["default"]()

@@ -1,4 +1,4 @@
-"""The table: on a terminal, in the README, for a program."""
+"""The table of results: for the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _WIDTH = 220
 
 @dataclass
 class Result:
-    """What a run of the benchmarks gave.
+    """The results of a run of the benchmarks.
 
     Args:
-        lines: of the table.
-        failed: rows that broke, each with its error.
+        lines: the lines of the table.
+        failed: rows that failed, each with its error.
     """
 
     lines: list[Line] = field(default_factory=list)
@@ -32,13 +32,13 @@ class Result:
 
 
 def machine() -> str:
-    """Processor and cores."""
+    """Return the processor and the number of cores."""
     facts = pyperf.Run([1.0], metadata={"name": "machine"}).get_metadata()
     return f"{facts.get('cpu_model_name', platform.processor())}, {_cores()} cores"
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that matter here, as far as they are installed."""
+    """Return the versions of Python and of the relevant packages that are installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -49,20 +49,20 @@ def versions() -> dict[str, str]:
 
 
 def as_record(result: Result) -> dict[str, Any]:
-    """All of it, for a program to read."""
+    """Return the result as values for JSON."""
     lines = [line.record() for line in result.lines]
     return {"machine": machine(), "versions": versions(), "lines": lines, "failed": result.failed}
 
 
 def as_markdown(result: Result) -> str:
-    """The table and, below it, the machine and the versions."""
+    """Return the table and, below it, the machine and the versions."""
     rows = [_HEADERS, ("---",) * len(_HEADERS), *(_cells(line) for line in result.lines)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return "\n\n".join([table, *_notes(result)])
 
 
 def print_lines(lines: list[Line]) -> None:
-    """Print some lines of the table on standard error, as soon as they are measured."""
+    """Print lines of the table on standard error."""
     for line in lines:
         work, ours, peer, peers, ratio, target, met = _cells(line)
         print(f"  {work}: {ours}; {peer}: {peers}; {ratio} (target {target}: {met.strip('*')})", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""One line of the table: what was measured, against what, and whether it is where it should be."""
+"""One line of the table: the work, the peer, both results, and whether the target is met."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Kind = Literal["at most", "faster", "over"]
 
 @dataclass(frozen=True)
 class Target:
-    """Where ours should be, beside a peer's.
+    """The target for our result, relative to a peer's.
 
     Args:
-        kind: `at most`: ours is at most so many times the peer's; `faster`: the peer's is at least so many times
-            ours; `over`: ours is at most so much more than the peer's.
-        limit: how many times, or how much.
-        unit: of what is measured.
+        kind: `at most`: ours is at most `limit` times the peer's; `faster`: the peer's is at least `limit` times ours;
+            `over`: ours is at most `limit` more than the peer's.
+        limit: the factor, or the difference.
+        unit: the unit of the results.
 
     Example:
         >>> print(Target("faster", 2000), Target("over", 300, "MB"), sep="; ")
@@ -35,17 +35,17 @@ class Target:
         return f"at least {self.limit:,g} × faster" if self.kind == "faster" else f"at most {self.limit:g} ×"
 
     def ratio(self, ours: float, peers: float) -> float:
-        """What is compared with the limit."""
+        """Return the value to compare with the limit."""
         if self.kind == "over":
             return ours - peers
         return ours / peers if self.kind == "at most" else peers / ours
 
     def met_by(self, ratio: float) -> bool:
-        """Whether that is good enough."""
+        """Return whether the target is met."""
         return ratio >= self.limit if self.kind == "faster" else ratio <= self.limit
 
     def shown(self, ratio: float) -> str:
-        """The ratio in words, as the limit is."""
+        """Return the ratio as text, in the form of the limit."""
         if self.kind == "over":
             return f"{ratio:+.2f} s" if self.unit == "s" else f"{ratio:+.0f} MB"
         return f"{ratio:,.0f} × faster" if self.kind == "faster" and ratio >= 10 else _times(self.kind, ratio)
@@ -57,15 +57,15 @@ def _times(kind: Kind, ratio: float) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """What was measured.
+    """One measurement.
 
     Args:
-        work: what is done.
-        peer: what it is compared with; with how it was measured, where that is not obvious.
+        work: the work that was measured.
+        peer: what it is compared with, and how that was measured if not obvious.
         ours: median, in the target's unit; None if it failed.
-        peers: the same of the peer; None if there is none.
-        target: where ours should be.
-        missing: why there is no number, where there is none.
+        peers: the peer's median; None if there is none.
+        target: the target.
+        missing: why a number is missing.
     """
 
     work: str
@@ -77,16 +77,16 @@ class Line:
 
     @property
     def ratio(self) -> float | None:
-        """What is compared with the target; None without both numbers."""
+        """The value to compare with the target; None unless both numbers are known."""
         return None if self.ours is None or self.peers is None else self.target.ratio(self.ours, self.peers)
 
     @property
     def met(self) -> bool:
-        """Whether the target is met; never without its peer."""
+        """Whether the target is met; false if a number is missing."""
         return self.ratio is not None and self.target.met_by(self.ratio)
 
     def record(self) -> dict[str, Any]:
-        """The line for a program to read."""
+        """Return the line as values for JSON."""
         return {
             "work": self.work,
             "peer": self.peer,

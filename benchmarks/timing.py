@@ -1,4 +1,4 @@
-"""Side by side: calls that take turns, and the median of each."""
+"""Timing side by side: calls take turns, and each has its median."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pyperf
 
-_SHORTEST = 0.05  # seconds; shorter calls are repeated until they take so long
-_LONGEST = 1.0  # seconds; longer calls need no warming up
+_SHORTEST = 0.05  # seconds; shorter calls are repeated to take this long
+_LONGEST = 1.0  # seconds; longer calls need no warm-up
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a row is given to measure with.
+    """The settings of a measurement.
 
     Args:
-        folder: for files; gone afterwards.
-        quick: measure everything once only, to see that it works.
+        folder: for files; deleted afterwards.
+        quick: measure everything only once, to see that it works.
     """
 
     folder: Path
@@ -28,15 +28,15 @@ class Bench:
     def medians(
         self, calls: Mapping[str, Callable[[], object]], *, rounds: int = 9, seconds: float = 15.0
     ) -> dict[str, float]:
-        """Median seconds of each call.
+        """Return the median seconds of each call.
 
-        The calls take turns, every other round in reverse, so that what else happens on the machine happens to all
-        of them. Timed with pyperf's clock, and short calls repeated, as it does.
+        The calls take turns, every other round in reverse order, so that other load on the machine affects all of
+        them. They are timed with pyperf's clock, and short calls are repeated, as in pyperf.
 
         Args:
-            calls: what to time, by name.
-            rounds: how often, for calls that leave the time.
-            seconds: a call that took so long in all is not timed again.
+            calls: the calls to time, by name.
+            rounds: how often to time each.
+            seconds: a call is not timed again once it took this long in total.
         """
         values: dict[str, list[float]] = {name: [] for name in calls}
         loops = {}
@@ -54,7 +54,7 @@ class Bench:
 
 
 def median(values: list[float]) -> float:
-    """The median of timings, as pyperf takes it."""
+    """Return the median of timings, as computed by pyperf."""
     return float(pyperf.Benchmark([pyperf.Run(values, collect_metadata=False, metadata={"name": "call"})]).median())
 
 

@@ -1,4 +1,4 @@
-"""Training as a whole: what the snapshots cost, and tokens a second beside a plain Trainer."""
+"""Training: the cost of the snapshots, and speed compared with a plain Trainer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTINGS: dict[str, Any] = {"task": "mrpc", "epochs": 1, "batch_size": 32}
 
 
 def snapshots(bench: Bench) -> list[Line]:
-    """What recording the spectra adds to an epoch of 1,000 examples of MiniLM-L6."""
+    """The cost of recording spectra, relative to an epoch of 1,000 examples with MiniLM-L6."""
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
@@ -47,7 +47,7 @@ def snapshots(bench: Bench) -> list[Line]:
 
 
 def interference(bench: Bench) -> list[Line]:
-    """What a training step of MiniLM-L6 takes where interference is recorded, at every 10th step by default."""
+    """A training step of MiniLM-L6 that records interference, by default every 10th step."""
     import torch
 
     from msplora_core.training import RunConfig
@@ -78,7 +78,7 @@ def interference(bench: Bench) -> list[Line]:
 
 
 class _Clock(TrainerCallback):
-    """How long the steps of an epoch took."""
+    """Measures the time of an epoch's steps."""
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.begin = time.perf_counter()
@@ -107,7 +107,7 @@ def tokens(bench: Bench) -> list[Line]:
 
 
 def _trainings(bench: Bench, train: Examples, size: int, peers: Mapping[str, str]) -> dict[str, Callable[[], None]]:
-    """Ours and the plain Trainer's by sampling strategy, each into a new folder every time."""
+    """Return our training and the plain Trainer's for each sampling strategy; each call uses a new folder."""
     from msplora_core.training import RunConfig, train_run
     from msplora_core.training.data.examples import TaskData
     from msplora_core.training.models import quiet_transformers
@@ -126,7 +126,7 @@ def _trainings(bench: Bench, train: Examples, size: int, peers: Mapping[str, str
 
 
 def _plain_trainer(config: RunConfig, train: Examples, folder: Path, sampling: str) -> None:
-    """As most tutorials do it: the same model, adapter, data and settings."""
+    """Train as most tutorials do, with the same model, adapter, data and settings."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     from msplora_core.training.attaching.attachment import attachment_of

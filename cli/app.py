@@ -1,7 +1,7 @@
-"""The application: its commands, and how errors end it.
+"""The application: its commands and its handling of errors.
 
-Modules of commands do without `from __future__ import annotations`: typer would evaluate each annotation twice, a tenth
-of the time that `--help` takes.
+Command modules do not use `from __future__ import annotations`: typer would evaluate each annotation twice, which takes
+a tenth of the time of `--help`.
 """
 
 import logging
@@ -56,7 +56,7 @@ app.add_typer(study, name="study")
 
 
 def main() -> None:
-    """Run the application; an error of ours is one line on standard error and exit code 1."""
+    """Run the application. A `MsploraError` ends it with one line on standard error and exit code 1."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it warns of a kernel that it lacks
     try:
         app()

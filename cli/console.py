@@ -1,4 +1,4 @@
-"""Where a command writes: data to standard output, messages to standard error."""
+"""Output of the commands: data on standard output, messages on standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cache
 def messages() -> Console:
-    """The console for progress, warnings and errors. Made when first used: rich takes time to load."""
+    """Return the console for progress, warnings and errors. Created on first use, because rich loads slowly."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
@@ -26,14 +26,14 @@ def messages() -> Console:
 
 @cache
 def data() -> Console:
-    """The console for what the command was asked for, as a person reads it."""
+    """Return the console for a command's results in readable form."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
 def print_sentence(text: str) -> None:
-    """Print a sentence of an answer, broken between words."""
+    """Print a sentence of an answer, with lines broken between words."""
     from rich.text import Text
 
     console = data()
@@ -42,7 +42,7 @@ def print_sentence(text: str) -> None:
 
 @contextmanager
 def shown_warnings(kind: type[Warning]) -> Iterator[None]:
-    """Print warnings of a kind as one line each, at once; others as Python does."""
+    """Print each warning of this class immediately as one line; other warnings are unchanged."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", kind)
         usual = warnings.showwarning
@@ -58,13 +58,13 @@ def shown_warnings(kind: type[Warning]) -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value for a program to read: strict JSON, with null for what is not finite."""
+    """Print a value as strict JSON, with null for values that are not finite."""
     print(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """Tell each warning of what runs inside once, a line each, when it is done."""
+    """Collect the warnings of the code inside, and print each once, on one line, at the end."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", category=UserWarning)
         warnings.simplefilter("always", category=RuntimeWarning)

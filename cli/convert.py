@@ -1,4 +1,4 @@
-"""`msplora-analyze convert`: an adapter as plain LoRA, for tools that support only LoRA, or as a pyramid."""
+"""`msplora-analyze convert`: convert an adapter to plain LoRA, for tools that support only LoRA, or to MSPLoRA."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,9 +40,9 @@ def convert(
         float | None,
         typer.Option(help="A budget for all modules together: the parameters that this rank has everywhere."),
     ] = None,
-    parameters: Annotated[str | None, typer.Option(help="A budget of so many parameters: 150000, 150k, 1.2M.")] = None,
-    plan: Annotated[Path | None, typer.Option(help="What `plan --out` wrote: a rank for each module.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes and errors, and write nothing.")] = False,
+    parameters: Annotated[str | None, typer.Option(help="A budget in parameters: 150000, 150k, 1.2M.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="A folder from `plan --out`: a rank for each module.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and errors, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write an adapter in any known format as plain LoRA of PEFT: the same weight updates, or the best of lower rank.

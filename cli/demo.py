@@ -1,4 +1,4 @@
-"""`msplora-analyze demo`: the paper's two figures, from runs trained here and now."""
+"""`msplora-analyze demo`: train small runs and draw the paper's two figures from them."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def demo(
 
 
 class _Preview:
-    """Analyses the runs of the first task in a process beside the training, once they are finished."""
+    """Analyses the runs of the first task, once finished, in a process that runs during the training."""
 
     def __init__(self, study: "Study", folder: Path) -> None:
         self.out = study.out / "analysis" / study.tasks[0]

@@ -1,4 +1,4 @@
-"""An adapter described for people, readable at 80 columns."""
+"""A description of an adapter for a terminal of 80 columns or more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def heading(adapter: Adapter) -> str:
-    """Return where the adapter lies and what it is."""
+    """Return the adapter's path, method, format and base model."""
     model = f", of {adapter.model}" if adapter.model else ", base model unknown"
     return f"{adapter.path}: {adapter.method} in the format of {adapter.format}{model}"
 
@@ -37,12 +37,12 @@ def totals(adapter: Adapter) -> str:
 def table(
     lines: Sequence[ModuleSummary], width: int, spectra: Mapping[str, NDArray[np.float64]] | None = None
 ) -> tuple[str, Any]:
-    """Return what is the same for all scales and module types, and a table with a row for each.
+    """Return the values that all scales and module types have in common, and a table with a row for each.
 
     Args:
         lines: the rows.
         width: columns of the terminal.
-        spectra: singular values by component key; where given and short enough, each row shows the mean of its own.
+        spectra: singular values by component key; if given and short enough, each row shows its mean spectrum.
     """
     from rich import box
     from rich.table import Table
@@ -123,7 +123,7 @@ def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any
 
 
 def _counts(diagnosis: Diagnosis) -> str:
-    """How many findings there are of the worst severity."""
+    """Return the number of findings of the worst severity."""
     from msplora_core.checkup.finding import SEVERITIES
 
     counts = Counter(one.severity for one in diagnosis.findings)
@@ -135,7 +135,7 @@ def _counts(diagnosis: Diagnosis) -> str:
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:
-    """Shorten names in the middle to a width, as long as they stay different; else leave them as they are.
+    """Shorten names in the middle to a width, unless two names would become equal.
 
     Example:
         >>> shortened(["encoder.layer.attention.query", "encoder.layer.attention.key"], 18)
@@ -147,7 +147,7 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers with consecutive ones as a range.
+    """Return ascending numbers as text, with ranges for consecutive numbers.
 
     Example:
         >>> ranges((0, 1, 2, 5, 7, 8))
@@ -163,7 +163,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def size_in_words(size: float) -> str:
-    """Return bytes in the largest unit that leaves a number of at least 1."""
+    """Return a number of bytes in the largest unit that gives at least 1."""
     units = ["bytes", "kB", "MB", "GB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

@@ -16,7 +16,7 @@ def evaluate(
         int | None, typer.Option(min=0, help="Examples in each prompt.", show_default="as the task says")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate on the first so many examples of a task.", show_default="all")
+        int | None, typer.Option(min=1, help="Evaluate on the first N examples of each task.", show_default="all")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 8,
     model: Annotated[

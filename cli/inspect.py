@@ -1,4 +1,4 @@
-"""`msplora-analyze inspect`: what an adapter is."""
+"""`msplora-analyze inspect`: describe and check an adapter."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,14 +19,14 @@ def inspect(
     base: Annotated[Path | None, typer.Option(help="The base model of a full fine-tune.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 3 where something is broken, for pipelines.")
+        bool, typer.Option("--strict", help="Exit with code 3 if something is broken, for pipelines.")
     ] = False,
 ) -> None:
     """Describe an adapter and check it: what it is, which modules it adapts, and what is wrong with it.
 
-    Findings come worst first: broken (not to be used as it is), doubtful (to be looked at), note (good to know). Of a
-    folder with several adapters, a row for each, without those whose method has no spectra to check. Of a full
-    fine-tune (--base) the sizes of the updates are checked.
+    Findings are sorted, worst first: broken (do not use it), doubtful (look at it), note (good to know). A folder with
+    several adapters gives a table with a row for each, without methods that have no spectra. For a full fine-tune
+    (--base), update sizes are checked.
 
     Example: msplora-analyze inspect adapter_model.safetensors
 
@@ -86,7 +86,7 @@ def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis")
 
 
 def _print_overview(path: str, found: "Sequence[tuple[Adapter, Diagnosis]]") -> None:
-    """A row for each of several adapters, then what is broken or doubtful in which."""
+    """Print a row for each adapter, then the broken and doubtful findings."""
     from msplora_cli.console import data
     from msplora_cli.description import overview
     from msplora_core.checkup.finding import summarised
@@ -100,7 +100,7 @@ def _print_overview(path: str, found: "Sequence[tuple[Adapter, Diagnosis]]") -> 
 
 
 def _name(path: str, adapter: "Adapter") -> str:
-    """Where an adapter lies below the path that was given; of a run, the run."""
+    """Return an adapter's path relative to the given path; for a run, that of the run."""
     from msplora_core.runs import RunDirectory
 
     place = adapter.path.parent if RunDirectory.is_run(adapter.path.parent) else adapter.path

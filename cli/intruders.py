@@ -73,7 +73,7 @@ def _print(found: Intrusion) -> None:
 
 
 def sentences(found: Intrusion) -> Iterator[str]:
-    """Yield for each module type how many intruders there are, beside the number for random directions."""
+    """Yield for each module type the number of intruders, and the number for random directions."""
     for module, rows in found.modules.groupby("module", sort=False, observed=True):
         count, null = int(rows["intruders"].sum()), rows["null_intruders"].sum()
         of = int((found.directions["module"] == module).sum())
@@ -91,7 +91,7 @@ def sentences(found: Intrusion) -> Iterator[str]:
 
 
 def _runs_table(found: Intrusion) -> Table:
-    """A row for each adapter and module type."""
+    """Return a table with a row for each adapter and module type."""
     from rich.text import Text
 
     from msplora_cli.tables import titled_table

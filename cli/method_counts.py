@@ -1,4 +1,4 @@
-"""What each method would train of a model, for `params --model`."""
+"""The number of parameters that each method trains on a model, for `params --model`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from msplora_core.method_list import METHODS
 
 
 def count_methods(model: str, methods: Sequence[str], rank: int | None, ranks: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the trained parameters of each method on a model with a head of two classes, built without weights.
+    """Return the number of trained parameters of each method on a model with a head of two classes and no weights.
 
     Args:
         model: folder or hub id.
-        methods: their names; all but `peft` where empty.
-        rank: of the methods that have one; their own where None.
-        ranks: of MSPLoRA.
+        methods: their names; if empty, all but `peft`.
+        rank: the rank, for methods that have one; if None, each method's default.
+        ranks: the ranks of MSPLoRA.
 
     Returns:
-        By the method's name with its ranks: `parameters`, and `with_head`; or `error`, for one that does not fit.
+        By the method's name with its ranks: `parameters` and `with_head`, or `error` if it does not fit the model.
 
     Raises:
         ParameterError: for an unknown method, or a model that cannot be loaded.

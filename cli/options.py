@@ -11,10 +11,10 @@ from msplora_core.errors import ParameterError
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Numbers separated by commas, or slashes: `8,4,2`.
+    """Parse whole numbers separated by commas or slashes: `8,4,2`.
 
     Raises:
-        typer.BadParameter: if one is no whole number.
+        typer.BadParameter: if one is not a whole number.
 
     Example:
         >>> whole_numbers("8,4,2")
@@ -27,7 +27,7 @@ def whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def groups_option(text: str) -> int | tuple[int, ...]:
-    """A number of groups (`3`), or the boundaries between them (`4,8`).
+    """Parse a number of groups (`3`), or the boundaries between them (`4,8`).
 
     Example:
         >>> groups_option("3"), groups_option("4,8")
@@ -38,10 +38,10 @@ def groups_option(text: str) -> int | tuple[int, ...]:
 
 
 def three_ranks(text: str, option: str = "--ranks") -> tuple[int, int, int]:
-    """Ranks of (global, mid, layer): `8,4,2`.
+    """Parse ranks of (global, mid, layer): `8,4,2`.
 
     Raises:
-        ParameterError: naming the option, unless there are three.
+        ParameterError: with the option's name, unless there are three.
     """
     ranks = whole_numbers(text)
     if len(ranks) != 3:
@@ -50,10 +50,10 @@ def three_ranks(text: str, option: str = "--ranks") -> tuple[int, int, int]:
 
 
 def count_option(text: str, option: str = "--parameters") -> float:
-    """A number, with k for thousands or M for millions.
+    """Parse a number, with k for thousands or M for millions.
 
     Raises:
-        typer.BadParameter: naming the option, if it is none.
+        typer.BadParameter: with the option's name, if it is not a number.
 
     Example:
         >>> count_option("150k"), count_option("1.2M"), count_option("4096")
@@ -67,7 +67,7 @@ def count_option(text: str, option: str = "--parameters") -> float:
 
 
 def rank_patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:
-    """`value=4` are ranks for LoRA, `value=4,2,1` for MSPLoRA."""
+    """Parse ranks of module types: `value=4` for LoRA, `value=4,2,1` for MSPLoRA."""
     one: dict[str, int] = {}
     three: dict[str, tuple[int, int, int]] = {}
     for text in texts:
@@ -84,7 +84,7 @@ def rank_patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int
 
 
 def alphas(text: str | None) -> float | tuple[float, ...] | None:
-    """`16`, or one for each scale: `16,8,4`."""
+    """Parse one alpha (`16`), or one for each scale (`16,8,4`)."""
     if text is None:
         return None
     try:
@@ -97,7 +97,7 @@ def alphas(text: str | None) -> float | tuple[float, ...] | None:
 
 
 def method_options(texts: list[str]) -> dict[str, Any]:
-    """`name=value`, each value as in JSON or a plain word.
+    """Parse `name=value`, where each value is JSON or a plain word.
 
     Raises:
         typer.BadParameter: if one has no name or no value, or is given twice.

@@ -14,7 +14,7 @@ def overlap(
     with_: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="OTHER", help="Hold against another adapter, seed or epoch of this base; repeatable."
+            "--with", metavar="OTHER", help="Compare with another adapter, seed or epoch of this base; repeatable."
         ),
     ] = None,
     base: Annotated[
@@ -55,7 +55,7 @@ def overlap(
 
         show_intruders(path, base, out, alpha=alpha, module=module or [], as_json=as_json, figures=figures)
         return
-    # Module types are shared among processes; threads of BLAS in each of them would only wait for each other.
+    # Processes share the module types; BLAS threads in each process would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     from msplora_analysis import overlap as measure_overlap

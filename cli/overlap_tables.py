@@ -1,4 +1,4 @@
-"""An overlap as a person reads it: tables that fit a terminal, and sentences."""
+"""An overlap as text: tables for a terminal, and sentences."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SUBSPACES_KEY = (
 )
 _CONFLICTS_KEY = (
     "φ: overlap of inputs and of outputs at full rank. first's, second's: the share of its energy in both the inputs "
-    "and the outputs of the other, where a sum overwrites it. In brackets: random subspaces. All modules: adapters.csv."
+    "and the outputs of the other, which a sum can overwrite. In brackets: random subspaces. All modules: adapters.csv."
 )
 _MOST_MODULES = 10
 _MOST_PAIRS = 3
@@ -41,13 +41,13 @@ _MOST_PAIRS = 3
 
 
 def print_overlap(found: Overlap) -> None:
-    """Print what an overlap means, then its tables: of the adapters where there are several, else of layers.
+    """Print the findings of an overlap, then its tables: of adapters if there are several, otherwise of layers.
 
     Args:
-        found: what `overlap` found.
+        found: from `overlap`.
     """
     console = data()
-    width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
+    width = None if console.is_terminal else 120  # output to a file is not cut to 80 columns
     for line in _answers(found):
         print_sentence(line)
     console.print()
@@ -110,7 +110,7 @@ def _subspaces_table(subspaces: DataFrame) -> Table:
 
 
 def _named_table(title: str, headers: list[str], *, left: int) -> Table:
-    """A table in which long names of methods and models are broken, and no number is cut short."""
+    """Return a table that breaks long names of methods and models, but never cuts numbers."""
     table = titled_table(title, headers, left=left)
     for column in table.columns:
         if column.header in ("method", "model"):
@@ -119,7 +119,7 @@ def _named_table(title: str, headers: list[str], *, left: int) -> Table:
 
 
 def _names(rows: DataFrame, words: list[str]) -> Iterator[list[Text]]:
-    """The names of each row, without those that the row above has, too; random labels can be broken off."""
+    """Yield the names of each row, without repeats of the row above; lines can break before `random-labels`."""
     before = [""] * len(words)
     for _, row in rows.iterrows():
         names = [str(row[name]) for name in words]
@@ -129,7 +129,7 @@ def _names(rows: DataFrame, words: list[str]) -> Iterator[list[Text]]:
 
 
 def _words(rows: DataFrame) -> list[str]:
-    """The columns that name the rows, without those that are the same in all."""
+    """Return the columns that name the rows, without those with one value for all rows."""
     return [name for name in ("model", "method", "scale") if rows[name].nunique() > 1] + ["module"]
 
 

@@ -1,4 +1,4 @@
-"""`msplora-analyze params`: how many parameters a pyramid has, beside plain LoRA."""
+"""`msplora-analyze params`: the number of parameters of MSPLoRA and of plain LoRA."""
 
 import re
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ def params(
         float | None,
         typer.Option(
             min=1,
-            help="Estimate memory and time of instruction tuning of a model of so many parameters, as in 6.74e9.",
+            help="Estimate memory and time of instruction tuning of a model with N parameters, as in 6.74e9.",
             show_default=False,
             rich_help_panel=_MEMORY,
         ),
@@ -124,7 +124,7 @@ def _print_methods(
 
 
 def _shapes(hidden: int | None, modules: int | None, given: list[str] | None) -> list[tuple[int, int]]:
-    """(out, in) of each module type.
+    """Return (out, in) of each module type.
 
     Example:
         >>> _shapes(768, None, None), _shapes(None, None, ["1024x4096"])
@@ -147,7 +147,7 @@ def _shape(text: str) -> tuple[int, int]:
 
 
 def _count(pyramid: Any, rank: int, shapes: list[tuple[int, int]]) -> dict[str, Any]:
-    """Everything that is printed, as it stands in the JSON."""
+    """Return all printed values, in the form of the JSON."""
     from msplora_core.pyramid import SCALES, lora_parameters
 
     widths = sum(map(sum, shapes))
@@ -186,7 +186,7 @@ def _table(counts: dict[str, Any]) -> Any:
 def _costs(
     counts: dict[str, Any], parameters: int, vocabulary: int, at_a_time: int, tokens: int, tflops: float
 ) -> dict[str, Any]:
-    """Bytes and hours of MSPLoRA with and without gradient checkpointing."""
+    """Return bytes and hours of MSPLoRA with and without gradient checkpointing."""
     from msplora_core.training_cost import TrainingCost
 
     width = max(shape[1] for shape in counts["shapes"])
@@ -214,7 +214,7 @@ def _cost_table(training: dict[str, Any]) -> Any:
 
 
 def _listed(shapes: list[tuple[int, int]]) -> str:
-    """Shapes with their number.
+    """Return shapes with their counts.
 
     Example:
         >>> _listed([(8, 8), (8, 8), (4, 8)])

@@ -25,26 +25,26 @@ def plan(
         float | None, typer.Option(help="The parameters that this rank has everywhere.", rich_help_panel=_BUDGET)
     ] = None,
     parameters: Annotated[
-        str | None, typer.Option(help="So many parameters: 150000, 150k, 1.2M.", rich_help_panel=_BUDGET)
+        str | None, typer.Option(help="This number of parameters: 150000, 150k, 1.2M.", rich_help_panel=_BUDGET)
     ] = None,
     keep: Annotated[
-        float | None, typer.Option(help="This share of today's parameters: 0.5.", rich_help_panel=_BUDGET)
+        float | None, typer.Option(help="A share of the probe's parameters: 0.5.", rich_help_panel=_BUDGET)
     ] = None,
     energy: Annotated[
         float | None,
         typer.Option(
-            help="For each module the least rank that keeps this share of its energy: 0.95.", rich_help_panel=_BUDGET
+            help="For each module, the least rank that keeps this share of its energy: 0.95.", rich_help_panel=_BUDGET
         ),
     ] = None,
     least: Annotated[int, typer.Option(min=0, help="The lowest rank of a module; 0 may leave modules out.")] = 1,
     per_module: Annotated[
         bool,
-        typer.Option("--per-module", help="Weigh each module by its own energy: none loses much, all together more."),
+        typer.Option("--per-module", help="Weigh each module by its own energy: no module loses much, the total more."),
     ] = False,
     shuffle: Annotated[
         int | None,
         typer.Option(
-            help="A control: the planned ranks on other modules at random, with this seed.", show_default=False
+            help="A control: permute the planned ranks among modules at random, with this seed.", show_default=False
         ),
     ] = None,
     out: Annotated[
@@ -103,7 +103,7 @@ def plan(
 
 
 def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) -> None:
-    """Write the files of trainers, or without them what needs no paths; where they were asked for, say why."""
+    """Write the files for trainers, or if there are none, the others; with `out`, say why they are missing."""
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets
     from msplora_analysis.report.homes import home

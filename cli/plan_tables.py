@@ -1,4 +1,4 @@
-"""A plan as a person reads it, at 80 columns."""
+"""A plan as text for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def plan_lines(plan: Plan, width: int) -> Iterator[Any]:
-    """Yield what to print of a plan: the answer, tables of its ranks and losses, sentences.
+    """Yield the parts to print: the answer, tables of ranks and losses, sentences.
 
     Args:
-        plan: what `plan_ranks` found.
+        plan: from `plan_ranks`.
         width: columns of the terminal.
     """
     from msplora_analysis.planning.plan_findings import plan_findings
@@ -31,7 +31,7 @@ def plan_lines(plan: Plan, width: int) -> Iterator[Any]:
 
 
 def _ranks_table(plan: Plan, width: int) -> Any:
-    """A row for each module type, or for each scale of it: its ranks in the order of the layers."""
+    """Return a row for each module type or scale, with its ranks in the order of the layers."""
     from rich.table import Table
     from rich.text import Text
 

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from msplora_core.runs import RunDirectory
 
 _SECONDS_BETWEEN_LINES = 60.0
-"""Within an epoch, where there is no terminal for a bar."""
+"""Seconds between lines within an epoch, if there is no terminal for a bar."""
 
 
 class TrainingProgress(TrainerCallback):
-    """A line an epoch with its metrics and spectra; within an epoch a bar on a terminal, else a line a minute.
+    """Prints one line per epoch with metrics and spectra; within an epoch, a bar on a terminal or a line per minute.
 
     Only the main process prints.
 
     Args:
-        run: the run directory, whose snapshots tell the entropy rank of each scale.
-        metric: the task's.
-        console: where to.
+        run: the run directory; its snapshots give the entropy rank of each scale.
+        metric: the metric of the task.
+        console: the console to print to.
     """
 
     def __init__(self, run: RunDirectory, metric: str, console: Console) -> None:

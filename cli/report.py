@@ -19,9 +19,9 @@ def report(
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write one page of all that `svd` finds: verdicts, pictures to point at, tables. It sends no request to anywhere.
+    """Write the results of `svd` as one page: verdicts, interactive pictures, tables. The page sends no requests.
 
-    `svd` writes the same page beside its tables and figures, and has the options that choose what is measured.
+    `svd` writes the same page next to its tables and figures, and has the options that choose what is measured.
 
     Example: msplora-analyze report runs -o runs.html
 
@@ -44,7 +44,7 @@ def report(
 
 
 def how_it_was_made() -> dict[str, str]:
-    """Return the command as it was typed, and the time."""
+    """Return the command line and the time."""
     import shlex
     import sys
     from datetime import UTC, datetime
@@ -54,7 +54,7 @@ def how_it_was_made() -> dict[str, str]:
 
 
 def open_page(page: Path) -> None:
-    """Show a page in the browser of the system, or say where it is."""
+    """Open a page in the system's browser, or print its path."""
     import webbrowser
 
     from msplora_cli.console import messages

@@ -1,4 +1,4 @@
-"""The entropy rank of each scale, as trainings show it beside the loss."""
+"""The entropy rank of each scale, which trainings show next to the loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def entropy_ranks(snapshot: Snapshot) -> str:
-    """The mean entropy rank of each scale's components, as the end of a line; nothing where there are none.
+    """Return the mean entropy rank of each scale's components as the end of a line; empty without components.
 
-    It is high where information is spread over many directions.
+    It is high if information is spread over many directions.
 
     Example:
         >>> from msplora_core.runs import Snapshot

@@ -132,7 +132,7 @@ def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda ev
         try:
             left = run_study(study, launcher, shown, progress.announce)
         except KeyboardInterrupt:
-            messages().print("ended by a signal: what was recorded stays, the same command resumes it")
+            messages().print("ended by a signal: its records are kept, the same command resumes it")
             raise
     if tuning:
         for method, rate in chosen_rates(study).items():

@@ -1,4 +1,4 @@
-"""What a study says while it trains: a line a run on a terminal, plain lines elsewhere."""
+"""The progress of a study: one live line per run on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class StudyProgress:
-    """Shows the events of a study's runs. A context manager: it takes its bars off the terminal.
+    """Shows the events of a study's runs. A context manager that removes its bars from the terminal at the end.
 
     Args:
-        console: where to.
+        console: the console to print to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -47,14 +47,14 @@ class StudyProgress:
         self.bars.stop()
 
     def announce(self, configs: list[RunConfig]) -> None:
-        """Begin with so many runs."""
+        """Start with these runs."""
         self.done, self.count = 0, len(configs)
         if self.all is not None:
             self.bars.remove_task(self.all)
         self.all = self.bars.add_task("all runs", total=self.count, score="") if configs else None
 
     def watch(self, event: Event) -> None:
-        """Show what happened to a run."""
+        """Show an event of a run."""
         path = event.config.path
         if event.kind == "started":
             self.began[path] = time.monotonic()
@@ -94,7 +94,7 @@ class StudyProgress:
 
 
 def _entropy_ranks(path: Path, epoch: int) -> str:
-    """The entropy rank of each scale at an epoch; nothing where its snapshot cannot be read from here."""
+    """Return the entropy rank of each scale at an epoch; an empty text if its snapshot cannot be read here."""
     from msplora_cli.scale_ranks import entropy_ranks
     from msplora_core.errors import FileError
     from msplora_core.runs import RunDirectory, read_snapshot

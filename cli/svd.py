@@ -1,4 +1,4 @@
-"""`msplora-analyze svd`: what a run or a study learned, in answers, tables and figures."""
+"""`msplora-analyze svd`: the analysis of a run or a study, with answers, tables and figures."""
 
 from contextlib import contextmanager
 from itertools import pairwise
@@ -36,11 +36,11 @@ def svd(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw Fig. 3, Fig. 4 and more.")] = True,
     report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Write report.html, all of it as a page.")
+        bool, typer.Option("--report/--no-report", help="Write report.html, the whole analysis as a page.")
     ] = True,
     show: Annotated[bool, typer.Option("--open", help="Open report.html in the browser.")] = False,
     by: Annotated[
-        Literal["task", "module"] | None, typer.Option(help="Draw Fig. 3 and KL with a panel a task or module, too.")
+        Literal["task", "module"] | None, typer.Option(help="Also draw Fig. 3 and KL by task or module.")
     ] = None,
     log: Annotated[
         bool | None,
@@ -71,7 +71,7 @@ def svd(
         int | None,
         typer.Option(min=0, help="Draws of the null models; 0 for none.", show_default="200, fewer if slow"),
     ] = None,
-    latex: Annotated[bool, typer.Option("--latex", help="Write the tables for a paper, too.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Also write LaTeX tables for a paper.")] = False,
     module: Annotated[list[str] | None, typer.Option(help="Of adapters: only this module type; repeatable.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Of adapters: alpha, for files that do not hold it.")] = None,
     base: Annotated[Path | None, typer.Option(help="Of full fine-tunes: their base model.")] = None,
@@ -87,7 +87,7 @@ def svd(
     """
     import gc
 
-    gc.set_threshold(200_000)  # loading and drawing make many objects that live long: scanning them frees nothing
+    gc.set_threshold(200_000)  # loading and drawing make many long-lived objects: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
     from msplora_cli.console import messages, warnings_told
@@ -130,7 +130,7 @@ def svd(
 
 @contextmanager
 def _scores_without_spectra(path: str) -> "Iterator[None]":
-    """Say that runs have no spectra, show their scores, and end; an adapter without scores is refused as it was."""
+    """Print that runs have no spectra, show their scores, and exit; without scores, raise the original error."""
     from msplora_core.errors import UnsupportedAdapterError
 
     try:
@@ -149,7 +149,7 @@ def _scores_without_spectra(path: str) -> "Iterator[None]":
 
 
 def _tell(done: int, total: int) -> None:
-    """Progress of reading, where there is enough to read for it to be of use."""
+    """Show the progress of reading, if there are enough runs."""
     from msplora_cli.console import messages
 
     if total >= _MANY_RUNS and (done % (total // 10) == 0 or done == total):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def titled_table(title: str, headers: Sequence[str], *, left: int) -> Table:
-    """Return an empty table with so many columns of words; where it is narrow, the second word alone is cut short."""
+    """Return an empty table whose first `left` columns hold words; on a narrow terminal, only the second is cut."""
     from rich.table import Table
 
     table = Table(

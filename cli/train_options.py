@@ -1,4 +1,4 @@
-"""The runs that the options of `train` mean, and options that no method has."""
+"""The runs that the options of `train` describe, and checks of options against methods."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_FIELDS = ("task", "seed", "method", "rank", "ranks", "rank_pattern", "option
 
 
 def run_configs(given: Mapping[str, Any]) -> list[RunConfig]:
-    """Return the runs that the options of `train` mean: each task with each method, ranks and seed.
+    """Return the runs that the options of `train` describe: each task with each method, ranks and seed.
 
     Args:
-        given: all options by the names of its arguments; None where not given.
+        given: all options by argument name; None if not given.
 
     Raises:
-        typer.BadParameter: for an option that goes with none of the methods, or not with a plan.
-        ParameterError: for a value that a run cannot have.
+        typer.BadParameter: for an option that none of the methods has, or that conflicts with a plan.
+        ParameterError: for an invalid value.
     """
     methods, schedule = given["method"] or ["msplora"], phases(given["schedule"])
     held = {name: given[name] for name in _HELD_BY_PLAN}
@@ -56,12 +56,12 @@ def run_configs(given: Mapping[str, Any]) -> list[RunConfig]:
 
 
 def _set(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that have a value: a preset or the default decides the others."""
+    """Return the options that have a value; a preset or the default sets the others."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def method_lines() -> str:
-    """Every method in a paragraph of its own, for the help."""
+    """Return a paragraph on each method, for the help."""
     return "\n\n".join(
         ["Methods, and where their spectra come from:"]
         + [f"{method.name}: {method.line}; {method.spectra}." for method in METHODS.values()]
@@ -98,7 +98,7 @@ def method_variants(
 
 
 def phases(text: str | None) -> Phases | None:
-    """`global,mid+layer` as the scales of each phase.
+    """Parse `global,mid+layer` into the scales of each phase.
 
     Example:
         >>> phases("global,mid+layer")

@@ -1,4 +1,4 @@
-"""Trainings one after the other, as `train` shows them."""
+"""Trainings one after the other, with their progress, for `train`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _STATES = {
 
 
 def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
-    """Check all runs, then train them; the run directory of each that ends goes to standard output.
+    """Check all runs, then train them; print the run directory of each finished run on standard output.
 
     Args:
         configs: the runs.
-        resume: go on with those that were cut off, and leave those that are finished.
+        resume: resume interrupted runs, and skip finished ones.
     """
     from msplora_cli.console import messages, shown_warnings
     from msplora_core.runs import RunDirectory
@@ -35,7 +35,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
 
     places = [check_place(config, resume=resume) for config in configs]
     data = check_inputs(configs)
-    from msplora_cli.progress import TrainingProgress  # last: transformers warns on its own where torch is missing
+    from msplora_cli.progress import TrainingProgress  # last: transformers itself warns if torch is missing
 
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         if is_main_process():

@@ -84,8 +84,8 @@ def page(
 ) -> str:
     """Return the page as text, without static pictures (see `write_report`): what can be made while these are drawn.
 
-    `tables` are `csv_tables(analysis)`. The page includes the results of `overlap` and `plan` in `folder`, or else those
-    in the analysis of the run or study.
+    `tables` are `csv_tables(analysis)`. The page includes the results of `overlap` and `plan` in `folder`, or else
+    those in the analysis of the run or study.
     """
     first, more = _ordered(analysis.claims)
     scripts = [*((_VENDOR / name).read_text(encoding="utf-8") for name in _LIBRARIES), _own_script()]

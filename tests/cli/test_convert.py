@@ -81,7 +81,7 @@ def test_json(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
         (
             ["ADAPTER", "--plan", "nowhere"],
             1,
-            "error: plan: expected what msplora-analyze plan --out wrote, found nowhere",
+            "error: plan: expected the output of msplora-analyze plan --out, found nowhere",
         ),
         (["ADAPTER", "--dry-run"], 2, "--out"),
         (["ADAPTER", "--rank", "0"], 2, "--rank"),

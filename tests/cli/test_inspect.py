@@ -42,7 +42,7 @@ def test_says_what_was_recognised(tmp_path):
     assert "all: scale layer, rank 2, scaling 1.5, dtype float16" in result.stdout
     assert cells(result, "q_proj") == ["q_proj", "0-2", "5 × 6"]
     assert "note: DoRA: spectra of the low-rank part only" in result.stdout
-    assert "note: classifier.weight: trained beside the adapter, no low-rank update." in result.stdout
+    assert "note: classifier.weight: trained beside the adapter, not a low-rank update." in result.stdout
 
 
 def cells(result, name):

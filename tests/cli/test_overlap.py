@@ -76,7 +76,7 @@ def test_adapters_are_held_against_each_other(overlap: Overlap, tmp_path: Path) 
     code, _, err = overlap(one, "--with", other, "--no-figures")
     assert code == 1
     assert "adapts minilm, but" in err
-    assert "bert; compare adapters of the same base model, or if it is the same, name it with --model" in err
+    assert "bert; compare adapters of the same base model; if the names mean the same model, set --model" in err
     assert overlap(one, "--with", other, "--model", "minilm", "--json", "--no-figures")[0] == 0
 
 
@@ -97,7 +97,7 @@ def test_json_is_the_summary_and_nothing_else(overlap: Overlap, tmp_path: Path) 
 def test_wrong_input_is_one_line(overlap: Overlap, tmp_path: Path) -> None:
     code, out, err = overlap(write_adapter(tmp_path / "one", layers=1), "--no-figures")
     assert (code, out) == (1, "")
-    assert "expected two layers or more of a module type" in err
+    assert "expected two or more layers of a module type" in err
     code, _, err = overlap(write_adapter(tmp_path / "lora"), "--groups", 9)
     assert code == 1
     assert "groups: expected 1 to 4, the number of layers, found 9" in err

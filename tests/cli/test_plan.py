@@ -48,11 +48,11 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_it_says_ranks_losses_and_what_is_not_known(adapter, monkeypatch, capsys) -> None:
     assert call(monkeypatch, adapter(), "--mean-rank", 2) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("A mean rank of 2 in place of 4 (288 of 576 parameters) keeps ")
+    assert lines[0].startswith("A mean rank of 2 instead of 4 (288 of 576 parameters) keeps ")
     assert "Rule: mean rank 2; at least rank 1." in lines
     assert any(line.split()[:2] == ["q_proj", "4"] for line in lines)
     assert any(line.split()[:3] == ["uniform", "2", "288"] for line in lines)
-    assert "Stability: not known from one run at one epoch; give runs with other seeds." in lines
+    assert "Stability: unknown from one run at one epoch; add runs with other seeds." in lines
     assert max(map(len, lines)) <= 120
 
 
@@ -79,7 +79,7 @@ def test_json_and_a_shuffled_control(adapter, monkeypatch, capsys) -> None:
     ranks, shuffled = ([row["rank"] for row in one["modules"]] for one in (plan, control))
     assert sorted(ranks) == sorted(shuffled)
     assert control["planned"]["loss"] >= plan["planned"]["loss"]
-    assert control["notes"][0] == "A control: the planned ranks on other modules at random, seed 1."
+    assert control["notes"][0] == "A control: the planned ranks, permuted at random among modules, seed 1."
 
 
 def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainers(
@@ -88,7 +88,7 @@ def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainer
     write_run(tmp_path / "run")
     assert call(monkeypatch, tmp_path / "run", "--mean-rank", 4, "-o", tmp_path / "plan") == 1
     printed = capsys.readouterr()
-    assert "Note: The shapes of some modules are not known: each rank counts the same" in printed.out
+    assert "Note: The shapes of some modules are unknown: all ranks count equally" in printed.out
     assert "Wrote plan.csv, plan.json and the picture alone" in printed.err
     assert printed.err.splitlines()[-1].startswith("error: ")
     assert sorted(path.name for path in (tmp_path / "plan").iterdir()) == [
@@ -135,7 +135,7 @@ def test_a_full_fine_tune_is_planned_with_its_base(tmp_path: Path, monkeypatch, 
     save_file({name: weight + update for name, weight in weights.items()}, tmp_path / "tuned.safetensors")
     arguments = [tmp_path / "tuned.safetensors", "--base", tmp_path / "base.safetensors", "--energy", 0.999]
     assert call(monkeypatch, *arguments, "-o", tmp_path / "plan") == 0
-    assert "Note: The probe is of full: its parameters are given as those of LoRA" in capsys.readouterr().out
+    assert "Note: The probe is of full: numbers of parameters are those of LoRA" in capsys.readouterr().out
     fields = json.loads((tmp_path / "plan/peft.json").read_text())
     assert (fields["r"], fields["rank_pattern"]) == (2, {})
     assert fields["target_modules"] == ["model.layers.0.q_proj", "model.layers.1.q_proj"]

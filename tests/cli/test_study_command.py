@@ -169,7 +169,7 @@ def test_an_end_by_a_signal_says_what_becomes_of_the_study(
     monkeypatch.setattr(study, "run_study", interrupted)
     code, out, err = command("study", "run", write_study(tmp_path, tiny_model))
     assert (code, out) == (130, "")
-    assert err.splitlines()[0] == "ended by a signal: what was recorded stays, the same command resumes it"
+    assert err.splitlines()[0] == "ended by a signal: its records are kept, the same command resumes it"
 
 
 OTHER = {

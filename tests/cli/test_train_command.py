@@ -75,7 +75,7 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert err == (
         f"error: {paths[0]}: expected no such folder yet, found a run; "
-        "--resume continues it, another --out keeps both\n"
+        "continue it with --resume, or use another --out\n"
     )
     code, out, err = run_train(*common, "--method", "lora", "--resume")
     assert (code, out) == (0, f"{paths[0]}\n")
@@ -119,7 +119,7 @@ def test_a_missing_file_is_named_before_anything_is_trained(run_train, glue: Pat
     assert code == 1
     assert err == (
         f"error: {glue}/QNLI/train.tsv: expected a data file of QNLI, found no such file; "
-        "--data-dir takes the folder that holds QNLI/train.tsv\n"
+        "--data-dir is the folder that contains QNLI/train.tsv\n"
     )
     assert not out.exists()
 
@@ -177,7 +177,7 @@ def test_termination_is_told(glue: Path, tmp_path: Path) -> None:
     assert process.returncode == 1
     assert said.splitlines()[-1] == (
         f"error: {tmp_path}/mrpc-msplora-8-4-2-seed0: ended by a signal to terminate; "
-        "what was recorded stays, and --resume continues from there"
+        "its records are kept, and --resume continues from there"
     )
 
 
