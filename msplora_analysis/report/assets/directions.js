@@ -96,20 +96,24 @@ figure("sharing-course", (part) => {
 });
 
 const MOST_PANELS = 6;
+const grid = { scale: "" };
 
 figure("grids", (part) => {
-  const mine = directions.grids.filter(ofModule).map((one) => ({ ...one, ...(one.parts.find((each) => each.task === choice.task) ?? one.parts[0]) }));
+  const every = directions.grids.filter(ofModule), scales = unique(every.map((one) => one.scale));
+  if (!scales.includes(grid.scale)) grid.scale = scales.at(-1);
+  const mine = every.filter((one) => one.scale === grid.scale).map((one) => ({ ...one, ...(one.parts.find((each) => each.task === choice.task) ?? one.parts[0]) }));
   if (!mine.some((one) => one.phi.length > 1)) return false; // φ(1, 1) is in the picture above
-  const scales = unique(mine.map((one) => one.scale));
-  const name = (one) => (scales.length > 1 ? `${one.module}, ${one.scale}` : one.module);
-  const panels = unique(mine.map(name)), few = panels.slice(0, MOST_PANELS), sides = unique(mine.map((one) => one.side));
+  const panels = unique(mine.map((one) => one.module)), few = panels.slice(0, MOST_PANELS), sides = unique(mine.map((one) => one.side));
   const sizes = d3.rollup(subspaces.filter(ofModule), (rows) => rows[0].size, (row) => `${row.module} ${row.side}`);
-  const cells = mine.filter((one) => few.includes(name(one))).flatMap((one) => one.phi.flatMap((row, i) => row.map((phi, j) => ({ panel: name(one), side: one.side, i: i + 1, j: j + 1, phi, runs: one.runs, size: sizes.get(`${one.module} ${one.side}`) }))));
+  const cells = mine.filter((one) => few.includes(one.module)).flatMap((one) => one.phi.flatMap((row, i) => row.map((phi, j) => ({ panel: one.module, side: one.side, i: i + 1, j: j + 1, phi, runs: one.runs, size: sizes.get(`${one.module} ${one.side}`) }))));
   const most = d3.max(cells, (cell) => cell.i), right = few.length > 1 ? labelsWidth(few.map((label) => ({ label }))) : 20;
   const width = Math.min(widthOf(part("plot")), 60 + right + 250 * sides.length), size = (width - 60 - right) / sides.length;
   const ticks = d3.range(1, most + 1, Math.ceil(most / Math.min(8, size / 24)));
   const task = unique(mine.map((one) => one.task))[0];
-  part("controls").replaceChildren();
+  part("controls").replaceChildren(...(scales.length > 1 ? [chooser("grid", "scale", scales.map((one) => [one, one]), grid.scale, (value) => {
+    grid.scale = value;
+    drawAll();
+  })] : []));
   part("about").textContent = `${methodTitle(choice.method)}, ${task || EVERY.task}, ${panels.length > 1 ? EVERY.module : panels[0]}; mean over neighbouring layers${mine[0].runs > 1 ? ` and ${mine[0].runs} runs` : ""}. φ(i, j) is 1 where the i leading directions of a layer lie in the j leading ones of the next, or the other way round, and max(i, j)/d for random directions in d dimensions (${unique([...sizes.values()]).join(", ")}).${panels.length > few.length ? ` ${panels.length - few.length} more: choose a module above.` : ""}`;
   part("plot").replaceChildren(Plot.plot({
     width, height: 80 + few.length * size, marginLeft: 44, marginRight: right, marginBottom: 40, marginTop: 38,
