@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_analysis import kernels
-from msplora_analysis.groups import SCALES, distinct, grouped
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 Average = Literal["spectra", "measures"]
 BY = ("model", "method", "stack", "epoch", "scale")
 KS = (1, 2, 4, 8)
+SCALES = ("global", "mid", "layer", "total")
 COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
@@ -53,11 +53,9 @@ def average_spectra(table: DataFrame, by: Sequence[str] = BY) -> DataFrame:
     """
     _check(table, [*by, "run", "rank", "k", "sigma"])
     keys = [*by, "rank", "k"]
-    groups, first = grouped(table, keys)
-    sizes = np.bincount(groups)
-    mean = _plain(table.iloc[first][keys].reset_index(drop=True)).assign(
-        runs=distinct(groups, table["run"]), components=sizes, sigma=np.bincount(groups, table["sigma"]) / sizes
-    )
+    groups = table.groupby(keys, observed=True, dropna=False, sort=False)
+    mean = groups.agg(runs=("run", "nunique"), components=("sigma", "size"), sigma=("sigma", "mean")).reset_index()
+    mean = ordered(mean, keys)
     shares, ratios = np.empty(len(mean)), np.empty(len(mean))
     for rank, rows in whole_spectra(mean):
         p = kernels.spectral_distribution(mean["sigma"].to_numpy()[rows])
@@ -128,20 +126,15 @@ def last_epochs(table: DataFrame) -> DataFrame:
 
 def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
     """Sort by value, scales from global to total. The order of categories, which differs between tables, is ignored."""
-    return _plain(frame).sort_values(list(keys), ignore_index=True)
-
-
-def _plain(frame: DataFrame) -> DataFrame:
-    """Return a frame whose only categorical column is the scale, in the order of the pyramid."""
     import pandas as pd
 
     scales = pd.CategoricalDtype(list(SCALES), ordered=True)
     kinds = {
         name: scales if name == "scale" else frame[name].cat.categories.dtype
-        for name in frame
+        for name in keys
         if name == "scale" or isinstance(frame[name].dtype, pd.CategoricalDtype)
     }
-    return frame.astype(kinds)
+    return frame.astype(kinds).sort_values(list(keys), ignore_index=True)
 
 
 def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: float) -> DataFrame:
