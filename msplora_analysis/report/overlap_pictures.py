@@ -65,11 +65,13 @@ def _layers(found: Overlap) -> _Named:
         above = heading(what, model, tasks, counted(len(group), "run"), [module])
         mean = np.mean([one.cosines.cosines for one in group], axis=0)
         bound = float(rows["cosine_bound"].mean() / np.sqrt(len(group)))
-        ax = plot_layer_cosines(mean, bound=bound, layers=group[0].cosines.layers, title=above)
+        ax = plot_layer_cosines(
+            mean, bound=bound, layers=group[0].cosines.layers, title=f"Cosines between layers: {above}"
+        )
         yield file_name("cosines", *words), figure_of(ax)
         group = [one for one in group if one.sides]
         if group:
-            yield file_name("phi", *words), _neighbours(group, above)
+            yield file_name("phi", *words), _neighbours(group, f"Subspaces of neighbouring layers: {above}")
 
 
 def _has_scales(sharing: DataFrame, method: str) -> bool:
@@ -132,7 +134,7 @@ def _adapters(found: AdapterComparison) -> _Named:
         return
     for pair in found.pairs:
         if all(grid.size for grid in pair.grids.values()):
-            both = f"{task_title(pair.first)} (i) with {task_title(pair.second)} (j)"
+            both = f"Subspaces of {task_title(pair.first)} (i) and {task_title(pair.second)} (j)"
             above = f"{both}\nmean over {counted(len(pair.modules), 'module')}"
             chances = [pair.modules[f"chance_{side}"].mean() for side in pair.grids]
             chance = " and ".join(dict.fromkeys(f"{value:.3g}" for value in chances))
