@@ -56,7 +56,7 @@ HEADERS = {
     "no JSON": (b"{nonsense}", "header: expected JSON in UTF-8"),
     "no UTF-8": (b'{"\xff": 1}', "header: expected JSON in UTF-8"),
     "a list": (b"[1, 2]", "header: expected a JSON object, found list"),
-    "deep": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "header: expected JSON in UTF-8"),
+    "deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "header: expected JSON in UTF-8"),
     "twice": (
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
         "a: expected it once in the header, found it twice",
