@@ -22,7 +22,7 @@ class Cost(NamedTuple):
     megabytes: float
 
 
-def costs(bench: Bench, commands: Mapping[str, Sequence[str]], *, code: int = 0, rounds: int = 7) -> dict[str, Cost]:
+def costs(bench: Bench, commands: Mapping[str, Sequence[str]], *, code: int = 0, rounds: int = 5) -> dict[str, Cost]:
     """Return the median cost of each command in new processes, run in turns; the first run of each does not count.
 
     A process inherits its parent's peak memory, so this process must stay small: it does not import numpy.

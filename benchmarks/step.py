@@ -37,7 +37,7 @@ def training_step(bench: Bench) -> list[Line]:
                 "peer": _step(size, LoraConfig(r=8, **shared)),
             },
             rounds=61,
-            seconds=20.0,
+            seconds=8.0,
         )
         work = f"training step, MSPLoRA 8/4/2, {name}, {_BATCH} × {_TOKENS} tokens"
         lines.append(Line(work, "PEFT's LoRA r=8", found["ours"], found["peer"], Target("at most", 1.0)))

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from msplora_core.training import Examples, RunConfig
 
 _GLUE = Path(__file__).parent.parent.parent / "shared" / "glue"
-_EXAMPLES = 1000
+_EXAMPLES = 500
 _SETTINGS: dict[str, Any] = {"task": "mrpc", "epochs": 1, "batch_size": 32}
 
 
 def snapshots(bench: Bench) -> list[Line]:
-    """The cost of recording spectra, relative to an epoch of 1,000 examples with MiniLM-L6."""
+    """The cost of recording spectra, relative to an epoch of 500 examples with MiniLM-L6."""
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
@@ -72,7 +72,7 @@ def interference(bench: Bench) -> list[Line]:
         recorder.after_step()
         optimiser.zero_grad()
 
-    found = bench.medians({"ours": lambda: step(True), "plain": lambda: step(False)}, rounds=21, seconds=60.0)
+    found = bench.medians({"ours": lambda: step(True), "plain": lambda: step(False)}, rounds=11, seconds=30.0)
     work = "a step with interference recorded, MSPLoRA 8/4/2 on MiniLM-L6"
     return [Line(work, "a plain step", found["ours"], found["plain"], Target("at most", 1.2))]
 
@@ -88,7 +88,7 @@ class _Clock(TrainerCallback):
 
 
 def tokens(bench: Bench) -> list[Line]:
-    """1,000 MRPC examples, from the sentences to the trained adapter, in batches of 32 and of 64 as in the paper."""
+    """500 MRPC examples, from the sentences to the trained adapter, in batches of 32 and of 64 as in the paper."""
     from msplora_core.training import TASKS, Examples
     from msplora_core.training.data.task_data import read_task
 
@@ -101,7 +101,7 @@ def tokens(bench: Bench) -> list[Line]:
     assert isinstance(train, Examples)
     lines = []
     for size in (32, 64):
-        found = bench.medians(_trainings(bench, train, size, peers), rounds=2, seconds=60.0)
+        found = bench.medians(_trainings(bench, train, size, peers), rounds=1, seconds=60.0)
         lines += [Line(f"{work}, batches of {size}", peer, found["ours"], found[peer], target) for peer in peers]
     return lines
 
