@@ -28,16 +28,18 @@ def load_tokenizer(source: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # hub client and tokenizers raise different ones
-        raise _without(
-            source, "a tokenizer", "its files stand beside the weights: tokenizer.json and others"
-        ) from error
+        raise _without_tokenizer(source) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
-        raise _without(source, "a tokenizer", "its files stand beside the weights: tokenizer.json and others")
+        raise _without_tokenizer(source)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise _without(source, "a padding token or one that ends texts", "set pad_token of its tokenizer")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _without_tokenizer(source: str) -> ParameterError:
+    return _without(source, "a tokenizer", "its files stand beside the weights: tokenizer.json and others")
 
 
 def _without(source: str, what: str, hint: str) -> ParameterError:
