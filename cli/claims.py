@@ -49,7 +49,8 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
                 yield _row(subject if len(subject) <= _LABEL else first.question.removeprefix("about "), first)
                 continue
             steps = [first.step, *(f"{one.question}: {one.step}" for one in others if one.step != first.step)]
-            yield f" {', '.join(filter(None, (subject, first.unit, *steps)))}"
+            effect = [*filter(None, steps), *([f"in {first.unit.removeprefix('in ')}"] if first.unit else [])]
+            yield f" {subject}: {', '.join(effect)}" if effect else f" {subject}"
             for answer in claim.verdicts:
                 yield _row(answer.question.removeprefix("about "), answer)
     yield from _untold([claim for claim in claims if claim.verdict.verdict == "cannot tell"], claims)

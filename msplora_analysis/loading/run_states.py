@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.loading.scores import load_scores
@@ -13,8 +14,13 @@ from msplora_core.errors import FileError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_COLUMNS = ["run", "finished", "planned", "epoch", "metric", "score", "constant_score", "constant"]
+    from msplora_core.runs import RunRecord
+
+_COLUMNS = ["run", "finished", "planned", "epoch", "metric", "score", "constant_score", "chance_score", "constant"]
 _CORRELATIONS = ("matthews", "matthews_correlation", "pearson", "pearsonr", "spearman", "spearmanr")
+_ACCURACIES = ("accuracy", "token_accuracy")
+_ONE_SIDED = 1.645
+"""Standard errors above the mean that a normal variable exceeds in 5% of cases."""
 _MARGIN = 1e-9
 
 
@@ -36,17 +42,21 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         | epoch | float64 | of the last evaluation; NaN if there is none |
         | metric, score | str, float64 | the task's metric and its last value; empty and NaN if unknown |
         | constant_score | float64 | of a constant answer, which ignores the input; NaN if unknown |
-        | constant | boolean | whether the last score is not better than that; missing if unknown |
+        | chance_score | float64 | what a constant answer's skill reaches by chance on other examples (below) |
+        | constant | boolean | whether the last score is not above `chance_score`; missing if unknown |
+
+        `chance_score` is the upper end of a one-sided 95% interval: c + 1.645·√(c(1 - c)/n) for an accuracy and
+        c + 1.645/√n for a correlation, with the constant score c and n examples; c itself where n is unknown.
 
     Example:
         >>> import tempfile
         >>> from msplora_core.runs import RunDirectory, RunRecord
         >>> run = RunDirectory(tempfile.mkdtemp())
-        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="cola", seed=0))
-        >>> run.append_metrics({"epoch": 1.0, "eval_matthews": 0.0})
+        >>> run.write_record(RunRecord(method="lora-r2", model="minilm", task="cola", eval_examples=400))
+        >>> run.append_metrics({"epoch": 1.0, "eval_matthews": 0.03})
         >>> load_runs(run.path)[["finished", "epoch", "metric", "score", "constant"]]
            finished  epoch    metric  score  constant
-        0     False    1.0  matthews    0.0      True
+        0     False    1.0  matthews   0.03      True
     """
     import pandas as pd
 
@@ -64,13 +74,26 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         epoch, score = (float("nan"),) * 2 if own is None else own[["epoch", "value"]].iloc[-1]
         constant = record.constant_score
         constant = 0.0 if constant is None and metric in _CORRELATIONS else constant
-        like = None if own is None or constant is None else not score > constant + _MARGIN  # also for NaN
+        chance = None if constant is None else _chance_score(metric, constant, _eval_examples(record))
+        like = None if own is None or chance is None else not score > chance + _MARGIN  # also for NaN
         planned = record.hyperparameters.get("epochs")
         planned = planned if isinstance(planned, int | float) else None
-        rows.append((name, record.finished is not None, planned, epoch, metric, score, constant, like))
+        rows.append((name, record.finished is not None, planned, epoch, metric, score, constant, chance, like))
     table = pd.DataFrame(rows, columns=_COLUMNS)
-    numbers = dict.fromkeys(["planned", "epoch", "score", "constant_score"], "float64")
+    numbers = dict.fromkeys(["planned", "epoch", "score", "constant_score", "chance_score"], "float64")
     return table.astype({"finished": "bool", "constant": "boolean", **numbers})
+
+
+def _eval_examples(record: RunRecord) -> int:
+    """How many examples the metric is computed on; 0 if unknown."""
+    limit = record.hyperparameters.get("max_eval_examples")
+    return record.eval_examples or (limit if type(limit) is int else 0)
+
+
+def _chance_score(metric: str, constant: float, examples: int) -> float:
+    """The score that is reached without skill in 5% of samples of so many examples."""
+    variance = constant * (1 - constant) if metric in _ACCURACIES else float(metric in _CORRELATIONS)
+    return constant + _ONE_SIDED * sqrt(max(variance, 0.0) / examples) if examples > 0 else constant
 
 
 def run_notes(runs: DataFrame) -> list[str]:
@@ -91,7 +114,7 @@ def _unfinished(runs: DataFrame) -> Iterator[str]:
 def _constant(runs: DataFrame) -> Iterator[str]:
     rows = runs[runs["constant"].fillna(False).astype(bool)]
     if len(rows):
-        yield f"Not better than a constant answer, so the task was not learned: {_listed(rows, _score)}."
+        yield f"No better than a constant answer, beyond chance: {_listed(rows, _score)}."
 
 
 def _progress(row: Any) -> str:
@@ -102,7 +125,8 @@ def _progress(row: Any) -> str:
 def _score(row: Any) -> str:
     if row.score != row.score:
         return f"{row.metric} undefined: all predictions are equal"
-    return f"{row.metric} {row.score:.3f}, constant {row.constant_score:.3f}"
+    chance = "" if row.chance_score == row.constant_score else f", by chance up to {row.chance_score:.3f}"
+    return f"{row.metric} {row.score:.3f}, constant {row.constant_score:.3f}{chance}"
 
 
 def _listed(rows: DataFrame, describe: Any) -> str:

@@ -108,7 +108,7 @@ def _draft(
     each = each[[scale for scale in ("global", "mid", "layer") if scale in each]]
     scales = list(each.columns)
     pairs = [("global", scale) for scale in scales[1:]] if ends else list(pairwise(scales))
-    steps = {f"{high} above {low}": (each[high] - each[low]).to_numpy() for high, low in pairs}
+    steps = {f"{high} minus {low}": (each[high] - each[low]).to_numpy() for high, low in pairs}
     runs, tasks = zip(*each.index, strict=True)
     means = each.mean().rename_axis("scale").reset_index(name=column)
     found = Claim(

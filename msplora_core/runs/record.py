@@ -36,6 +36,7 @@ class RunRecord:
         hyperparameters: of the training.
         metric: the task's metric, as metrics.jsonl names it after `eval_`; empty if unknown.
         constant_score: the best value of that metric for a constant answer; None if unknown.
+        eval_examples: number of examples that the metric is computed on; 0 if unknown.
         no_spectra: why the method's updates have no spectra; empty if they have.
         cost: of the training since it was last started or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
             `peak_bytes`; empty if unknown.
@@ -56,6 +57,7 @@ class RunRecord:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     metric: str = ""
     constant_score: float | None = None
+    eval_examples: int = 0
     no_spectra: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     data: str = ""
@@ -145,6 +147,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "hyperparameters": ("an object", _is_object),
     "metric": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
     "constant_score": ("a number or null", lambda value: value is None or type(value) in (int, float)),
+    "eval_examples": ("a whole number", _is_whole),
     "no_spectra": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
     "cost": (
         "finite numbers by name",

@@ -128,7 +128,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
         if arguments.process_index == 0:
             constant = constant_score(task.metric, encoded_dev.labels())
             record = describe_run(model, updates, updates.components(), attachment.configuration(model))
-            record.metric, record.constant_score = task.metric, constant
+            record.metric, record.constant_score, record.eval_examples = task.metric, constant, len(encoded_dev)
             _open(run, config, record, checkpoint)
         wait_for_all()
         trainer = AdapterTrainer(

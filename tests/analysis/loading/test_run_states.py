@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from scipy.stats import binom
+from scipy.stats import t as t_distribution
 
 from msplora_analysis import analyse, load_runs, summarise
 from msplora_analysis.loading.run_states import run_notes
@@ -41,8 +44,8 @@ def test_a_killed_run_and_a_constant_answer_are_told(tmp_path: Path) -> None:
     assert runs.loc["good", ["epoch", "metric", "score", "planned"]].tolist() == [3.0, "matthews", 0.5, 3.0]
     assert run_notes(load_runs(tmp_path)) == [
         "Not finished (killed, or still training): killed (epoch 1 of 3).",
-        "Not better than a constant answer, so the task was not learned: constant (matthews 0.000, constant "
-        "0.000), undefined (pearson undefined: all predictions are equal).",
+        "No better than a constant answer, beyond chance: constant (matthews 0.000, constant 0.000), "
+        "undefined (pearson undefined: all predictions are equal).",
     ]
     found = analyse(tmp_path)
     assert all(note in found.notes for note in run_notes(found.runs))
@@ -58,6 +61,23 @@ def test_accuracy_is_compared_with_the_recorded_score_of_a_constant_answer(tmp_p
     make_run(tmp_path / "b", events, metric="accuracy", constant_score=0.684)
     make_run(tmp_path / "c", events, metric="accuracy", constant_score=0.5)
     assert load_runs(tmp_path)["constant"].tolist() == [pd.NA, True, False]  # nothing is recorded in the first
+
+
+def test_a_score_within_chance_of_a_constant_answer_is_no_better(tmp_path: Path) -> None:
+    common = {"metric": "accuracy", "constant_score": 0.51}
+    for name, score in (("like", 0.525), ("better", 0.6)):
+        make_run(tmp_path / name, [{"epoch": 1.0, "eval_accuracy": score}], eval_examples=400, **common)
+    make_run(tmp_path / "unknown", [{"epoch": 1.0, "eval_accuracy": 0.525}], **common)
+    make_run(tmp_path / "correlated", matthews(0.07), eval_examples=400)
+    make_run(tmp_path / "limited", matthews(0.07), hyperparameters={"max_eval_examples": 400})
+    runs = load_runs(tmp_path).set_index("run")
+    assert runs["constant"].to_dict() == {
+        "better": False, "correlated": True, "like": True, "limited": True, "unknown": False}  # fmt: skip
+    # 400 answers are right by chance: binomial; a correlation of 400 independent pairs: Student's t
+    assert runs.loc["like", "chance_score"] == pytest.approx(binom.isf(0.05, 400, 0.51) / 400, abs=0.003)
+    t = t_distribution.isf(0.05, 398)
+    assert runs.loc["limited", "chance_score"] == pytest.approx(t / np.sqrt(398 + t**2), abs=0.001)
+    assert "like (accuracy 0.525, constant 0.510, by chance up to 0.551)" in run_notes(load_runs(tmp_path))[0]
 
 
 def test_adapters_alone_have_no_rows(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_intensity_is_an_answer_of_its_own(make_run, tmp_path):
 
 @pytest.mark.parametrize(
     ("falls", "step"),
-    [((1.0, 0.5, 0.1), "global above mid"), ((0.5, 0.1, 1.0), "global above mid"),
-     ((0.1, 1.0, 0.5), "mid above layer")],
+    [((1.0, 0.5, 0.1), "global minus mid"), ((0.5, 0.1, 1.0), "global minus mid"),
+     ((0.1, 1.0, 0.5), "mid minus layer")],
 )  # fmt: skip
 def test_one_step_in_the_wrong_order_contradicts(make_run, tmp_path, falls, step):
     found = claim_1("1b", make_run, tmp_path, *[falls] * 6)
@@ -142,7 +142,7 @@ def test_complexity_beyond_the_null_rests_on_the_null_of_each_run(tmp_path):
         write_with_factors(tmp_path / str(seed), seed)
     found = {one.number: one for one in analyse(tmp_path, draws=50).claims}
     assert found["1c"].verdict.verdict == "not decided"  # global and mid: no alignment to speak of in either
-    assert found["1c"].verdict.step == "global above mid"
+    assert found["1c"].verdict.step == "global minus mid"
     assert "(rotation, 50 draws)" in found["1c"].verdict.null
     assert found["1b"].verdict.null == found["1c"].verdict.null
     assert "1c" not in {one.number for one in analyse(tmp_path, draws=0).claims}
