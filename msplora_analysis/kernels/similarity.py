@@ -198,8 +198,8 @@ def common_subspace(updates: Sequence[LowRankUpdate], side: Literal["left", "rig
     if len(widths) != 1:
         raise ParameterError("updates", expected=f"at least one, of one size on the {side}", found=sorted(widths))
     stacked = np.concatenate(rows)
-    if not 1 <= rank <= min(stacked.shape):
-        raise ParameterError("rank", expected=f"1 to {min(stacked.shape)}", found=rank)
+    if not isinstance(rank, (int, np.integer)) or not 1 <= rank <= min(stacked.shape):
+        raise ParameterError("rank", expected=f"a whole number from 1 to {min(stacked.shape)}", found=rank)
     few_rows = len(stacked) < stacked.shape[1]
     gram = stacked @ stacked.T if few_rows else stacked.T @ stacked
     vectors = eigh(gram, subset_by_index=[len(gram) - rank, len(gram) - 1])[1][:, ::-1]
@@ -215,7 +215,7 @@ def _rows(update: LowRankUpdate, side: str) -> NDArray[np.float64]:
     here, other = here.astype(np.float64), other.astype(np.float64)
     if not (np.isfinite(here).all() and np.isfinite(other).all()):
         raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
-    rows = triangular_factor(other[None])[0] @ here
+    rows = triangular_factor(other[None])[0] @ here if update.rank else here
     norm = np.linalg.norm(rows)
     return rows / norm if norm * update.scaling != 0 else np.zeros_like(rows)
 

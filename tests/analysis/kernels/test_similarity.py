@@ -43,19 +43,19 @@ def test_cosines_of_dense_updates(dtype):
     updates = made(dtype=dtype)
     flat = np.array([dense(update).ravel() for update in updates])
     expected = flat @ flat.T / np.linalg.norm(flat, axis=1) / np.linalg.norm(flat, axis=1)[:, None]
-    np.testing.assert_allclose(update_cosines(updates), expected, atol=1e-12)
+    np.testing.assert_allclose(update_cosines(updates), expected, rtol=0, atol=1e-12)
 
 
 def test_cosines_do_not_change_when_all_updates_are_rotated():
     updates, left, right = made(), orthogonal(30), orthogonal(20)
     turned = [LowRankUpdate(left @ update.B, update.A @ right, update.scaling) for update in updates]
-    np.testing.assert_allclose(update_cosines(turned), update_cosines(updates), atol=1e-12)
+    np.testing.assert_allclose(update_cosines(turned), update_cosines(updates), rtol=0, atol=1e-12)
 
 
 def test_an_update_has_cosine_one_with_itself_and_minus_one_with_its_negative():
     (one,) = made(1)
     found = update_cosines([one, LowRankUpdate(one.B * 7, one.A), LowRankUpdate(one.B, one.A, -one.scaling)])
-    np.testing.assert_allclose(found, [[1, 1, -1], [1, 1, -1], [-1, -1, 1]], atol=1e-12)
+    np.testing.assert_allclose(found, [[1, 1, -1], [1, 1, -1], [-1, -1, 1]], rtol=0, atol=1e-12)
 
 
 def test_a_zero_update_has_no_direction():
@@ -66,11 +66,34 @@ def test_a_zero_update_has_no_direction():
     assert np.isfinite(found[np.ix_([0, 2], [0, 2])]).all()
 
 
+def test_an_update_of_rank_0_is_zero():
+    one, two = made(2)
+    without = LowRankUpdate(one.B[:, :0], one.A[:0])
+    found = update_cosines([one, without, two])
+    assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(found[::2, ::2], update_cosines([one, two]))
+    energy = common_subspace([one, without, two], "left", 2).energy
+    np.testing.assert_array_equal(energy[::2], common_subspace([one, two], "left", 2).energy)
+    assert np.isnan(energy[1])
+
+
+def test_cosines_of_small_updates_whose_columns_cancel_beside_a_large_one():
+    large, *rest = made(4)
+    small = []
+    for update in rest:
+        near = 1e-4 * update.B[:, :1]
+        B, A = np.hstack([update.B[:, 1:], update.B[:, 1:] + near]), np.vstack([update.A[1:], -update.A[1:]])
+        small.append(LowRankUpdate(B, A, 1e-6))
+    flat = np.array([(update.B.astype(np.longdouble) @ update.A).ravel() for update in (large, *small)])
+    expected = flat @ flat.T / np.sqrt(np.outer((flat**2).sum(axis=1), (flat**2).sum(axis=1)))
+    np.testing.assert_allclose(update_cosines([large, *small]), expected.astype(float), rtol=0, atol=1e-12)
+
+
 def test_tiny_and_huge_updates_have_cosines():
     one, two = made(2)
     expected = update_cosines([one, two])
     scaled = [LowRankUpdate(one.B * 1e-70, one.A), LowRankUpdate(two.B * 1e70, two.A)]
-    np.testing.assert_allclose(update_cosines(scaled), expected, atol=1e-12)
+    np.testing.assert_allclose(update_cosines(scaled), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("groups", [3, 1, 6, (1, 5)])
@@ -83,7 +106,7 @@ def test_shares_are_those_of_dense_means(groups):
     total = (matrices**2).sum()
     expected = [6 * (mean**2).sum(), ((by_group - mean) ** 2).sum(), ((matrices - by_group) ** 2).sum()]
     found = sharing_shares(update_inner_products(updates), groups)
-    np.testing.assert_allclose(found, np.array(expected) / total, atol=1e-12)
+    np.testing.assert_allclose(found, np.array(expected) / total, rtol=0, atol=1e-12)
     assert found.sum() == pytest.approx(1, abs=1e-15)
 
 
@@ -95,7 +118,7 @@ def test_layers_that_share_nothing_whatever_their_norms():
 def test_planted_shares_are_found_for_each_epoch():
     whole, grouped = np.ones((6, 6)), np.kron(np.eye(3), np.ones((2, 2)))
     found = sharing_shares([whole, grouped, np.eye(6), 0 * whole])
-    np.testing.assert_allclose(found[:3], [[1, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 2 / 6, 3 / 6]], atol=1e-15)
+    np.testing.assert_allclose(found[:3], [[1, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 2 / 6, 3 / 6]], rtol=0, atol=1e-15)
     assert np.isnan(found[3]).all()
 
 
@@ -123,7 +146,7 @@ def test_angles_are_those_of_orthonormal_bases():
     bases = [np.linalg.qr(part).Q for part in (left, right)]
     cosines = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
     np.testing.assert_allclose(principal_angles(left, right), np.arccos(cosines), rtol=1e-10)
-    np.testing.assert_allclose(principal_angles(left, left @ np.diag([1.0, 1e-3, 1e3])), 0, atol=1e-12)
+    np.testing.assert_allclose(principal_angles(left, left @ np.diag([1.0, 1e-3, 1e3])), 0, rtol=0, atol=1e-12)
     np.testing.assert_allclose(principal_angles(np.eye(4, 2), np.eye(4)[:, 2:]), np.pi / 2)
     assert principal_angles(left, np.zeros((30, 2))).size == 0
 
@@ -136,17 +159,17 @@ def test_the_common_subspace_is_that_of_the_stacked_dense_updates(side, count):
     matrices = [matrix / np.linalg.norm(matrix) for matrix in matrices]
     vectors = np.linalg.svd(np.concatenate(matrices))[2][:4].T
     found = common_subspace(updates, side, rank=4)
-    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(4), atol=1e-13)
+    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(4), rtol=0, atol=1e-13)
     np.testing.assert_allclose(abs(found.basis.T @ vectors), np.eye(4), atol=1e-9)
     expected = [np.linalg.norm(matrix @ vectors) ** 2 for matrix in matrices]
-    np.testing.assert_allclose(found.energy, expected, atol=1e-12)
+    np.testing.assert_allclose(found.energy, expected, rtol=0, atol=1e-12)
 
 
 def test_a_large_layer_does_not_make_the_common_subspace_its_own():
     updates = made()
     larger = [LowRankUpdate(1e9 * updates[0].B, updates[0].A), *updates[1:]]
     before, after = (common_subspace(layers, "right", rank=3) for layers in (updates, larger))
-    np.testing.assert_allclose(after.energy, before.energy, atol=1e-12)
+    np.testing.assert_allclose(after.energy, before.energy, rtol=0, atol=1e-12)
 
 
 def test_layers_in_one_subspace_are_held_whole_and_zero_updates_have_no_share():
@@ -154,11 +177,11 @@ def test_layers_in_one_subspace_are_held_whole_and_zero_updates_have_no_share():
     inside = [LowRankUpdate(random.standard_normal((30, 4)), random.standard_normal((4, 2)) @ plane) for _ in range(3)]
     zero = LowRankUpdate(np.zeros((30, 1)), np.ones((1, 20)))
     found = common_subspace([*inside, zero], "right", rank=2)
-    np.testing.assert_allclose(found.energy[:3], 1, atol=1e-12)
+    np.testing.assert_allclose(found.energy[:3], 1, rtol=0, atol=1e-12)
     assert np.isnan(found.energy[3])
     assert principal_angles(found.basis, plane.T).max() < 1e-7
     more = common_subspace(inside, "right", rank=5)
-    np.testing.assert_allclose(more.basis.T @ more.basis, np.eye(5), atol=1e-12)
+    np.testing.assert_allclose(more.basis.T @ more.basis, np.eye(5), rtol=0, atol=1e-12)
     assert np.isnan(common_subspace([zero], "left", rank=1).energy).all()
 
 
@@ -173,7 +196,8 @@ def test_layers_in_one_subspace_are_held_whole_and_zero_updates_have_no_share():
         (lambda: principal_angles(np.eye(4, 2), np.eye(5, 2)), "U, V: expected shapes"),
         (lambda: principal_angles(np.eye(4, 2), np.full((4, 1), np.nan)), "U, V: expected finite numbers"),
         (lambda: common_subspace(made(), "up", 2), "side: expected 'left'"),
-        (lambda: common_subspace(made(), "left", 19), "rank: expected 1 to 18, found 19"),
+        (lambda: common_subspace(made(), "left", 19), "rank: expected a whole number from 1 to 18, found 19"),
+        (lambda: common_subspace(made(), "left", 1.5), "rank: expected a whole number from 1 to 18, found 1.5"),
         (lambda: common_subspace([], "left", 1), "updates: expected at least one"),
         (lambda: common_subspace([*made(1), *made(1, out=9)], "left", 1), r"updates: .*\[9, 30\]"),
         (lambda: common_subspace([LowRankUpdate(np.full((3, 1), np.inf), np.ones((1, 3)))], "left", 1), "finite"),

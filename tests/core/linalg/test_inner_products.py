@@ -101,3 +101,7 @@ def test_what_does_not_fit_is_refused() -> None:
         update_inner_products([random_update(rng, 3, 4, 1), random_update(rng, 4, 3, 1)])
     with pytest.raises(ParameterError, match="updates: expected finite numbers, found NaN or infinity"):
         update_inner_products([LowRankUpdate(np.full((2, 1), np.nan), np.ones((1, 2)))])
+    with pytest.raises(ParameterError, match="updates: expected finite numbers, found NaN or infinity"):
+        update_inner_products([LowRankUpdate(np.ones((2, 1)), np.ones((1, 2)), float("inf"))])
+    with pytest.raises(ParameterError, match=r"updates: expected factors \(out, r\) and \(r, in\), found \(\(3, 2\), "):
+        update_inner_products([(np.ones((3, 2)), np.ones((3, 3)), 1.0)])
