@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from msplora_cli.scale_ranks import entropy_ranks
-from msplora_core.runs import read_snapshot
+from msplora_cli.scale_ranks import entropy_ranks_at
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +86,7 @@ class TrainingProgress(TrainerCallback):
         if epoch:  # before the first step there is no spectrum, rate or time
             line += (
                 f"  lr {self.logged['learning_rate']:.1e}"
-                f"{entropy_ranks(read_snapshot(self.run.snapshot_path(epoch)))}"
+                f"{entropy_ranks_at(self.run, epoch)}"
                 f"  {time.monotonic() - self.epoch_began:.1f} s"
             )
         self._print(line)

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msplora_analysis.kernels.concentration import entropy_rank
+from msplora_core.errors import FileError
 from msplora_core.pyramid import SCALES
+from msplora_core.runs import read_snapshot
 
 if TYPE_CHECKING:
-    from msplora_core.runs import Snapshot
+    from msplora_core.runs import RunDirectory, Snapshot
+
+
+def entropy_ranks_at(run: RunDirectory, epoch: int) -> str:
+    """Return `entropy_ranks` of a run at an epoch; empty if it has no snapshot there, or none that can be read."""
+    try:
+        return entropy_ranks(read_snapshot(run.snapshot_path(epoch)))
+    except FileError:
+        return ""
 
 
 def entropy_ranks(snapshot: Snapshot) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from msplora_core.runs import RunDirectory
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -65,9 +67,11 @@ class StudyProgress:
         elif event.kind == "step":
             self.bars.update(self.runs[path], completed=event.step, total=event.steps)
         elif event.kind == "epoch":
+            from msplora_cli.scale_ranks import entropy_ranks_at
+
             score = "not defined" if event.score is None else f"{event.score:.4f}"
             self.scores[path] = f"{event.metric} {score}"
-            self.scores[path] += _entropy_ranks(path, event.epoch)
+            self.scores[path] += entropy_ranks_at(RunDirectory(path), event.epoch)
             self.bars.update(self.runs[path], score=f"epoch {event.epoch}  {self.scores[path]}")
             if not self.console.is_terminal:
                 self._line(f"{path}  epoch {event.epoch}/{event.config.epochs}  {self.scores[path]}")
@@ -91,19 +95,6 @@ class StudyProgress:
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
-
-
-def _entropy_ranks(path: Path, epoch: int) -> str:
-    """Return the entropy rank of each scale at an epoch; an empty text if its snapshot cannot be read here."""
-    from msplora_cli.scale_ranks import entropy_ranks
-    from msplora_core.errors import FileError
-    from msplora_core.runs import RunDirectory, read_snapshot
-
-    try:
-        snapshot = read_snapshot(RunDirectory(path).snapshot_path(epoch))
-    except FileError:
-        return ""
-    return entropy_ranks(snapshot)
 
 
 def duration(seconds: float) -> str:

@@ -15,10 +15,10 @@ from msplora_cli.progress import TrainingProgress
 from msplora_core.runs import RunDirectory
 
 
-def shown(tmp_path: Path, *, terminal: bool = False, main: bool = True) -> str:
-    """Two epochs of four steps, of which the second ends with an evaluation."""
+def shown(tmp_path: Path, *, terminal: bool = False, main: bool = True, epochs: tuple[int, ...] = (0, 1, 2)) -> str:
+    """Two epochs of four steps, of which the second ends with an evaluation, and some record spectra."""
     run = RunDirectory(tmp_path / "[mrpc]")
-    for epoch in (0, 1, 2):
+    for epoch in epochs:
         spectra = {"global/q/0": np.ones(4) * epoch, "layer/q/0": np.array([1.0, 0.0]) * epoch}
         run.write_epoch(epoch, step=4 * epoch, spectra=spectra)
     text = io.StringIO()
@@ -44,6 +44,12 @@ def test_a_line_an_epoch_with_metrics_and_spectra(tmp_path: Path) -> None:
         "[mrpc]  epoch 2/2  loss 0.5000  dev loss 0.2500  accuracy 0.7500  lr 1.0e-04"
         "  entropy rank global 4.00, layer 1.00  "
     )
+
+
+def test_an_epoch_without_spectra(tmp_path: Path) -> None:
+    (line,) = shown(tmp_path, epochs=(0,)).splitlines()
+    assert line.startswith("[mrpc]  epoch 2/2  loss 0.5000  dev loss 0.2500  accuracy 0.7500  lr 1.0e-04  ")
+    assert "entropy rank" not in line
 
 
 def test_lines_within_an_epoch_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
