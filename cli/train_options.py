@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from msplora_cli.options import alphas, groups_option, method_options, rank_patterns, three_ranks
-from msplora_core.method_list import METHODS, method_named
+from msplora_core.errors import ParameterError
+from msplora_core.method_list import METHODS, check_setting, method_named
 
 if TYPE_CHECKING:
     from msplora_core.training import RunConfig
@@ -124,13 +125,12 @@ def refuse_without_method(methods: Sequence[str], given: Mapping[str, Any]) -> N
     Raises:
         typer.BadParameter: if one is given.
     """
-    known = {setting for name in methods for setting in method_named(name).settings}
-    for name, value in given.items():
-        setting = "target_modules" if name == "target" else name
-        if value and setting not in known:
-            having = [method.name for method in METHODS.values() if setting in method.settings]
-            expected = f"expected a method that has it ({', '.join(having)}), found {', '.join(methods)}"
-            raise typer.BadParameter(expected, param_hint=_option(name))
+    for name in filter(given.get, given):
+        try:
+            check_setting("target_modules" if name == "target" else name, methods)
+        except ParameterError as error:
+            message = f"expected {error.expected}, found {error.found}"
+            raise typer.BadParameter(message, param_hint=_option(name)) from error
 
 
 def _option(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,6 +121,25 @@ METHODS = {
 
 METHOD_SETTINGS = frozenset().union(*(method.settings for method in METHODS.values()))
 """The settings of `RunConfig` that not every method has."""
+
+
+def check_setting(setting: str, methods: Sequence[str]) -> None:
+    """Check that a setting is common to all methods, or that one of the given methods has it.
+
+    Args:
+        setting: a field of `RunConfig`.
+        methods: names in `METHODS`.
+
+    Raises:
+        ParameterError: if other methods have it, but none of these; names them.
+
+    Example:
+        >>> check_setting("ranks", ["msplora", "lora"])
+    """
+    having = [method.name for method in METHODS.values() if setting in method.settings]
+    if having and not set(having) & set(methods):
+        expected = f"a method that has it ({', '.join(having)})"
+        raise ParameterError(setting, expected=expected, found=", ".join(methods))
 
 
 def method_named(name: str) -> Method:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import ParameterError, StudyFileError, nearest
+from msplora_core.method_list import METHODS, check_setting
 from msplora_core.study.definition import Study, Tune
 from msplora_core.training.run_config import TYPES
 from msplora_core.typed_values import alternatives, convert, described
@@ -85,9 +86,21 @@ class _Reader:
                 except TypeError:
                     expected = "at least one value" if value == [] else f"{described(_METHOD[name])}, or a list of such"
                     raise self._wrong("methods", name, expected, value, place) from None
+            self._belonging(table, place)
             found += [dict(chosen) for chosen in product(*values)]
             self.tables += [place] * (len(found) - len(self.tables))
         return found
+
+    def _belonging(self, table: dict[str, Any], place: int) -> None:
+        """Refuse a setting that no method of the table has."""
+        methods = alternatives(table.get("method", "msplora"), str)
+        if "plan" in table or not set(methods) <= set(METHODS):  # a plan holds its method; others are refused later
+            return
+        for name in table:
+            try:
+                check_setting(name, methods)
+            except ParameterError as error:
+                raise self._wrong("methods", name, error.expected, error.found, place) from error
 
     def _tune(self) -> Tune | None:
         if "tune" not in self.content:

@@ -120,6 +120,8 @@ def test_a_preset_and_a_model_beside_the_file(study, tmp_path: Path) -> None:
          "value, found []"),
         ('tasks = ["sst2", "STS-B"]', 'tasks = ["wnli"]', "line 2: tasks: expected one of cola, mrpc, stsb, rte, sst2, "
          "qnli, acceptability, paraphrase, similarity, or a .json or .jsonl file, found wnli"),
+        ("rank = [2, 8]", "ranks = [8, 8, 8]", "line 12: methods.ranks: expected a method that has it (msplora), found "
+         "lora"),
         ("rank = [2, 8]", "rank = 0", "line 12: rank (method 1 of 3): expected at least 1, found 0"),
         ("rank = [2, 8]", "rank = [2, 2]", "expected one method or setting for each run directory, found 2 that mean "
          "sst2-lora-r2-seed0; runs are named after task, method with ranks, and seed; use another study for "
