@@ -24,6 +24,7 @@ from msplora_analysis.report.pictures import saved
 from msplora_analysis.statistics import differences, power
 from msplora_cli.app import main
 from msplora_core.adapter import MSPLoraConfig
+from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.runs import RunDirectory, RunRecord
 
 OUT, IN = 40, 24
@@ -75,6 +76,20 @@ def test_an_adapter_of_any_size_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(table) == 96 * 32
     assert peak < 64e6 < (tmp_path / "adapter_model.safetensors").stat().st_size
+
+
+def test_the_configuration_of_an_adapter_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = {"A": np.eye(2, 6), "B": np.eye(6, 2)}
+    names = {f"base_model.model.layers.0.q_proj.lora_{part}.weight": value for part, value in factors.items()}
+    save_file(names, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 64, "alpha_pattern": {"k_proj": 1}})
+    )
+    read, content = list[Path](), PeftConfig.read
+    monkeypatch.setattr(PeftConfig, "read", lambda path: read.append(path) or content(path))
+    table = load_spectra(tmp_path)
+    assert {finding.kind for _, finding in table.attrs["findings"]} == {"unusual scaling", "pattern without module"}
+    assert read == [tmp_path / "adapter_config.json"]
 
 
 @pytest.fixture

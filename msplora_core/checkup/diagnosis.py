@@ -16,11 +16,8 @@ from msplora_core.checkup.run_check import run_findings
 from msplora_core.checkup.spectra_check import norm_findings, spectra_findings
 from msplora_core.components import component_spectra
 from msplora_core.formats import Adapter, read_adapter
-from msplora_core.formats.peft.configuration import PeftConfig
-from msplora_core.formats.weight_files import CONFIG
 from msplora_core.linalg.updates import DeferredUpdate, Update
 from msplora_core.runs import RunDirectory
-from msplora_core.storage.folder import first_present
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +99,5 @@ def _norm(update: Update) -> float:
 
 def file_findings(adapter: Adapter) -> list[Finding]:
     """Return the findings on shapes, scalings and configuration of an adapter, without reading its values."""
-    config = _config_of(adapter)
-    patterns = pattern_findings(adapter, config) if config is not None else ()
-    return [*scaling_findings(adapter, config), *layer_findings(adapter), *patterns]
-
-
-def _config_of(adapter: Adapter) -> PeftConfig | None:
-    path = first_present(adapter.path, CONFIG) if adapter.path.is_dir() else None
-    return PeftConfig.read(path) if path else None
+    patterns = pattern_findings(adapter, adapter.config) if adapter.config is not None else ()
+    return [*scaling_findings(adapter, adapter.config), *layer_findings(adapter), *patterns]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.components import Component, ComponentKey
+from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.placement import joint_stack, stack_name
 from msplora_core.storage.tensors import Tensor
@@ -30,6 +31,7 @@ class Adapter:
         seed: of the training; None if unknown.
         files: files of its weights.
         magnitudes: for PEFT's DoRA, the norm of each row of a module's weight, by module path.
+        config: PEFT's configuration, if there is one.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Adapter:
     seed: int | None = None
     files: tuple[Path, ...] = ()
     magnitudes: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    config: PeftConfig | None = field(default=None, repr=False)
 
     def components(self) -> Iterator[Component]:
         """Yield every component; each is read when it is yielded.

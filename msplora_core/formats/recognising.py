@@ -113,6 +113,7 @@ def read_adapter(
         seed=seed,
         files=tuple(sorted({tensor.path for tensor in contents.tensors.values()})),
         magnitudes=found.magnitudes,
+        config=contents.config,
     )
 
 

@@ -23,6 +23,8 @@ def inside(folder: Path, name: str) -> Path:
         FileError: if it leads out of the folder.
     """
     path = folder / name
+    if name == path.name != ".." and not path.is_symlink():  # resolving takes as long as reading a small file
+        return path
     try:
         root, target = folder.resolve(), path.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle

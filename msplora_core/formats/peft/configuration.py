@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,8 @@ class PeftConfig:
         targets = self.content.get("target_modules")
         if not isinstance(targets, list) or not targets or self.content.get("target_parameters"):
             return
-        ends = {path[start:] for path in paths for start in [0, *(m.end() for m in re.finditer(r"\.", path))]}
-        if not any(target in ends for target in targets if isinstance(target, str)):
+        wanted = {target for target in targets if isinstance(target, str)}
+        if not any(end in wanted for path in paths for end in _ends(path)):
             raise self.error(
                 "target_modules",
                 f"a target among the adapted modules ({', '.join(list(paths)[:2])}, ...)",
@@ -205,6 +205,14 @@ def module_path(name: str) -> str:
         'bert.encoder.layer.0.attention.self.query'
     """
     return name.removeprefix("base_model.model.")
+
+
+def _ends(path: str) -> Iterator[str]:
+    """The path, and what is left of it after each dot."""
+    yield path
+    while "." in path:
+        path = path.partition(".")[2]
+        yield path
 
 
 def _is_number(value: object) -> bool:
