@@ -77,9 +77,10 @@ def convert_adapter(
             The ranks are optimal under it (see `allocate_ranks`), at least 1 for each module.
         parameters: instead, this budget as a number of parameters.
         plan: instead, the folder or file that `msplora-analyze plan --out` wrote, with the rank of each module.
+            Modules that it leaves out are not written.
 
     Returns:
-        The modules written, and notes.
+        The modules, and notes.
 
     Raises:
         AdapterFileError: if the adapter cannot be read.
@@ -94,7 +95,7 @@ def convert_adapter(
     adapter, notes = open_adapter(path, alpha)
     origin = origin_of(adapter)
     updates = whole_updates(adapter)
-    ranks = limits.ranks(adapter, updates)
+    ranks = limits.ranks(adapter, updates, origin.models)
     by_layer: dict[str, list[PlainModule]] = {}
     for stored in updates:
         module = _module(adapter, stored, ranks.get(stored.path), energy)
@@ -102,9 +103,13 @@ def convert_adapter(
     wrappers = {stored.layout.wrapper for stored in updates}
     by_path = {path: stacked(path, found) if path in wrappers else found[0] for path, found in by_layer.items()}
     modules = list(by_path.values())
+    kept = [path for path, module in by_path.items() if module.rank]
+    if len(kept) < len(by_path):
+        origin = origin.without([path for path in by_path if path not in kept])
     adapters = {
         model: _files(origin, [replace(by_path[path], path=short) for path, short in paths.items()])
-        for model, paths in by_model(origin, by_path).items()
+        for model, paths in by_model(origin, kept).items()
+        if paths
     }
     if out is not None:
         write_adapters(Path(out), origin, adapters)
@@ -115,15 +120,16 @@ def convert_adapter(
 
 def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: float | None) -> PlainModule:
     layout = stored.layout
-    return plain_module(
+    module = plain_module(
         stored.path,
         low_rank_factors(adapter, stored),
-        rank=rank,
+        rank=None if rank is None else max(rank, 1),
         energy=energy,
         embedding=layout.embedding,
         kernel=layout.kernel,
         groups=layout.groups,
     )
+    return replace(module, B=module.B[:, :0], A=module.A[:0], error=1.0) if rank == 0 else module
 
 
 def _files(origin: Origin, modules: list[PlainModule]) -> AdapterFiles:

@@ -29,5 +29,6 @@ def stacked(path: str, experts: Sequence[PlainModule]) -> PlainModule:
         B=B.reshape(len(B), -1),
         A=np.concatenate([one.A for one in experts]),
         error=joint_error(experts),
+        norm=float(np.linalg.norm([one.norm for one in experts])),
         experts=len(experts),
     )

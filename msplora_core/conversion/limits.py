@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from os import PathLike, fspath
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from msplora_core.conversion.endpoints import low_rank_factors
 from msplora_core.conversion.plain import PlainModule
 from msplora_core.errors import FileError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats import Adapter
-from msplora_core.formats.peft.plan_file import is_pyramid, read_rank_plan
+from msplora_core.formats.peft.plan_file import is_pyramid, planned_ranks, read_rank_plan
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.linalg.allocation import allocate_ranks, rank_budget
 from msplora_core.linalg.truncation import check_limit
@@ -41,11 +42,16 @@ class Limits:
         if self.rank is not None or self.energy is not None:
             check_limit(self.rank, self.energy)
 
-    def ranks(self, adapter: Adapter, updates: Sequence[StoredUpdate]) -> Mapping[str, int]:
+    def ranks(self, adapter: Adapter, updates: Sequence[StoredUpdate], models: Sequence[str] = ()) -> Mapping[str, int]:
         """Return the largest rank of each module by its path; empty if ranks are not limited.
 
+        Args:
+            adapter: the adapter to convert.
+            updates: of its modules.
+            models: of a pipeline, the first names of the paths.
+
         Raises:
-            ParameterError: for a budget that cannot be met, or a plan that cannot be read.
+            ParameterError: for a budget that cannot be met, or a plan that cannot be read or is of other modules.
             UnsupportedAdapterError: if an update is not a product of two factors; for a limit other than a rank with
                 adapted parameters.
         """
@@ -58,7 +64,7 @@ class Limits:
         if self.rank is not None:
             return dict.fromkeys((stored.path for stored in updates), self.rank)
         if self.plan is not None:
-            return _planned(self.plan, updates)
+            return _planned(Path(self.plan), [stored.path for stored in updates], models)
         if self.mean_rank is None and self.parameters is None:
             return {}
         spectra = component_spectra(
@@ -77,26 +83,36 @@ class Limits:
 
 
 def joint_error(modules: Sequence[PlainModule]) -> float:
-    """Return the error of the truncation over several modules, relative to the updates in the Frobenius norm.
-
-    Args:
-        modules: with factors of equal weight, i.e. the squared norms of their columns are the singular values.
-    """
-    factors = [np.asarray(one.B, dtype=np.float64).reshape(len(one.B), -1) for one in modules]
-    kept = np.array([(np.square(B).sum(axis=0) ** 2).sum() for B in factors])
-    errors = np.array([one.error for one in modules])
-    if not errors.any():
+    """Return the error of the truncation over several modules, relative to the updates in the Frobenius norm."""
+    errors, norms = (np.array([getattr(one, name) for one in modules]) for name in ("error", "norm"))
+    if not errors.any() or not norms.any():
         return 0.0
-    whole = kept / (1 - errors**2)
-    return float(np.sqrt((whole * errors**2).sum() / whole.sum()))
+    shares = norms / norms.max()
+    return float(np.linalg.norm(shares * errors) / np.linalg.norm(shares))
 
 
-def _planned(path: str | PathLike[str], updates: Sequence[StoredUpdate]) -> dict[str, int]:
+def _planned(folder: Path, paths: Sequence[str], models: Sequence[str]) -> dict[str, int]:
+    """The rank of each module in a plan; 0 for those that it leaves out. A pipeline has a plan for each model."""
+    if len(models) < 2:
+        model = f"{models[0]}." if models else ""
+        return {
+            f"{model}{path}": rank for path, rank in _of_model(folder, [p.removeprefix(model) for p in paths]).items()
+        }
+    planned = [model for model in models if (folder / model).is_dir()]
+    if not planned:
+        raise ParameterError("plan", expected=f"a folder with one of {', '.join(models)}", found=str(folder))
+    ranks = dict.fromkeys(paths, 0)
+    for model in planned:
+        own = [path for path in paths if path.startswith(f"{model}.")]
+        ranks |= _planned(folder / model, own, [model])
+    return ranks
+
+
+def _of_model(path: Path, modules: Sequence[str]) -> dict[str, int]:
     try:
-        plan = read_rank_plan(fspath(path))
+        plan = read_rank_plan(path)
+        if is_pyramid(plan):
+            raise ParameterError("plan", expected="ranks of LoRA", found="ranks of MSPLoRA")
+        return planned_ranks(plan, modules)
     except FileError as error:
         raise ParameterError("plan", expected="the output of msplora-analyze plan --out", found=str(error)) from error
-    if is_pyramid(plan):
-        raise ParameterError("plan", expected="ranks of LoRA", found="ranks of MSPLoRA")
-    patterns, common = plan.patterns("rank_pattern"), plan.rank()
-    return {stored.path: int(patterns.value_of(stored.path, common)) for stored in updates}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,19 @@ class Origin:
     beside: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     models: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def without(self, modules: Sequence[str]) -> Origin:
+        """Return the origin of a result without some modules: those that remain are its targets by their paths."""
+        gone = {f"{_PREFIX}{path}{LORA_MAGNITUDE}" for path in modules}
+        return replace(
+            self,
+            configuration={name: value for name, value in self.configuration.items() if name not in _TARGETS},
+            beside={name: tensor for name, tensor in self.beside.items() if name not in gone},
+            notes=(*self.notes, f"{listed(modules)}: left out, as in the plan."),
+        )
+
+
+_TARGETS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ class PlainModule:
         A: (r, in) float32; (r, in, height, ...) for a convolution.
         rank_before: rank of the original update.
         error: error of the truncation, relative to the update in the Frobenius norm; 0 without truncation.
+        norm: of the original update in the Frobenius norm; NaN without truncation.
         embedding: whether the module is an embedding, whose factors have other names in PEFT.
         experts: number of experts of an adapted parameter, whose factors are stacked; 0 for an adapted module.
     """
@@ -42,6 +44,7 @@ class PlainModule:
     A: NDArray[np.float32]
     rank_before: int
     error: float
+    norm: float
     embedding: bool = False
     experts: int = 0
 
@@ -89,7 +92,7 @@ def plain_module(
     whole = rank is None and energy is None
     if groups > 1 and not whole:
         raise UnsupportedAdapterError(f"{path}: expected no rank or energy, found a convolution with groups")
-    cut = Truncated(joined([update]), 0.0) if whole else truncate(update, rank=rank, energy=energy)
+    cut = Truncated(joined([update]), 0.0, math.nan) if whole else truncate(update, rank=rank, energy=energy)
     factors = _by_group(cut.update.B, cut.update.A, groups) if groups > 1 else (cut.update.B, cut.update.A)
     with np.errstate(over="ignore"):
         B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in factors)
@@ -97,7 +100,7 @@ def plain_module(
         raise UnsupportedAdapterError(f"{path}: expected factors in the range of float32, found larger ones")
     if len(kernel) > 1:
         B, A = B.reshape(*B.shape, *(1 for _ in kernel[1:])), A.reshape(len(A), *kernel)
-    return PlainModule(path, B, A, update.rank, cut.error, embedding)
+    return PlainModule(path, B, A, update.rank, cut.error, cut.norm, embedding)
 
 
 def _by_group(B: NDArray[Any], A: NDArray[Any], groups: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -57,10 +57,12 @@ class Truncated:
     Args:
         update: the best approximation of its rank in the Frobenius norm; factors of equal weight, scaling 1, float64.
         error: norm of the error, relative to the norm of the original update.
+        norm: of the original update in the Frobenius norm.
     """
 
     update: LowRankUpdate
     error: float
+    norm: float
 
 
 def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | None = None) -> Truncated:
@@ -90,7 +92,7 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
     root = np.sqrt(sigma[:kept])
     whole = np.linalg.norm(relative)
     error = float(np.linalg.norm(relative[kept:]) / whole) if whole else 0.0
-    return Truncated(LowRankUpdate(B=U[:, :kept] * root, A=root[:, None] * Vt[:kept]), error)
+    return Truncated(LowRankUpdate(B=U[:, :kept] * root, A=root[:, None] * Vt[:kept]), error, float(whole * sigma[0]))
 
 
 def ranks_holding(squares: NDArray[np.float64], share: float) -> NDArray[np.intp]:

@@ -179,3 +179,60 @@ def test_a_plan_gives_each_module_its_rank(adapter: Path, tmp_path: Path, monkey
     (tmp_path / "plan/peft.json").write_text(json.dumps(plan))
     assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--plan", tmp_path / "plan", "--json") == 0
     assert [row["rank"] for row in json.loads(capsys.readouterr().out)] == [1, 1, 3, 1]
+
+
+def test_modules_that_a_plan_leaves_out_are_not_written(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    plan = {"r": 2, "lora_alpha": 4, "target_modules": ["layers.1.q_proj", "layers.3.q_proj"]}
+    (tmp_path / "peft.json").write_text(json.dumps(plan))
+    assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--plan", tmp_path, "--json") == 0
+    printed = capsys.readouterr()
+    assert [(row["rank"], row["error"] == 1) for row in json.loads(printed.out)] == [
+        (0, True), (2, False), (0, True), (2, False)
+    ]  # fmt: skip
+    assert "note: layers.0.q_proj, layers.2.q_proj: left out, as in the plan." in printed.err
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert (config["r"], config["target_modules"]) == (2, ["layers.1.q_proj", "layers.3.q_proj"])
+    tensors = load_file(tmp_path / "out/adapter_model.safetensors")
+    assert {name.split(".")[3] for name in tensors} == {"1", "3"}
+    before = load_file(adapter / "adapter_model.safetensors")
+    lost = kept = 0.0
+    for layer in range(4):
+        A, B = (before[f"base_model.model.layers.{layer}.q_proj.lora_{side}.weight"] for side in "AB")
+        sigma = np.linalg.svd(B @ A, compute_uv=False)
+        lost, kept = lost + (sigma[2 if layer % 2 else 0 :] ** 2).sum(), kept + (sigma**2).sum()
+    assert call(monkeypatch, adapter, "--dry-run", "--plan", tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["error"] == pytest.approx(np.sqrt(lost / kept), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "more", [{"target_modules": ["q_proj", "k_proj"]}, {"rank_pattern": {r"layers\.9\.q_proj": 1}}]
+)
+def test_a_plan_of_another_adapter_is_refused(adapter: Path, tmp_path: Path, monkeypatch, capsys, more: dict) -> None:
+    plan = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], **more}
+    (tmp_path / "peft.json").write_text(json.dumps(plan))
+    assert call(monkeypatch, adapter, "--dry-run", "--plan", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "target_modules: expected modules of the adapter, found " in error
+    assert error.count("\n") == 1
+
+
+def test_a_pipeline_is_converted_with_a_plan_for_each_model(tmp_path: Path, monkeypatch, capsys) -> None:
+    tensors = {}
+    for model, layer in (("unet", "mid_block_attentions_0"), ("te", "text_model_encoder_layers_0")):
+        for name in ("q_proj", "v_proj"):
+            tensors[f"lora_{model}_{layer}_{name}.lora_down.weight"] = np.eye(4, 8, dtype="f4")
+            tensors[f"lora_{model}_{layer}_{name}.lora_up.weight"] = np.eye(8, 4, dtype="f4")
+    save_file(tensors, tmp_path / "style.safetensors")
+    for model, pattern in (("unet", {"mid_block.attentions.0.v_proj": 1}), ("text_encoder", {})):
+        (tmp_path / "plan" / model).mkdir(parents=True)
+        plan = {"r": 3, "lora_alpha": 3, "target_modules": ["q_proj", "v_proj"], "rank_pattern": pattern}
+        (tmp_path / "plan" / model / "peft.json").write_text(json.dumps(plan))
+    arguments = [tmp_path / "style.safetensors", "--dry-run", "--json", "--plan"]
+    assert call(monkeypatch, *arguments, tmp_path / "plan") == 0
+    ranks = {row["module"]: row["rank"] for row in json.loads(capsys.readouterr().out)["modules"]}
+    assert ranks == {
+        "text_encoder.text_model.encoder.layers.0.q_proj": 3, "text_encoder.text_model.encoder.layers.0.v_proj": 3,
+        "unet.mid_block.attentions.0.q_proj": 3, "unet.mid_block.attentions.0.v_proj": 1,
+    }  # fmt: skip
+    assert call(monkeypatch, *arguments, tmp_path / "plan/unet") == 1
+    assert "plan: expected a folder with one of " in capsys.readouterr().err

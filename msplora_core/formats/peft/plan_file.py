@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import AdapterFileError, ParameterError
-from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.peft.configuration import Patterns, PeftConfig
 from msplora_core.formats.weight_files import CONFIG
 from msplora_core.pyramid import check_ranks
 
@@ -46,6 +48,24 @@ def read_rank_plan(path: str | Path) -> PeftConfig:
 def is_pyramid(plan: PeftConfig) -> bool:
     """Whether a plan is for MSPLoRA."""
     return plan.peft_type == "MSPLORA"
+
+
+def planned_ranks(plan: PeftConfig, paths: Collection[str]) -> dict[str, int]:
+    """Return the rank of each module in a plan for LoRA; 0 for a module that its list of targets leaves out.
+
+    Args:
+        plan: from `read_rank_plan`.
+        paths: of the modules.
+
+    Raises:
+        AdapterFileError: if the plan names modules that are not among them.
+    """
+    ranks, common, targets = plan.patterns("rank_pattern"), plan.rank(), plan.content["target_modules"]
+    named = {re.escape(name): 1 for name in targets} if isinstance(targets, list) else {".*": 1}
+    chosen = Patterns(plan, "target_modules", named)
+    if lost := [*chosen.unmatched(paths), *ranks.unmatched(paths)]:
+        raise plan.error("target_modules", "modules of the adapter", lost[0].replace("\\.", "."))
+    return {path: int(ranks.value_of(path, common)) if chosen.value_of(path, 0) else 0 for path in paths}
 
 
 def plan_fields(plan: PeftConfig) -> dict[str, Any]:
