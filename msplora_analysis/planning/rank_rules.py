@@ -53,7 +53,7 @@ class RankRule:
 
     def __str__(self) -> str:
         if self.energy is not None:
-            return f"for each module, the least rank that keeps {100 * self.energy:g} % of its energy"
+            return f"for each module, the least rank that keeps {100 * self.energy:g}% of its energy"
         named = {
             "mean rank {:g}": self.mean_rank,
             "at most {:,.0f} parameters": self.parameters,
@@ -61,7 +61,7 @@ class RankRule:
         }
         budget = next((words.format(value) for words, value in named.items() if value is not None), None)
         weighted = ", modules weighted equally" if self.per_module else ""
-        return (budget or f"the fewest ranks that keep {100 * DEFAULT_SHARE:g} % of all energy") + weighted
+        return (budget or f"the fewest ranks that keep {100 * DEFAULT_SHARE:g}% of all energy") + weighted
 
     def ranks(self, energies: Energies, shares: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the rank of each module.

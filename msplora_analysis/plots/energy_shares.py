@@ -21,6 +21,8 @@ _PARTS = {"shared_by_all": ("all layers", "global"), "shared_by_groups": ("group
           "own": ("own", "layer")}  # fmt: skip
 _ROW, _BAR, _NULL = 0.22, 0.46, 0.22
 """Height of a row in inches; heights of a bar and of its null, as shares of the row."""
+_RIGHT = 0.14
+"""Half the width of the last label of the axis, in inches."""
 _LETTER = 0.05
 """Width of a letter of 6 points, in inches."""
 _MOST_LABEL = 1.5
@@ -55,7 +57,7 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
             labels = [fitted(label, 72 * _MOST_LABEL, SMALL) for label in labels]
             left = 0.14 + _LETTER * max(len(line) for label in labels for line in label.split("\n"))
             row = Row([_ROW * len(labels)], below=0.2 + 2 * LINE, panel_titles=0)
-            ((ax,),), _ = Frame(left=left).lay_out([row], title=title, foot=foot)
+            ((ax,),), _ = Frame(left=left, right=_RIGHT).lay_out([row], title=title, foot=foot)
         rows = np.arange(len(shares))
         for kind, offset, height, alpha in (("", -0.12, _BAR, 1.0), ("null_", 0.26, _NULL, 0.4)):
             start = np.zeros(len(shares))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DIGITS = 4
 """Significant digits of the numbers in pictures; tables hold all digits."""
+RUN_DIGITS = 7
+"""The same for numbers of single runs, whose means the page shows with `DIGITS` digits."""
 _MOST = 60_000
 """Limit on the numbers of one kind. Above it, times of the training are left out, then choices of task and module."""
 _LETTERS = string.digits + string.ascii_letters
@@ -59,7 +61,7 @@ def embedded(analysis: Analysis) -> dict[str, Any]:
         ),
         "courses": _courses(timed, analysis),
         "scores": as_columns(
-            analysis.scores.loc[analysis.scores["metric"] != "loss", ["run", "epoch", "metric", "value"]]
+            analysis.scores.loc[analysis.scores["metric"] != "loss", ["run", "epoch", "metric", "value"]], RUN_DIGITS
         ),
         "matrices": [
             _divergence(one, analysis) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
@@ -67,7 +69,7 @@ def embedded(analysis: Analysis) -> dict[str, Any]:
         "comparisons": [_comparison(one, analysis) for one in analysis.comparisons if len(one.layers) > 1],
         "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
         "spread": as_columns(analysis.spread),
-        "interference": as_columns(analysis.interference[["run", "epoch", "between", "pair", "cosine"]]),
+        "interference": as_columns(analysis.interference[["run", "epoch", "between", "pair", "cosine"]], RUN_DIGITS),
         "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}
                    for claim in analysis.claims],
     }  # fmt: skip
@@ -84,7 +86,7 @@ def as_script(data: dict[str, Any]) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def as_columns(frame: DataFrame) -> dict[str, Any]:
+def as_columns(frame: DataFrame, digits: int = DIGITS) -> dict[str, Any]:
     """Return a frame by column, numbers rounded; a column with few distinct values is a letter per row and a key.
 
     Example:
@@ -92,26 +94,26 @@ def as_columns(frame: DataFrame) -> dict[str, Any]:
         >>> as_columns(pd.DataFrame({"method": ["lora", "msplora", "lora"], "rank": 8, "kl": [0.123456, np.nan, 2]}))
         {'method': {'values': ['lora', 'msplora'], 'letters': '010'}, 'rank': {'every': 8}, 'kl': [0.1235, None, 2.0]}
     """
-    return {str(name): _column(frame[name]) for name in frame.columns}
+    return {str(name): _column(frame[name], digits) for name in frame.columns}
 
 
-def _column(values: Series[Any]) -> Any:
+def _column(values: Series[Any], digits: int) -> Any:
     import pandas as pd
 
     numbers = pd.api.types.is_numeric_dtype(values)
     whole = values.to_numpy(np.float64, na_value=np.nan) if numbers else values.astype(object)
     codes, found = pd.factorize(whole, use_na_sentinel=False)
     if numbers and (2 * len(found) > len(codes) + 1 or len(found) > len(_LETTERS)):
-        return rounded(whole)
-    kept = rounded(found) if numbers else [None if pd.isna(one) else str(one) for one in found]
+        return rounded(whole, digits)
+    kept = rounded(found, digits) if numbers else [None if pd.isna(one) else str(one) for one in found]
     if len(kept) == 1 and len(codes) > 1:
         return {"every": kept[0]}
     many = len(kept) > len(_LETTERS)
     return {"values": kept, "letters": codes.tolist() if many else "".join(_LETTERS[code] for code in codes)}
 
 
-def rounded(values: Any) -> Any:
-    """Return numbers as nested lists, to four significant digits unless whole; None for values that are not finite.
+def rounded(values: Any, digits: int = DIGITS) -> Any:
+    """Return numbers as nested lists, to significant digits unless whole; None for values that are not finite.
 
     Example:
         >>> rounded([[1.23456, float("inf")], [12345.0, 8.0]])
@@ -119,10 +121,10 @@ def rounded(values: Any) -> Any:
     """
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     if array.ndim > 1:
-        return [rounded(row) for row in array]
+        return [rounded(row, digits) for row in array]
     if np.isfinite(array).all() and (array % 1 == 0).all():
         return [int(value) for value in array.tolist()]
-    return [float(f"{value:.{DIGITS}g}") if isfinite(value) else None for value in array.tolist()]
+    return [float(f"{value:.{digits}g}") if isfinite(value) else None for value in array.tolist()]
 
 
 def _without_total(table: DataFrame) -> DataFrame:
@@ -160,7 +162,7 @@ def _courses(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
     by_run = partial(measure, average=analysis.average)
     frame = by_choice(by_run, timed, [*COURSE, "run"], choices=["module"], most=_MOST)
     known = frame[frame["entropy_rank"].notna() & (frame["rank"] > 1)]
-    return as_columns(known[["run", "stack", "module", "clock", "time", "scale", "rank", *_MEASURES]])
+    return as_columns(known[["run", "stack", "module", "clock", "time", "scale", "rank", *_MEASURES]], RUN_DIGITS)
 
 
 def _with_sigma(spectra: DataFrame) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msplora_analysis.courses import courses
-from msplora_analysis.report.embedded import as_columns, as_script, rounded
+from msplora_analysis.report.embedded import RUN_DIGITS, as_columns, as_script, rounded
 from msplora_analysis.report.kept_results import (
     INTRUDERS,
     OVERLAP,
@@ -100,9 +100,9 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "tables": shown,
         "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
         "data": {
-            "sharing": as_columns(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
-            "subspaces": as_columns(subspaces[[*_NAMES, "side", *_SUBSPACES]]) if len(subspaces) else {},
-            "course": as_columns(courses(course)[_COURSE]) if len(course) else {},
+            "sharing": as_columns(sharing[[*_NAMES, *_SHARING]], RUN_DIGITS) if len(sharing) else {},
+            "subspaces": as_columns(subspaces[[*_NAMES, "side", *_SUBSPACES]], RUN_DIGITS) if len(subspaces) else {},
+            "course": as_columns(courses(course)[_COURSE], RUN_DIGITS) if len(course) else {},
             "cosines": _thinned(cosines),
             "grids": _cropped(grids),
         },

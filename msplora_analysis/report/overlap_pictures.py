@@ -69,8 +69,8 @@ def _layers(found: Overlap) -> _Named:
             mean, bound=bound, layers=group[0].cosines.layers, title=f"Cosines between layers: {above}"
         )
         yield file_name("cosines", *words), figure_of(ax)
-        group = [one for one in group if one.sides]
-        if group:
+        group = [one for one in group if one.sides and one.sides[0].grid.size > 1]
+        if group:  # one number, of rank 1, is in the tables
             yield file_name("phi", *words), _neighbours(group, f"Subspaces of neighbouring layers: {above}")
 
 
@@ -133,7 +133,7 @@ def _adapters(found: AdapterComparison) -> _Named:
     if len(found.pairs) > _MOST_PAIRS:
         return
     for pair in found.pairs:
-        if all(grid.size for grid in pair.grids.values()):
+        if all(grid.size > 1 for grid in pair.grids.values()):
             both = f"Subspaces of {task_title(pair.first)} (i) and {task_title(pair.second)} (j)"
             above = f"{both}\nmean over {counted(len(pair.modules), 'module')}"
             chances = [pair.modules[f"chance_{side}"].mean() for side in pair.grids]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _VENDOR = Path(__file__).parent / "vendor"
 _LIBRARIES = ("d3.min.js", "plot.umd.min.js")
-_SCRIPTS = ("data.js", "choices.js", "spectra.js", "courses.js", "interference.js", "layers.js", "matrices.js",
-            "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
+_SCRIPTS = ("data.js", "choices.js", "pointing.js", "spectra.js", "courses.js", "interference.js", "layers.js",
+            "matrices.js", "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
 _PICTURES = "<!--pictures-->"
 _MOST_CARDS = 4
 """How many verdicts on one claim are shown before the others are unfolded."""

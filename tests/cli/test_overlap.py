@@ -15,17 +15,18 @@ from safetensors.numpy import save_file
 from msplora_cli.app import main
 
 
-def write_adapter(folder: Path, *, seed: int = 0, layers: int = 4, width: int = 32, model: str = "minilm") -> Path:
+def write_adapter(folder: Path, *, seed: int = 0, layers: int = 4, width: int = 32, model: str = "minilm",
+                  rank: int = 2) -> Path:  # fmt: skip
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     name = "base_model.model.encoder.layer.{}.self.query.lora_{}.weight"
     tensors = {
-        name.format(layer, factor): random.standard_normal((width, 2) if factor == "B" else (2, width))
+        name.format(layer, factor): random.standard_normal((width, rank) if factor == "B" else (rank, width))
         for layer in range(layers)
         for factor in "AB"
     }
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "base_model_name_or_path": model}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "base_model_name_or_path": model}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
@@ -85,6 +86,12 @@ def test_pictures_are_drawn(overlap: Overlap, tmp_path: Path) -> None:
     overlap(one, "--with", two, "--out", tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out").glob("*.p*")}
     assert names == {"cosines-lora-r2-layer-query", "phi-lora-r2-layer-query", "phi-one-with-two", "shares"}
+
+
+def test_a_subspace_of_one_direction_has_no_picture_of_one_cell(overlap: Overlap, tmp_path: Path) -> None:
+    one, two = write_adapter(tmp_path / "one", rank=1), write_adapter(tmp_path / "two", seed=1, rank=1)
+    overlap(one, "--with", two, "--out", tmp_path / "out")
+    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == {"cosines-lora-r1-layer-query", "shares"}
 
 
 def test_json_is_the_summary_and_nothing_else(overlap: Overlap, tmp_path: Path) -> None:

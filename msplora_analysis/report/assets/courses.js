@@ -97,7 +97,7 @@ function linesOf(points, { width, height, colour, named, clock, label, beside = 
       Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "name", fill: (point) => colour(point.name), fillOpacity: 0.2 }),
       Plot.lineY(points, { x: "time", y: "value", z: "name", stroke: (point) => colour(point.name), strokeWidth: 2, className: "course" }),
       ...(single ? [Plot.dot(points, { x: "time", y: "value", fill: (point) => colour(point.name), r: 4 })] : []),
-      Plot.tip(points, Plot.pointer({ x: "time", y: "value", ...TIP, title: (point) => `${named(point.name)}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : "") })),
+      ...tips(points, { x: "time", y: "value", title: (point) => `${named(point.name)}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : "") }),
     ],
   });
 }

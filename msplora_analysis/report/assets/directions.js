@@ -39,7 +39,7 @@ figure("sharing", (part) => {
     marks: [
       Plot.barX(bars, { x1: "from", x2: "to", y: "label", fill: (bar) => kinds[bar.kind], className: "bar" }),
       Plot.tickX(rows, { x: (row) => row.null_shared_by_all + row.null_shared_by_groups, y: "label", stroke: "var(--ink)", strokeWidth: 3, className: "null" }),
-      Plot.tip(bars, Plot.pointer({ x: "to", y: "label", ...TIP, title: (bar) => `${bar.label}\nall ${shown(bar.shared_by_all)}, groups ${shown(bar.shared_by_groups)}\nnothing shared: ${shown(bar.null_shared_by_all)}, ${shown(bar.null_shared_by_groups)}\nbeyond chance ${shown(bar.excess)} ± ${shown(bar.deviation_own, 2)}` })),
+      ...tips(bars, { x: "to", y: "label", title: (bar) => `${bar.label}\nall ${shown(bar.shared_by_all)}, groups ${shown(bar.shared_by_groups)}\nnothing shared: ${shown(bar.null_shared_by_all)}, ${shown(bar.null_shared_by_groups)}\nbeyond chance ${shown(bar.excess)} ± ${shown(bar.deviation_own, 2)}` }),
     ],
   });
   part("plot").replaceChildren(legend(Object.keys(kinds), (name) => name, (name) => kinds[name]), chart);
@@ -60,7 +60,7 @@ figure("subspaces", (part) => {
       Plot.tickX(rows, { x: "chance", y: "label", stroke: "var(--ink)", strokeWidth: 2, className: "null" }),
       Plot.dot(rows, { x: "pairs", y: "label", stroke: (row) => colour(row.side), r: 4 }),
       Plot.dot(rows, { x: "neighbours", y: "label", fill: (row) => colour(row.side), r: 5, className: "phi" }),
-      Plot.tip(rows, Plot.pointer({ x: "neighbours", y: "label", ...TIP, title: (row) => `${row.label}, ${row.side}\nφ of neighbours ${shown(row.neighbours)}, of all pairs ${shown(row.pairs)}; chance ${shown(row.chance)}\ncommon subspace ${shown(row.common)} of the energy; chance ${shown(row.null_common)}` })),
+      ...tips(rows, { x: "neighbours", y: "label", title: (row) => `${row.label}, ${row.side}\nφ of neighbours ${shown(row.neighbours)}, of all pairs ${shown(row.pairs)}; chance ${shown(row.chance)}\ncommon subspace ${shown(row.common)} of the energy; chance ${shown(row.null_common)}` }),
     ],
   });
   part("plot").replaceChildren(legend(sides, (side) => side, colour), chart);
@@ -123,7 +123,7 @@ figure("grids", (part) => {
     style: FONT, ariaLabel: "Similarity of leading directions",
     marks: [
       Plot.rect(cells, { fx: "side", fy: "panel", x1: (cell) => cell.j - 0.5, x2: (cell) => cell.j + 0.5, y1: (cell) => cell.i - 0.5, y2: (cell) => cell.i + 0.5, fill: "phi", inset: 0, shapeRendering: "crispEdges", className: "phi" }),
-      Plot.tip(cells, Plot.pointer({ fx: "side", fy: "panel", x: "j", y: "i", ...TIP, title: (cell) => `${cell.panel}, ${cell.side}\nφ(${cell.i}, ${cell.j}) = ${shown(cell.phi)}${cell.size ? `; random ${shown(Math.max(cell.i, cell.j) / cell.size)}` : ""}` })),
+      ...tips(cells, { fx: "side", fy: "panel", x: "j", y: "i", title: (cell) => `${cell.panel}, ${cell.side}\nφ(${cell.i}, ${cell.j}) = ${shown(cell.phi)}${cell.size ? `; random ${shown(Math.max(cell.i, cell.j) / cell.size)}` : ""}` }),
     ],
   }));
   return true;

@@ -20,7 +20,7 @@ figure("layers", (part) => {
     marks: [
       Plot.rectY(bars.filter((bar) => bar.sigma > floor), { fx: "column", fy: "row", x1: (bar) => bar.k - 0.42, x2: (bar) => bar.k + 0.42, y1: floor, y2: "sigma", fill: (bar) => scaleColour(bar.scale), className: "bar" }),
       Plot.text(mine, { fx: (row) => place.get(row).column, fy: (row) => place.get(row).row, text: name, frameAnchor: "top", dy: -11, fontSize: 11 }),
-      Plot.tip(bars, Plot.pointerX({ fx: "column", fy: "row", x: "k", y: "sigma", title: (bar) => `${name(bar)}\nσ${bar.k} = ${shown(bar.sigma)}`, ...TIP })),
+      ...tips(bars, { fx: "column", fy: "row", x: "k", y: "sigma", title: (bar) => `${name(bar)}\nσ${bar.k} = ${shown(bar.sigma)}` }, Plot.pointerX),
     ],
   }));
   return true;

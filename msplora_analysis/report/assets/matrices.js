@@ -135,7 +135,7 @@ function pairOf(view, width) {
     style: FONT, ariaLabel: "Spectra of both layers",
     marks: [
       Plot.barY(shares, { fx: "k", fy: "method", x: "layer", y: "share", fill: "layer", className: "bar" }),
-      Plot.tip(shares, Plot.pointer({ fx: "k", fy: "method", x: "layer", y: "share", title: (one) => `${one.layer}, k = ${one.k}\nshare ${shown(one.share, 3)}, σ = ${shown(one.sigma)}`, ...TIP })),
+      ...tips(shares, { fx: "k", fy: "method", x: "layer", y: "share", title: (one) => `${one.layer}, k = ${one.k}\nshare ${shown(one.share, 3)}, σ = ${shown(one.sigma)}` }),
     ],
   });
   return [element("h4", {}, `Layer ${from} and layer ${to}`), element("dl", {}, ...facts), chart];

@@ -17,7 +17,7 @@ figure("ranks", (part) => {
       Plot.barY(rows, { fy: "module", x: "place", y: "rank", fill: "var(--accent)", className: "bar" }),
       Plot.tickY(rows, { fy: "module", x: "place", y: "rank_before", stroke: "var(--ink)", strokeWidth: 2, className: "before" }),
       ...(uniform == null ? [] : [Plot.ruleY([uniform], { stroke: "var(--bad)", strokeDasharray: "5 4" })]),
-      Plot.tip(rows, Plot.pointerX({ fy: "module", x: "place", y: "rank", ...TIP, title: (row) => `${row.module} ${row.place}: rank ${row.rank} of ${row.rank_before}\nkeeps ${shown(100 * row.kept, 3)} % of its energy; equal ranks ${shown(100 * row.kept_uniform, 3)} %` })),
+      ...tips(rows, { fy: "module", x: "place", y: "rank", title: (row) => `${row.module} ${row.place}: rank ${row.rank} of ${row.rank_before}\nkeeps ${shown(100 * row.kept, 3)} % of its energy; equal ranks ${shown(100 * row.kept_uniform, 3)} %` }, Plot.pointerX),
     ],
   }));
   return true;

@@ -50,7 +50,7 @@ figure("spectra", (part) => {
       marks: [
         Plot.rect(cells.filter((cell) => !choice.log || cell.sigma > 0), { ...side, x1: "x1", x2: "x2", y1: (cell) => cell.k - 0.5, y2: (cell) => cell.k + 0.5, fill: "sigma", inset: 0, shapeRendering: "crispEdges" }),
         Plot.rect(mark, { ...side, x1: "x1", x2: "x2", y1: 0.5, y2: most + 0.5, stroke: "var(--ink)", strokeWidth: 2, fill: "none" }),
-        Plot.tip(cells, Plot.pointer({ ...side, x: (cell) => (cell.x1 + cell.x2) / 2, y: "k", title: (cell) => `${cell.scale}, ${clock} ${shown(cell.time)}\nσ${cell.k} = ${shown(cell.sigma)}`, ...TIP })),
+        ...tips(cells, { ...side, x: (cell) => (cell.x1 + cell.x2) / 2, y: "k", title: (cell) => `${cell.scale}, ${clock} ${shown(cell.time)}\nσ${cell.k} = ${shown(cell.sigma)}` }),
       ],
     }));
     bars.replaceChildren(barChart(cells.filter((cell) => cell.time === time), { side, width, narrow, facets, most, high: d3.max(cells, (cell) => cell.sigma) }));
@@ -59,8 +59,6 @@ figure("spectra", (part) => {
   update();
   return true;
 });
-
-const TIP = { fill: "var(--ground)", stroke: "var(--line)", fontSize: 12 };
 
 function colours(name) {
   return { scheme: name.replace("_r", ""), reverse: name.endsWith("_r") };
@@ -77,7 +75,7 @@ function barChart(bars, { side, width, narrow, facets, most, high }) {
     style: FONT, ariaLabel: "Spectra at the moment of the slider",
     marks: [
       Plot.rectY(bars.filter((bar) => bar.sigma > floor), { ...side, x1: (bar) => bar.k - 0.42, x2: (bar) => bar.k + 0.42, y1: floor, y2: "sigma", fill: (bar) => scaleColour(bar.scale), className: "bar" }),
-      Plot.tip(bars, Plot.pointerX({ ...side, x: "k", y: "sigma", title: (bar) => `σ${bar.k} = ${shown(bar.sigma)}`, ...TIP })),
+      ...tips(bars, { ...side, x: "k", y: "sigma", title: (bar) => `σ${bar.k} = ${shown(bar.sigma)}` }, Plot.pointerX),
     ],
   });
 }

@@ -9,7 +9,7 @@ drawn.push(() => {
       width: widthOf(home, 480), height: 62 + 22 * names.length, marginBottom: 42, marginLeft: 12 + 7 * Math.min(14, d3.max(names, (name) => name.length)),
       x: { label: `difference${unit ? ` (${unit})` : ""}; > 0 agrees with the claim`, ticks: 4, nice: true }, y: { label: null, domain: names, tickFormat: (name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name) },
       style: FONT, ariaLabel: "Differences by task",
-      marks: [Plot.ruleX([0], { stroke: "var(--soft)" }), Plot.dot(dots, { x: "value", y: "task", fill: "var(--accent)", r: 4, fillOpacity: 0.7 }), Plot.tip(dots, Plot.pointer({ x: "value", y: "task", title: (dot) => `${dot.task}\n${shown(dot.value)}`, ...TIP }))],
+      marks: [Plot.ruleX([0], { stroke: "var(--soft)" }), Plot.dot(dots, { x: "value", y: "task", fill: "var(--accent)", r: 4, fillOpacity: 0.7 }), ...tips(dots, { x: "value", y: "task", title: (dot) => `${dot.task}\n${shown(dot.value)}` })],
     }));
   }
 });

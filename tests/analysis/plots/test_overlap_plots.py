@@ -97,6 +97,10 @@ def test_shares_are_bars_side_by_side_with_the_null_below():
     assert inside(ax.figure)
 
 
+def test_the_last_number_of_the_axis_of_shares_is_not_cut_off():
+    assert inside(plot_energy_shares(SHARES, ["a", "b"]).figure)
+
+
 def test_shares_need_a_label_for_each_row():
     with pytest.raises(ParameterError, match="labels: expected 2, one for each row, found 1"):
         plot_energy_shares(SHARES, ["a"])

@@ -71,12 +71,36 @@ def test_leading_directions_are_those_of_the_file(visit: Any, study: Path) -> No
         assert f"φ(2, 3) = {shown(phi)}; random {shown(3 / 24)}" in page.locator("#grids .plot").inner_text()
 
 
+def test_the_arrow_keys_reach_the_values_of_each_picture(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    pictures = page.locator(".plot svg[aria-label]:visible, .differences svg[aria-label]:visible")
+    assert pictures.count() >= 8
+    assert all(pictures.nth(place).get_attribute("tabindex") == "0" for place in range(pictures.count()))
+    page.select_option("select[name=module]", "value")
+    page.locator("#grids .plot svg[tabindex]").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    summary = json.loads((study / "overlap" / "summary.json").read_text())
+    phi = np.mean([one["phi"] for one in summary["grids"]
+                   if one["module"] == "value" and one["side"] == "inputs"], axis=0)[1, 2]  # fmt: skip
+    said = page.locator("#said").text_content()
+    assert said == f"value, inputs\nφ(2, 3) = {shown(phi)}; random {shown(3 / 24)}"
+    tip = page.locator("#grids g[aria-label=tip] text")
+    assert f"φ(2, 3) = {shown(phi)}" in tip.text_content()
+    page.keyboard.press("Escape")
+    assert tip.count() == 0
+    page.locator("#subspaces .plot svg[tabindex]").focus()
+    page.keyboard.press("ArrowRight")
+    table = pd.read_csv(study / "overlap" / "subspaces.csv").query("module == 'value' and side == 'inputs'")
+    assert f"φ of neighbours {shown(table['neighbours'].mean())}" in page.locator("#said").text_content()
+
+
 def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     page = visit(study / "report.html")
     course = pd.read_csv(study / "overlap" / "course.csv")
     data = json.loads(page.locator("#kept-data").text_content())["summary"]["course"]
     values = data["excess"]["values"] if isinstance(data["excess"], dict) else data["excess"]
-    assert values == [float(f"{value:.4g}") for value in course["excess"]]
+    assert values == [float(f"{value:.7g}") for value in course["excess"]]
     assert page.locator("#sharing-course g[aria-label=line] path").count() == len(MODULES)
     assert page.locator("#sharing-course g[aria-label=rect] rect").count() == 1
     page.select_option("select[name=shared]", "task")
