@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_FILE_WIDTH = 120
+"""Without it, rich takes 80 columns, or those of the terminal that a pipe was started in."""
+
+
 @cache
 def messages() -> Console:
     """Return the console for progress, warnings and errors. Created on first use, because rich loads slowly."""
@@ -26,18 +31,20 @@ def messages() -> Console:
 
 @cache
 def data() -> Console:
-    """Return the console for a command's results in readable form."""
+    """Return the console for a command's results in readable form; a file has lines of 120 columns."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _FILE_WIDTH
+    return console
 
 
 def print_sentence(text: str) -> None:
     """Print a sentence of an answer, with lines broken between words."""
     from rich.text import Text
 
-    console = data()
-    console.print(Text(text), width=None if console.is_terminal else 120)
+    data().print(Text(text))
 
 
 @contextmanager

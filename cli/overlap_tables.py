@@ -47,12 +47,11 @@ def print_overlap(found: Overlap) -> None:
         found: from `overlap`.
     """
     console = data()
-    width = None if console.is_terminal else 120  # output to a file is not cut to 80 columns
     for line in _answers(found):
         print_sentence(line)
     console.print()
     for table, key in _between_adapters(found.adapters) if found.adapters else _between_layers(found):
-        console.print(table, Text(key), "", width=width, sep="\n")
+        console.print(table, Text(key), "", sep="\n")
     for note in found.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
 
@@ -80,7 +79,8 @@ def _between_adapters(found: AdapterComparison) -> Iterator[tuple[Table, str]]:
 
 
 def _between_layers(found: Overlap) -> Iterator[tuple[Table, str]]:
-    yield _sharing_table(found.sharing), _SHARING_KEY
+    if found.sharing["excess"].notna().any():
+        yield _sharing_table(found.sharing.dropna(subset="excess")), _SHARING_KEY
     if len(found.subspaces):
         yield _subspaces_table(found.subspaces), _SUBSPACES_KEY
 
@@ -89,7 +89,7 @@ def _sharing_table(sharing: DataFrame) -> Table:
     rows = by_module(sharing)
     words = _words(rows)
     columns = ["all", "groups", "own", "beyond chance", "cosine", "bound"]
-    table = _named_table("What the layers share", [*words, *columns], left=len(words))
+    table = titled_table("What the layers share", [*words, *columns], left=len(words))
     for names, (_, row) in zip(_names(rows, words), rows.iterrows(), strict=True):
         beyond = f"{row['excess']:+.3f} ± {row['deviation_own']:.4f}"
         cosines = f"{row['largest_cosine']:+.3f}", f"{row['cosine_bound']:.3f}"
@@ -101,20 +101,11 @@ def _subspaces_table(subspaces: DataFrame) -> Table:
     rows = by_module(subspaces)
     words = [*_words(rows), "side"]
     headers = [*words, "dim", "common", "φ next", "φ all", "chance"]
-    table = _named_table("Which subspaces the layers share", headers, left=len(words))
+    table = titled_table("Which subspaces the layers share", headers, left=len(words))
     for names, (_, row) in zip(_names(rows, words), rows.iterrows(), strict=True):
         common = f"{row['common']:.3f} ({row['null_common']:.3f})"
         phi = (f"{row[name]:.3f}" for name in ("neighbours", "pairs", "chance"))
         table.add_row(*names, f"{row['rank']:.0f}", common, *phi)
-    return table
-
-
-def _named_table(title: str, headers: list[str], *, left: int) -> Table:
-    """Return a table that breaks long names of methods and models, but never cuts numbers."""
-    table = titled_table(title, headers, left=left)
-    for column in table.columns:
-        if column.header in ("method", "model"):
-            column.no_wrap = False
     return table
 
 
@@ -136,7 +127,7 @@ def _words(rows: DataFrame) -> list[str]:
 def _conflicts_table(pair: AdapterPair) -> Table:
     title = f"{pair.first} with {pair.second}: modules most in conflict"
     table = titled_table(title, ["module", "layer", "cosine", "φ in", "φ out", "first's", "second's"], left=1)
-    for _, row in pair.modules.head(_MOST_MODULES).iterrows():
+    for _, row in pair.modules.dropna(subset="cosine").head(_MOST_MODULES).iterrows():
         phi = [f"{row[f'phi_{side}']:.3f} ({row[f'chance_{side}']:.3f})" for side in ("inputs", "outputs")]
         shares = [f"{row[name]:.2%} ({row[f'null_{name}']:.2%})" for name in ("overwritten", "overwritten_other")]
         table.add_row(Text(str(row["module"])), str(row["layer"]), f"{row['cosine']:+.3f}", *phi, *shares)
@@ -147,5 +138,5 @@ def _adapters_table(found: AdapterComparison) -> Table:
     numbers = [str(place + 1) for place in range(len(found.names))]
     table = titled_table("Cosines between adapters", ["", *numbers], left=1)
     for number, name, row in zip(numbers, found.names, found.cosines, strict=True):
-        table.add_row(Text(f"{number} {name}"), *(f"{value:+.3f}" for value in row))
+        table.add_row(Text(f"{number} {name}"), *(f"{value:+.3f}" if value == value else "–" for value in row))
     return table

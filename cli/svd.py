@@ -166,17 +166,16 @@ def _print(analysis: "Analysis") -> None:
     from msplora_cli.console import data
 
     console = data()
-    width = None if console.is_terminal else 120  # in a file nothing is cut short to 80 columns
     for line in claim_lines(analysis.claims):
-        console.print(Text(line), width=width)
+        console.print(Text(line))
     if analysis.claims:
         console.print()
     for table, following in pairwise([*text_tables(analysis), None]):
         assert table is not None
-        console.print(_table(table), width=width)
+        console.print(_table(table))
         if following is None or following.name != table.name:  # tables of one kind have their key below the last
             keys = [*map(Text, filter(None, [table.key])), *(_doubts(analysis) if table.name == "measures" else ())]
-            console.print(*keys, *([""] if keys else []), width=width, sep="\n")
+            console.print(*keys, *([""] if keys else []), sep="\n")
         else:
             console.print()
     if (analysis.final["rank"] == 1).any():
@@ -195,14 +194,12 @@ def _doubts(analysis: "Analysis") -> "Iterator[Text]":
 
 
 def _table(found: "TextTable") -> "Table":
-    """A table for the terminal; where it is narrow, words are broken, and no number."""
+    """A table for the terminal."""
     from rich.text import Text
 
     from msplora_cli.tables import titled_table
 
     table = titled_table(found.title, found.headers, left=found.left)
-    for column in table.columns[: found.left]:
-        column.no_wrap, column.overflow = False, "fold"
     for place, row in enumerate(found.rows):
         table.add_row(*map(Text, row), end_section=place in found.sections)
     return table

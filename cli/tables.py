@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 
 
 def titled_table(title: str, headers: Sequence[str], *, left: int) -> Table:
-    """Return an empty table whose first `left` columns hold words; on a narrow terminal, only the second is cut."""
+    """Return an empty table whose first `left` columns hold words: a narrow terminal breaks them, and no numbers."""
     from rich.table import Table
 
     table = Table(
         title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", min_width=len(title)
     )
     for place, header in enumerate(headers):
-        table.add_column(header, justify="left" if place < left else "right", no_wrap=True, overflow="ellipsis")
+        if place < left:
+            table.add_column(header, overflow="fold")
+        else:
+            table.add_column(header, justify="right", no_wrap=True)
     return table

@@ -26,7 +26,7 @@ class AdapterPair:
 
     Args:
         first, second: their names.
-        modules: a row for each module that both adapt, the strongest conflict first:
+        modules: a row for each module that both adapt, the strongest conflict first, zero updates (conflict NaN) last:
 
             | column | |
             |---|---|
@@ -48,7 +48,8 @@ class AdapterPair:
         overwritten: share of the energy of each in both the other's inputs and outputs.
         null: likewise for random subspaces.
         kept: the component of the sum along each adapter, relative to that adapter: 1 + ⟨a, b⟩/‖a‖².
-        equal: whether the updates are the same.
+        equal: whether the updates of these modules are the same.
+        alone: number of modules that only one of the two adapts.
     """
 
     first: str
@@ -61,6 +62,7 @@ class AdapterPair:
     null: tuple[float, float]
     kept: tuple[float, float]
     equal: bool
+    alone: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +73,13 @@ class AdapterComparison:
         names: of the N adapters.
         cosines: (N, N) over common modules; NaN if an adapter is zero.
         pairs: all pairs, in the order of the names.
-        alone: notes on modules that not all adapters have.
+        notes: on modules that not all adapters have, and on zero adapters.
     """
 
     names: Sequence[str]
     cosines: NDArray[np.float64]
     pairs: Sequence[AdapterPair]
-    alone: Sequence[str]
+    notes: Sequence[str]
 
 
 def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
@@ -118,13 +120,15 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
                 f"{names[i]} adapts {_listed(list(adapters[i].places.values()))}, but {names[j]} "
                 f"{_listed(list(adapters[j].places.values()))}: no module in common"
             )
-        pair = _pair(names[i], names[j], common)
+        pair = _pair(names[i], names[j], common, sum((i in keys) != (j in keys) for keys in modules.values()))
         cosines[i, j] = cosines[j, i] = pair.cosine
         pairs.append(pair)
+    notes = list(_alone(modules, names))
     for place, adapter in enumerate(adapters):
-        if not any(update.B.any() and update.A.any() for update in adapter.updates.values()):
+        if not any(update.singular_values().any() for update in adapter.updates.values()):
             cosines[place, place] = np.nan
-    return AdapterComparison(names, cosines, pairs, list(_alone(modules, names)))
+            notes.append(f"{names[place]}: every update is zero, so it has no cosines")
+    return AdapterComparison(names, cosines, pairs, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,15 +143,15 @@ class _Common:
     two: int
 
 
-def _pair(first: str, second: str, common: Sequence[_Common]) -> AdapterPair:
+def _pair(first: str, second: str, common: Sequence[_Common], alone: int) -> AdapterPair:
     import pandas as pd
 
     table = pd.DataFrame([_row(one) for one in common])
     energy, other = table["norm"] ** 2, table["norm_other"] ** 2
     whole, whole_other = energy.sum() or np.nan, other.sum() or np.nan
     weight = (energy / whole + other / whole_other) / 2
-    least = np.sqrt(table[["overwritten", "overwritten_other"]].min(axis=1).fillna(0.0))
-    table["conflict"] = weight * (least - table["cosine"].fillna(0.0)) / 2
+    least = np.sqrt(table[["overwritten", "overwritten_other"]].min(axis=1))
+    table["conflict"] = weight * (least - table["cosine"]) / 2
     inner = (table["inner"]).sum()
     deviation = np.sqrt((energy * other * table["deviation_cosine"] ** 2).sum() / whole / whole_other)
     equal = bool(np.isclose(inner, whole, rtol=1e-9) and np.isclose(inner, whole_other, rtol=1e-9))
@@ -168,6 +172,7 @@ def _pair(first: str, second: str, common: Sequence[_Common]) -> AdapterPair:
         ),
         kept=(float(1 + inner / whole), float(1 + inner / whole_other)),
         equal=equal,
+        alone=alone,
     )
 
 
@@ -245,8 +250,8 @@ def _alone(modules: Mapping[str, Mapping[int, ComponentKey]], names: Sequence[st
         if len(keys) < len(names):
             missing.setdefault(tuple(sorted(keys)), []).append(path)
     return [
-        f"{len(paths)} modules only in {_listed([names[place] for place in places])} ({_listed(paths)}): left out of "
-        "pairs without them"
+        f"{len(paths)} module{'s' * (len(paths) > 1)} only in {_listed([names[place] for place in places])} "
+        f"({_listed(paths)}): left out of pairs without them"
         for places, paths in missing.items()
     ]
 

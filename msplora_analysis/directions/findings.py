@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _DEVIATIONS = 3.0
 """A number within this many standard deviations of its null is attributed to chance."""
+_SLIGHT = 0.01
+"""A cosine between adapters below this is no direction in common, even if it is significant."""
 _KEYS = ["model", "method", "scale", "module"]
 
 
@@ -84,13 +86,17 @@ def merging(pair: AdapterPair) -> Iterator[str]:
     """
     names = f"{pair.first} and {pair.second}"
     if pair.equal:
-        yield f"{names} have equal updates: the same adapter twice."
+        count = len(pair.modules)
+        both = "the module" if count == 1 else f"the {count} modules"
+        yield f"{names} have equal updates" + (
+            f" in {both} that both adapt." if pair.alone else ": the same adapter twice."
+        )
         return
     zero = [name for name, kept in zip((pair.first, pair.second), pair.kept, strict=True) if np.isnan(kept)]
     if zero:
         yield f"{names} cannot be compared: every update of {' and of '.join(zero)} is zero where both have a module."
         return
-    near = abs(pair.cosine) <= _DEVIATIONS * pair.deviation
+    near = abs(pair.cosine) <= max(_DEVIATIONS * pair.deviation, _SLIGHT)
     alike = "orthogonal as a whole" if near else "opposed as a whole" if pair.cosine < 0 else "aligned as a whole"
     yield (
         f"{names} are {alike}: cosine {pair.cosine:+.4f}; random updates have 0 ± {pair.deviation:.4f}. "
@@ -103,12 +109,17 @@ def merging(pair: AdapterPair) -> Iterator[str]:
         f"overwritten by a sum (random subspaces: {null:.2%}); of {pair.second}, {two:.2%} is in those of {pair.first} "
         f"({other_null:.2%})."
     )
-    opposed = int((pair.modules["cosine"] < -_DEVIATIONS * pair.modules["deviation_cosine"]).sum())
+    known = pair.modules.dropna(subset="cosine")
+    opposed = int((known["cosine"] < -np.maximum(_DEVIATIONS * known["deviation_cosine"], _SLIGHT)).sum())
+    tension = np.sqrt(known[["overwritten", "overwritten_other"]].min(axis=1)) - known["cosine"]
     worst = ", ".join(
         f"{row['module']} {row['layer']} (cosine {row['cosine']:+.3f}, overwritten {row['overwritten']:.1%})"
-        for _, row in pair.modules.head(3).iterrows()
+        for _, row in known[tension >= _SLIGHT].head(3).iterrows()
     )
+    unknown = len(pair.modules) - len(known)
+    more = f"; {unknown} more {'has' if unknown == 1 else 'have'} a zero update" if unknown else ""
     yield (
-        f"Opposed: {opposed} of {len(pair.modules)} modules. Strongest conflicts: {worst}. These concern weights; "
-        "evaluate the merged model to see the effect on tasks."
+        f"Opposed: {opposed} of {len(known)} modules{more}. "
+        f"{f'Strongest conflicts: {worst}' if worst else 'No conflicts: where they overlap, they agree'}. "
+        "These concern weights; evaluate the merged model to see the effect on tasks."
     )

@@ -18,6 +18,8 @@ from msplora_analysis.kernels.direction_nulls import (
 )
 from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side
 from msplora_analysis.kernels.similarity import sharing_shares
+from msplora_core.errors import ParameterError
+from msplora_core.pyramid import DEFAULT_GROUPS, layer_groups
 
 Groups = int | Sequence[int] | None
 _MOST_WORK = 2**30
@@ -111,8 +113,17 @@ def layer_cosines(
         rank: the largest rank.
         inner: (L, L) inner products of their updates.
         shape: (out, in) of the updates; NaN if unknown.
-        groups: of layers by depth (see `sharing_shares`); boundaries are positions among these layers.
+        groups: of layers by depth (see `sharing_shares`); boundaries are positions among these layers. By default
+            three; one for up to three layers, where three would be groups of one layer.
+
+    Raises:
+        ParameterError: if the groups do not fit the layers, or each has one layer.
     """
+    if groups is None and len(layers) <= DEFAULT_GROUPS:
+        groups = 1
+    if len(set(layer_groups(len(layers), groups))) == len(layers):
+        expected = f"fewer groups than the {len(layers)} layers of {module}: a group of one layer shares all it has"
+        raise ParameterError("groups", expected=expected, found=groups)
     norms = np.sqrt(np.maximum(np.diagonal(inner), 0.0))
     known = np.where(norms > 0, norms, np.nan)
     cosines = np.clip(inner / known[:, None] / known, -1.0, 1.0)

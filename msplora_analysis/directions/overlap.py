@@ -89,7 +89,7 @@ def overlap(
         path: an adapter, a run, or a study, i.e. a folder that contains such at any depth (see `load_spectra`).
         with_: other adapters, seeds or epochs of the same base model to compare with those of `path`, in any format
             and of any rank; for a folder, each of its adapters.
-        groups: groups of layers by depth: a number, or the boundaries; by default three.
+        groups: groups of layers by depth: a number, or the boundaries; by default three, or one for up to three layers.
         draws: of the null model of common subspaces.
         alpha, module, model, task, seed: how adapters are read (see `load_spectra`).
         n_jobs: number of processes for the module types of a large adapter (see `load_spectra`).
@@ -139,7 +139,7 @@ def overlap(
     sharing = final_sharing(runs, facts)
     notes = [note for run in runs for note in run.notes]
     notes += [note for adapter in compared for note in adapter.notes]
-    notes += list(adapters.alone) if adapters else []
+    notes += list(adapters.notes) if adapters else []
     notes += [*_zero_layers(runs), *of_bases, *of_tasks, *of_variants]
     return Overlap(
         path=Path(path),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from io import StringIO
 from pathlib import Path
 
@@ -13,15 +14,26 @@ import pytest
 from safetensors.numpy import save_file
 
 from msplora_cli.app import main
+from msplora_cli.console import data
 
 
-def write_adapter(folder: Path, *, seed: int = 0, layers: int = 4, width: int = 32, model: str = "minilm",
-                  rank: int = 2) -> Path:  # fmt: skip
+def write_adapter(
+    folder: Path,
+    *,
+    seed: int = 0,
+    layers: int = 4,
+    width: int = 32,
+    model: str = "minilm",
+    module: str = "query",
+    rank: int = 2,
+    zero: Collection[int] = (),
+) -> Path:
     random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
-    name = "base_model.model.encoder.layer.{}.self.query.lora_{}.weight"
+    name = f"base_model.model.encoder.layer.{{}}.self.{module}.lora_{{}}.weight"
     tensors = {
         name.format(layer, factor): random.standard_normal((width, rank) if factor == "B" else (rank, width))
+        * (layer not in zero)
         for layer in range(layers)
         for factor in "AB"
     }
@@ -79,6 +91,32 @@ def test_adapters_are_held_against_each_other(overlap: Overlap, tmp_path: Path) 
     assert "adapts minilm, but" in err
     assert "bert; compare adapters of the same base model; if the names mean the same model, set --model" in err
     assert overlap(one, "--with", other, "--model", "minilm", "--json", "--no-figures")[0] == 0
+
+
+def test_zero_updates_are_said_and_print_no_nan(overlap: Overlap, tmp_path: Path) -> None:
+    one, zero = write_adapter(tmp_path / "one"), write_adapter(tmp_path / "zero", zero=range(4))
+    part = write_adapter(tmp_path / "part", seed=1, zero=[2])
+    for arguments, words in (
+        ((zero,), "query: every update is zero."),
+        ((one, "--with", part), "Opposed: 0 of 3 modules; 1 more has a zero update."),
+        ((one, "--with", zero, "--with", part, "--with", one), "Note: zero: every update is zero"),
+    ):
+        code, out, _ = overlap(*arguments, "--no-figures")
+        assert (code, "nan" in out) == (0, False)
+        assert words in " ".join(out.split())
+
+
+def test_no_number_is_cut_in_a_file_or_on_a_narrow_terminal(
+    overlap: Overlap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_adapter(tmp_path / name, seed=seed, module=f"{'long_' * 6}query") for seed, name in enumerate("ab")]
+    for columns, longest in (("80", 80), (None, 120)):
+        monkeypatch.delenv("COLUMNS") if columns is None else monkeypatch.setenv("COLUMNS", columns)
+        data.cache_clear()
+        _, out, _ = overlap(paths[0], "--with", paths[1], "--no-figures")
+        assert "…" not in out
+        assert max(map(len, out.splitlines())) in range(longest - 10, longest + 1)
+    data.cache_clear()
 
 
 def test_pictures_are_drawn(overlap: Overlap, tmp_path: Path) -> None:

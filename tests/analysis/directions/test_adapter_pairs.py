@@ -81,13 +81,13 @@ def test_modules_are_matched_by_the_end_of_their_paths():
     found = compare_adapters([adapter(made(), "roberta."), adapter(made())])
     assert len(found.pairs[0].modules) == 3
     assert found.pairs[0].equal
-    assert found.alone == []
+    assert found.notes == []
 
 
 def test_modules_that_one_adapter_lacks_are_said():
     found = compare_adapters([adapter(made()), adapter(made(1)[:2], name="b")])
     assert len(found.pairs[0].modules) == 2
-    assert found.alone == ["1 modules only in a (encoder.layer.2.self.query): left out of pairs without them"]
+    assert found.notes == ["1 module only in a (encoder.layer.2.self.query): left out of pairs without them"]
 
 
 def test_a_zero_adapter_has_no_cosine():
@@ -95,6 +95,37 @@ def test_a_zero_adapter_has_no_cosine():
     found = compare_adapters([adapter(made()), adapter(zero, name="zero")])
     assert np.isnan(found.cosines[0, 1])
     assert np.isnan(found.cosines[1, 1])
+    assert found.notes == ["zero: every update is zero, so it has no cosines"]
+
+
+def test_equal_updates_of_some_modules_are_not_the_same_adapter():
+    for layers, words in ((1, "the module"), (2, "the 2 modules")):
+        (found,) = compare_adapters([adapter(made()), adapter(made()[:layers], name="b")]).pairs
+        assert list(merging(found)) == [f"a and b have equal updates in {words} that both adapt."]
+    (found,) = compare_adapters([adapter(made()), adapter(made(), name="b")]).pairs
+    assert list(merging(found)) == ["a and b have equal updates: the same adapter twice."]
+
+
+def test_a_zero_module_has_no_conflict_and_comes_last():
+    one, two = made(), made(1)
+    two[0] = LowRankUpdate(0 * two[0].B, two[0].A)
+    (found,) = compare_adapters([adapter(one), adapter(two, name="b")]).pairs
+    assert found.modules["layer"].iloc[-1] == 0
+    *_, last = merging(found)
+    assert "of 2 modules; 1 more has a zero update. Strongest conflicts: query " in last
+    assert "nan" not in last
+
+
+def test_modules_that_agree_are_no_conflicts_and_a_slight_cosine_is_orthogonal():
+    rounded = [LowRankUpdate(update.B.astype(np.float16), update.A) for update in made()]
+    *_, last = merging(compare_adapters([adapter(made()), adapter(rounded, name="b")]).pairs[0])
+    assert last.startswith("Opposed: 0 of 3 modules. No conflicts: where they overlap, they agree.")
+    one, other = np.eye(2000, 1), np.eye(2000, 1, -1)
+    slight = LowRankUpdate(one - 0.005 * other, one.T), LowRankUpdate(other, one.T)
+    found = compare_adapters([adapter([slight[0]]), adapter([slight[1]], name="b")]).pairs[0]
+    first, *_, last = merging(found)
+    assert first.startswith("a and b are orthogonal as a whole: cosine -0.0050; random updates have 0 ± 0.0005.")
+    assert last.startswith("Opposed: 0 of 1 modules.")
 
 
 @pytest.mark.parametrize(

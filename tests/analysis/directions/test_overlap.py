@@ -13,7 +13,7 @@ from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions import run_directions
 from msplora_analysis.directions.findings import findings
 from msplora_core.components import Component, ComponentKey, layer_inner_products
-from msplora_core.errors import RunDirectoryError, UnsupportedAdapterError
+from msplora_core.errors import ParameterError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.linalg import LowRankUpdate
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 
@@ -158,9 +158,18 @@ def test_methods_without_directions_are_said_and_fail_nothing(tmp_path):
     assert found.failed == []
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_few_equal_layers_share_everything(tmp_path, count):
+    found = overlap(write_adapter(tmp_path / "few", planted(1.0)[:count]))
+    assert found.sharing["excess"].to_numpy() == pytest.approx(1 - 1 / count, abs=0.01)
+    assert next(findings(found.sharing, found.subspaces)).startswith("query: the layers share 0.")
+    with pytest.raises(ParameterError, match=f"groups: expected fewer groups than the {count} layers of query"):
+        overlap(tmp_path / "few", groups=count)
+
+
 def test_groups_change_what_groups_share(tmp_path):
     path = write_adapter(tmp_path / "lora", planted(0.3))
-    assert overlap(path, groups=6).sharing["own"].item() == pytest.approx(0.0, abs=1e-9)
+    assert overlap(path, groups=1).sharing["shared_by_groups"].item() == pytest.approx(0.0, abs=1e-9)
     assert overlap(path, groups=(1,)).sharing["null_shared_by_groups"].item() == pytest.approx(1 / 6, abs=0.01)
 
 
