@@ -234,6 +234,12 @@ def train(
     spectra_every: Annotated[
         int, typer.Option(help="Record spectra after every so many epochs.", rich_help_panel=_TRAINING)
     ] = 1,
+    spectra_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Also record spectra every so many steps: for a training of one epoch.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
     interference: Annotated[
         bool,
         typer.Option(

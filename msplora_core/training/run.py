@@ -147,6 +147,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
                 SaveTrained(run, attachment),
                 SpectralSnapshotCallback(
                     run,
+                    every_n_steps=config.spectra_steps,
                     every_n_epochs=config.spectra_every,
                     interference=config.interference and config.method == "msplora",
                     alerts=True,

@@ -32,6 +32,7 @@ class RunConfig:
         options: of the method, by their names in PEFT: `{"init_r": 12}`.
         config: for the method `peft`: an `adapter_config.json` with the method and its options.
         spectra_every: record spectra every n epochs, and after the last.
+        spectra_steps: also record them within epochs, every n optimiser steps.
         ranks: of MSPLoRA: global, mid, layer; 0 leaves a scale out.
         rank: of the other methods that have one; by default the method's, 8 for LoRA.
         groups: of layers that share a mid component: their number, or the boundaries between them; by default 3, or the
@@ -115,6 +116,7 @@ class RunConfig:
     options: dict[str, Any] | None = None
     config: Path | str | None = None
     spectra_every: int = 1
+    spectra_steps: int | None = None
 
     def __post_init__(self) -> None:
         task = task_named(self.task)
@@ -140,7 +142,7 @@ class RunConfig:
                 expected = "one rank a module type for LoRA, three for MSPLoRA"
                 raise ParameterError("rank_pattern", expected=expected, found=ranks)
         whole = ("rank", "epochs", "batch_size", "micro_batch", "max_length", "max_train_examples", "max_eval_examples",
-                 "spectra_every")  # fmt: skip
+                 "spectra_every", "spectra_steps")  # fmt: skip
         for name in whole:
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -179,7 +179,7 @@ OTHER = {
     "warmup": 0.1, "weight_decay": 0.0, "max_length": 64, "max_train_examples": 100, "bf16": True,
     "random_labels": True, "max_eval_examples": 50, "interference": True,
     "micro_batch": 4, "gradient_checkpointing": True, "options": {"fan_in_fan_out": False, "bias": "all"},
-    "spectra_every": 2,
+    "spectra_every": 2, "spectra_steps": 10,
     "schedule": (("global",), ("mid", "layer")), "model": "bert-tiny",
 }  # fmt: skip
 

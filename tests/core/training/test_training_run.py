@@ -62,6 +62,11 @@ def test_run_directory_is_whole(config: RunConfig, few: TaskData, method: str) -
     assert all(math.isfinite(loss) for loss in losses(run))
 
 
+def test_spectra_within_an_epoch(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(config, epochs=1, spectra_steps=2), data=few)
+    assert [(snapshot.epoch, snapshot.step) for snapshot in run.snapshots()] == [(0, 0), (0.5, 2), (1, 4)]
+
+
 def test_spectra_are_those_of_the_saved_adapter(config: RunConfig, few: TaskData) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
