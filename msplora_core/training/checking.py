@@ -68,6 +68,7 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
     Raises:
         ParameterError: if a model cannot be loaded or has no tokenizer, or targets, ranks or groups do not fit it; or
             if two different runs have the same name.
+        MissingDependencyError: if a package that a method needs is not installed.
         DataFileError: if a file is missing or malformed.
     """
     configs = list(configs)
@@ -76,6 +77,7 @@ def check_inputs(configs: Iterable[RunConfig]) -> dict[str, TaskData]:
         for config in {
             f"{config.task} {config.model} {config.hyperparameters()}": config for config in configs
         }.values():
+            attachment_of(config).loading()
             with suppress(NotImplementedError):
                 check_fit(config)
             load_tokenizer(model_source(config.model))

@@ -80,8 +80,11 @@ def checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any
     shared = {option: setting for setting, option in method.settings.items()}
     for name in options:
         if name in shared:
-            raise ParameterError("options", expected=f"the setting {shared[name]} instead", found=name)
-    return _converted("options", method.name, options, types)
+            raise ParameterError("options", expected=f"the setting {shared[name]} in place of an option", found=name)
+    checked = _converted("options", method.name, options, types)
+    if checked.get("layers_to_transform") == []:
+        raise ParameterError("options: layers_to_transform", expected="at least one layer", found="none")
+    return checked
 
 
 def _converted(where: str, method: str, values: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:

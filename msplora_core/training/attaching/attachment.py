@@ -29,7 +29,11 @@ class Attachment:
         self.config = config
 
     def loading(self) -> dict[str, Any]:
-        """Return further arguments of `from_pretrained` for the base model."""
+        """Return further arguments of `from_pretrained` for the base model.
+
+        Raises:
+            MissingDependencyError: if a package that the method needs is not installed.
+        """
         return {}
 
     def attach(self, base: Any, steps: int) -> Any:

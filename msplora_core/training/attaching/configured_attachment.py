@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
+_OTHER_TARGETS = {"LN_TUNING", "TRAINABLE_TOKENS"}  # by default norms, embeddings
+
+
 class ConfiguredAttachment(PeftAttachment):
     """The method of a configuration file, on the modules of the run or the file."""
 
@@ -21,8 +24,10 @@ class ConfiguredAttachment(PeftAttachment):
         from peft import get_peft_config
 
         fields = peft_fields(str(self.config.config))
+        if fields["peft_type"] == "TRAINABLE_TOKENS" and not fields.get("token_indices"):  # PEFT fails in training
+            raise ParameterError("config: token_indices", expected="the indexes of tokens to train", found="none")
         types = option_names(fields["peft_type"])
-        named = "target_modules" in fields or "token_indices" in types  # the latter's default is the embedding
+        named = "target_modules" in fields or fields["peft_type"] in _OTHER_TARGETS
         if "target_modules" in types and (self.config.target_modules or not named):
             fields["target_modules"] = target_modules(self.config, base)
             if "feedforward_modules" in types:  # IA3 scales the input of these, not the output

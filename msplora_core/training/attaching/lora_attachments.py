@@ -31,7 +31,6 @@ class QLoraAttachment(PeftAttachment):
     def attach(self, base: Any, steps: int) -> PeftModel:
         from peft import prepare_model_for_kbit_training
 
-        need_bitsandbytes()
         saving = self.config.gradient_checkpointing
         prepare_model_for_kbit_training(base, saving, {"use_reentrant": False})
         for module in base.modules():
@@ -52,7 +51,8 @@ def four_bits(*, bf16: bool) -> dict[str, Any]:
     """
     from transformers import BitsAndBytesConfig
 
-    need_bitsandbytes()
+    if find_spec("bitsandbytes") is None:
+        raise MissingDependencyError("bitsandbytes", purpose="a base model in 4 bits (qlora)", extra="qlora")
     return {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,
@@ -62,13 +62,3 @@ def four_bits(*, bf16: bool) -> dict[str, Any]:
             llm_int8_skip_modules=["classifier", "pre_classifier", "score", "lm_head"],  # applies to 4 bits, too
         )
     }
-
-
-def need_bitsandbytes() -> None:
-    """Check that bitsandbytes is installed.
-
-    Raises:
-        MissingDependencyError: otherwise.
-    """
-    if find_spec("bitsandbytes") is None:
-        raise MissingDependencyError("bitsandbytes", purpose="a base model in 4 bits (qlora)", extra="qlora")

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from msplora_core.adapter.live_updates import AdapterUpdates
 from msplora_core.components import Component, ComponentKey
+from msplora_core.errors import ParameterError
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.training.attaching.peft_attachment import PeftAttachment
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class PissaAttachment(PeftAttachment):
     """LoRA with PiSSA's initialisation; its update is the change by training, s·(B·A − B₀·A₀)."""
+
+    def attach(self, base: Any, steps: int) -> PeftModel:
+        model = super().attach(base, steps)
+        for layer in model.modules():
+            for name, A in getattr(layer, "lora_A", {}).items():
+                if A.weight.shape[0] < layer.r[name]:  # the saved adapter could not be loaded
+                    most = f"at most {A.weight.shape[0]}, the number of singular values of a weight"
+                    raise ParameterError("rank", expected=most, found=layer.r[name])
+        return model
 
     def updates(self, model: Any) -> ChangeSinceStart:
         return ChangeSinceStart(model)

@@ -20,7 +20,8 @@ from msplora_core.formats import find_runs, read_adapter
 from msplora_core.method_list import METHODS
 from msplora_core.runs import RunDirectory, Snapshot
 from msplora_core.training import RunConfig, TaskData, train_run
-from msplora_core.training.checking import trained_parameters
+from msplora_core.training.attaching import lora_attachments
+from msplora_core.training.checking import check_inputs, trained_parameters
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "vera": {"rank": 16},
@@ -144,6 +145,7 @@ def configured(folder: Path, content: object) -> Path:
         ({"peft_type": "IA3"}, "ia3", True),
         ({"peft_type": "HRA", "r": 4}, "hra-r4", True),
         ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 2}, "prompt_tuning", False),
+        ({"peft_type": "LN_TUNING", "target_modules": ["LayerNorm"]}, "ln_tuning", False),
     ],
 )
 def test_a_method_by_its_configuration(
@@ -177,6 +179,15 @@ def test_configurations_that_cannot_be(tmp_path: Path, content: object, message:
     assert message in str(caught.value)
 
 
+def test_norms_and_tokens_are_not_tuned_as_query_and_value(config: RunConfig, tmp_path: Path) -> None:
+    norms = of_method(config, "peft", config=configured(tmp_path, {"peft_type": "LN_TUNING"}))
+    with pytest.raises(ParameterError, match="PEFT says: Please specify `target_modules`"):
+        check_inputs([norms])
+    tokens = of_method(config, "peft", config=configured(tmp_path, {"peft_type": "TRAINABLE_TOKENS"}))
+    with pytest.raises(ParameterError, match="config: token_indices: expected the indexes of tokens to train, found n"):
+        check_inputs([tokens])
+
+
 def test_settings_that_a_method_cannot_have(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(ParameterError, match=r"config: expected an adapter_config\.json, for method peft, found none"):
         RunConfig(task="mrpc", method="peft")
@@ -186,17 +197,24 @@ def test_settings_that_a_method_cannot_have(config: RunConfig, few: TaskData) ->
         train_run(of_method(config, "adalora", options={"tinit": 10}), data=few)
     with pytest.raises(ParameterError, match="options: expected an option of full, found r; it has none"):
         of_method(config, "full", options={"r": 8})
+    with pytest.raises(ParameterError, match="options: expected the setting rank in place of an option, found r"):
+        of_method(config, "lora", options={"r": 8})
+    with pytest.raises(ParameterError, match="options: layers_to_transform: expected at least one layer, found none"):
+        of_method(config, "lora", options={"layers_to_transform": []})
+    with pytest.raises(ParameterError, match="rank: expected at most 32, the number of singular values .*, found 40"):
+        train_run(of_method(config, "pissa", rank=40), data=few)
 
 
-def test_parameters_of_the_paper(tmp_path: Path) -> None:
+def test_parameters_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_attachments, "find_spec", lambda name: None)  # counting needs no bitsandbytes
     RobertaConfig(max_position_embeddings=514, type_vocab_size=1).save_pretrained(tmp_path)
     counts = {
         method: trained_parameters(RunConfig(task="mrpc", method=method, model=str(tmp_path)))
-        for method in ("full", "bitfit", "lora", "msplora")
+        for method in ("full", "bitfit", "lora", "qlora", "msplora")
     }
     assert sum(counts["full"]) == 124_647_170
     assert {method: own for method, (own, _) in counts.items() if method != "full"} == {
-        "bitfit": 102_144, "lora": 294_912, "msplora": 135_168,
+        "bitfit": 102_144, "lora": 294_912, "qlora": 294_912, "msplora": 135_168,
     }  # fmt: skip
     assert {head for _, head in counts.values()} == {768 * 768 + 768 + 2 * 768 + 2}
 
