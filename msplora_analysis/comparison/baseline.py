@@ -41,8 +41,8 @@ def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparis
     if theirs.empty:
         model = str(ours["model"].iloc[0])
         return [], [
-            f"Fig. 4 needs LoRA runs on the same model, task and seed: {lora_command(model, ours[ours['model'] == model])}, then svd again "
-            "with --baseline RUNS"
+            "Fig. 4 needs LoRA runs on the same model, task and seed: "
+            f"{lora_command(model, ours[ours['model'] == model])}, then svd again with --baseline RUNS"
         ]
     comparisons, notes = list[Comparison](), list[str]()
     for method in ours["method"].unique():

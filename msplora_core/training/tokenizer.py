@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from msplora_core.errors import ParameterError
@@ -16,7 +18,7 @@ def load_tokenizer(source: str) -> Any:
         source: folder or hub id that transformers loads it from.
 
     Raises:
-        ParameterError: if there is none, or it has no token to pad with.
+        ParameterError: if there is none, if its files are damaged, or if it has no token to pad with.
 
     Example:
         >>> from msplora_core.training.models import packaged_model
@@ -28,7 +30,7 @@ def load_tokenizer(source: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # hub client and tokenizers raise different ones
-        raise _without_tokenizer(source) from error
+        raise _unusable(source, error) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes up where the files are missing
         raise _without_tokenizer(source)
     if tokenizer.pad_token_id is None:
@@ -36,6 +38,21 @@ def load_tokenizer(source: str) -> Any:
             raise _without(source, "a padding token or one that ends texts", "set pad_token of its tokenizer")
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _unusable(source: str, error: Exception) -> ParameterError:
+    """The error of a tokenizer that transformers cannot load: its damaged file, or what transformers says."""
+    files = sorted(Path(source).glob("*token*.json"))
+    if not files and Path(source).is_dir():
+        return _without_tokenizer(source)
+    hint = f"transformers says: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    for path in files:
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as damage:
+            hint = f"{path.name} is not JSON: {damage}"
+            break
+    return ParameterError("model", expected="a model whose tokenizer can be loaded", found=source, hint=hint)
 
 
 def _without_tokenizer(source: str) -> ParameterError:

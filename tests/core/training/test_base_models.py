@@ -60,6 +60,24 @@ def test_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
         check_inputs([RunConfig(task="acceptability", model=str(tmp_path))])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("tokenizer.json", '{"version": "1.', "tokenizer.json is not JSON: Unterminated string starting at: line 1"),
+        ("tokenizer.json", "{}", "transformers says: KeyError: 'added_tokens'"),
+        ("tokenizer_config.json", "", "tokenizer_config.json is not JSON: Expecting value: line 1"),
+    ],
+)
+def test_a_damaged_tokenizer_is_named(tmp_path: Path, name: str, content: str, cause: str) -> None:
+    BertConfig(**SMALL).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(packaged_model()).save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ParameterError) as caught:
+        check_inputs([RunConfig(task="acceptability", model=str(tmp_path))])
+    whole = f"model: expected a model whose tokenizer can be loaded, found {tmp_path}; {cause}"
+    assert str(caught.value).startswith(whole)
+
+
 def test_a_causal_model_learns_classes_with_a_new_head_which_is_said(
     tiny_decoder: Path, tmp_path: Path, few: TaskData
 ) -> None:

@@ -201,7 +201,7 @@ def test_settings_that_a_method_cannot_have(config: RunConfig, few: TaskData) ->
         of_method(config, "lora", options={"r": 8})
     with pytest.raises(ParameterError, match="options: layers_to_transform: expected at least one layer, found none"):
         of_method(config, "lora", options={"layers_to_transform": []})
-    with pytest.raises(ParameterError, match="rank: expected at most 32, the number of singular values .*, found 40"):
+    with pytest.raises(ParameterError, match="rank: expected at most 32, the number of singular values"):
         train_run(of_method(config, "pissa", rank=40), data=few)
 
 
