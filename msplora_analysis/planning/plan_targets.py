@@ -25,6 +25,7 @@ class PlanTargets:
         paths: of the modules, by (module, unit).
         scalings: α/r of the adapter, by (scale, module, unit).
         groups: of convolutions with several groups, by (module, unit).
+        convolutions: paths of those with kernels larger than 1.
         models: of a pipeline, the first names of the paths; empty for a single model.
     """
 
@@ -32,6 +33,7 @@ class PlanTargets:
     paths: Mapping[tuple[str, int | None], str]
     scalings: Mapping[tuple[str, str, int], float]
     groups: Mapping[tuple[str, int | None], int]
+    convolutions: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
 
     def path(self, one: PlannedRank) -> str:
@@ -85,6 +87,7 @@ def read_plan_targets(
         paths={(key.module, key.unit): update.path for update, key in members if key.scale == whole},
         scalings={(key.scale, key.module, key.unit): update.scaling for update, key in members},
         groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
+        convolutions=frozenset(update.path for update, _ in members if max((1, *update.layout.kernel[1:])) > 1),
         models=models if adapter.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else (),
     )
 

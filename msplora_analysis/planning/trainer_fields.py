@@ -13,8 +13,8 @@ from msplora_analysis.planning.rank_plan import Plan
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import SCALES
 
-_CARRIED = ("exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out", "use_rslora", "use_dora")
 _NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
+_CARRIED = (*_NARROWING, "fan_in_fan_out", "use_rslora", "use_dora", "layer_replication")
 
 
 def trainer_fields(plan: Plan, targets: PlanTargets, model: str = "") -> dict[str, Any]:

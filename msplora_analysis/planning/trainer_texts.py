@@ -17,6 +17,7 @@ _AXOLOTL = {
     "lora_fan_in_fan_out": "fan_in_fan_out",
     "peft_use_rslora": "use_rslora",
     "peft_use_dora": "use_dora",
+    "peft_layer_replication": "layer_replication",
 }
 
 
@@ -82,7 +83,9 @@ def llama_factory_lines(plan: Plan, fields: Mapping[str, Any]) -> Iterator[str]:
     yield "# LLaMA-Factory takes one rank for all modules and no patterns: this is not the plan, but the rank with the"
     yield "# nearest number of parameters."
     yield f"lora_rank: {rank}"
-    yield f"lora_alpha: {_whole(fields['lora_alpha'] / fields['r'] * rank)}"
+    kept = rank if fields.get("use_rslora") else fields["r"]  # rsLoRA keeps alpha, LoRA alpha/r
+    yield f"lora_alpha: {_whole(fields['lora_alpha'] / kept * rank)}"
+    yield from (f"{name}: true" for name in ("use_rslora", "use_dora") if fields.get(name))
     targets = fields["target_modules"]
     if isinstance(targets, list) and not any("." in name for name in targets):
         yield f"lora_target: {','.join(targets)}"

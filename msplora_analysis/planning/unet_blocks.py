@@ -11,6 +11,7 @@ _DIFFUSERS = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsampl
 _ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks)\.(\d+)\.")
 _SD_BLOCKS, _SDXL_BLOCKS = 25, 23
 _SD_MIDDLE = 12
+_ONLY_SDXL = ".transformer_blocks.1."
 _SDXL_FIRST = {"input_blocks": 1, "middle_block": 10, "output_blocks": 13}
 
 
@@ -22,7 +23,7 @@ def block_ranks(ranks: Mapping[str, int]) -> list[int]:
 
     Returns:
         25 ranks for Stable Diffusion 1 and 2 (paths as in diffusers), 23 for SDXL (paths as in the original model and
-        sd-scripts), 0 for a block without adapted modules; empty if the paths are not of a U-Net.
+        sd-scripts), 0 for a block without adapted modules; empty for other paths, as those of SDXL in diffusers.
 
     Example:
         >>> ranks = {f"down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_{name}": 4 for name in "qk"}
@@ -32,9 +33,10 @@ def block_ranks(ranks: Mapping[str, int]) -> list[int]:
     members: dict[int, list[int]] = {}
     for path, rank in ranks.items():
         members.setdefault(_block(path), []).append(rank)
-    if not members or -1 in members:
+    original = any(_ORIGINAL.match(path) for path in ranks)
+    if not members or -1 in members or (not original and any(_ONLY_SDXL in path for path in ranks)):
         return []
-    count = _SDXL_BLOCKS if any(_ORIGINAL.match(path) for path in ranks) else _SD_BLOCKS
+    count = _SDXL_BLOCKS if original else _SD_BLOCKS
     return [int(np.ceil(np.mean(members[block]))) if block in members else 0 for block in range(count)]
 
 

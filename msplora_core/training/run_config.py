@@ -195,7 +195,8 @@ class RunConfig:
         for name in ("rank_pattern", "target_modules", "groups"):
             if getattr(self, name) is not None:
                 raise ParameterError(name, expected="none beside a plan, which holds it", found=getattr(self, name))
-        object.__setattr__(self, "method", "msplora" if is_pyramid(plan) else "lora")
+        method = "msplora" if is_pyramid(plan) else "dora" if plan.flag("use_dora") else "lora"
+        object.__setattr__(self, "method", method)
         if is_pyramid(plan):
             object.__setattr__(self, "ranks", tuple(plan.content["ranks"]))
 

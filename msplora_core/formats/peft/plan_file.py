@@ -17,7 +17,7 @@ PLAN = "peft.json"
 """Name of the file in the folder that `plan --out` writes."""
 _FIELDS = (
     "r", "ranks", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "exclude_modules",
-    "layers_to_transform", "layers_pattern", "use_rslora", "groups",
+    "layers_to_transform", "layers_pattern", "use_rslora", "use_dora", "groups",
 )  # fmt: skip
 
 
@@ -31,8 +31,6 @@ def read_rank_plan(path: str | Path) -> PeftConfig:
     if path.is_dir():
         path = next((path / name for name in (PLAN, CONFIG) if (path / name).is_file()), path / PLAN)
     plan = PeftConfig.read(path)
-    if plan.flag("use_dora"):
-        raise plan.error("use_dora", "a plan for LoRA or MSPLoRA", "DoRA")
     if not isinstance(plan.content.get("target_modules"), list | str):
         raise plan.error("target_modules", "names of modules", plan.content.get("target_modules", "none"))
     if is_pyramid(plan):

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from msplora_analysis import load_spectra, plan_ranks, read_plan_targets, write_plan
+from msplora_analysis.planning.unet_blocks import block_ranks
 from msplora_core.errors import UnsupportedAdapterError
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
@@ -205,6 +206,47 @@ def test_blocks_of_a_unet(tmp_path: Path) -> None:
     assert f"block_alphas={','.join(str(2 * dim) for dim in dims)}" in text
     fields = json.loads((tmp_path / "plan/peft.json").read_text())
     assert fields["target_modules"][0] == "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_wide_convolutions_of_a_unet_have_lists_of_their_own(tmp_path: Path) -> None:
+    random, tensors = np.random.default_rng(0), {}
+    for name, kernel in (("attentions_0_proj_in", 1), ("resnets_0_conv1", 3)):
+        for block in ("down_blocks_0", "up_blocks_3"):
+            path = f"lora_unet_{block}_{name}"
+            tensors[f"{path}.lora_down.weight"] = random.normal(size=(4, 8, kernel, kernel)).astype("f4")
+            tensors[f"{path}.lora_up.weight"] = random.normal(size=(8, 4, 1, 1)).astype("f4")
+            tensors[f"{path}.alpha"] = np.array(8.0, "f4")
+    save_file(tensors, tmp_path / "locon.safetensors")
+    written(tmp_path / "locon.safetensors", tmp_path / "plan", mean_rank=4)
+    text = (tmp_path / "plan/kohya.txt").read_text()
+    dims = ",".join("4" if place in (1, 22) else "0" for place in range(25))
+    alphas = dims.replace("4", "8")
+    assert f"'block_dims={dims}' 'block_alphas={alphas}' 'conv_block_dims={dims}' 'conv_block_alphas={alphas}'" in text
+
+
+def test_no_blocks_for_names_that_sd_scripts_does_not_number() -> None:
+    path = "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q"  # SDXL in diffusers
+    assert block_ranks({path: 4, path.replace("blocks.1.attn1", "blocks.0.attn1"): 4}) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "alpha"),
+    [({"use_rslora": True}, 8), ({"use_dora": True}, 4), ({"layer_replication": [[0, 2], [1, 3]]}, 4)],
+)
+def test_options_that_the_ranks_belong_to_reach_all_trainers(option: dict, alpha: int, tmp_path: Path) -> None:
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], **option)
+    path, base = probe("llama", tmp_path / "probe", config)
+    written(path, tmp_path / "plan")
+    peft_, axolotl, factory = (
+        yaml.safe_load((tmp_path / "plan" / name).read_text())
+        for name in ("peft.json", "axolotl.yaml", "llamafactory.yaml")
+    )
+    ((name, value),) = option.items()
+    assert peft_[name] == axolotl[f"peft_{name}"] == value
+    assert (factory["lora_rank"], factory["lora_alpha"]) == (2, alpha)
+    assert name == "layer_replication" or factory[name] is True
+    planned = pd.read_csv(tmp_path / "plan/plan.csv").set_index("path")["rank"].to_dict()
+    assert ranks_of(peft.get_peft_model(base, peft.LoraConfig(**peft_))) == planned
 
 
 def test_llama_factory_has_one_rank_and_says_so(tmp_path: Path) -> None:

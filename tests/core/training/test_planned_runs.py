@@ -71,6 +71,15 @@ def test_a_plan_of_msplora_says_the_method(plan, tiny_model: Path) -> None:
     check_fit(config)
 
 
+@pytest.mark.parametrize(("content", "method"), [(LORA, "dora"), (MSPLORA, "msplora")])
+def test_a_plan_of_dora_trains_dora(plan, tiny_model: Path, content: dict, method: str) -> None:
+    config = config_of(plan({**content, "use_dora": True}), tiny_model)
+    assert (config.method, config.method_name) == (method, f"{method}-plan")
+    assert config.hyperparameters()["plan"]["use_dora"] is True
+    model = check_fit(config)
+    assert any("magnitude" in name for name, _ in model.named_parameters())
+
+
 def test_a_run_goes_through_a_line_of_json(plan, tiny_model: Path) -> None:
     config = config_of(plan(LORA), tiny_model)
     back = from_line(to_line(config))
@@ -109,7 +118,6 @@ def test_a_study_holds_plans_beside_uniform_ranks(plan, tmp_path: Path) -> None:
         ({**LORA, "rank_pattern": {"(": 2}}, "rank_pattern: expected a regular expression"),
         ({**LORA, "rank_pattern": {"(a+)+b": 2}}, "rank_pattern: expected a pattern without repeats of groups"),
         ({**LORA, "target_modules": None}, "target_modules: expected names of modules"),
-        ({**LORA, "use_dora": True}, "use_dora: expected a plan for LoRA or MSPLoRA"),
         ({**MSPLORA, "ranks": [4, 2]}, "ranks: expected three whole numbers"),
         ({**MSPLORA, "rank_pattern": {"value": 2}}, "value: expected three whole numbers"),
         ({**MSPLORA, "rank_pattern": [2]}, "rank_pattern: expected three ranks by pattern"),
