@@ -121,6 +121,8 @@ def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) 
     refresh_page(folder)
     what = f"{len(written)} files in" if targets else "Wrote plan.csv, plan.json and the picture alone to"
     messages().print(f"{what} {one_line(str(folder))}", markup=False, soft_wrap=True)
+    for note in targets.notes if targets else ():
+        messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
     if failed and out is not None:
         raise failed
     if failed:

@@ -27,6 +27,7 @@ class PlanTargets:
         groups: of convolutions with several groups, by (module, unit).
         convolutions: paths of those with kernels larger than 1.
         models: of a pipeline, the first names of the paths; empty for a single model.
+        notes: remarks on the adapter, one sentence each: an unknown α, a trained head, ...
     """
 
     configuration: Mapping[str, Any]
@@ -35,6 +36,7 @@ class PlanTargets:
     groups: Mapping[tuple[str, int | None], int]
     convolutions: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def path(self, one: PlannedRank) -> str:
         """Return the path of a module.
@@ -89,6 +91,7 @@ def read_plan_targets(
         groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
         convolutions=frozenset(update.path for update, _ in members if max((1, *update.layout.kernel[1:])) > 1),
         models=models if adapter.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else (),
+        notes=tuple(adapter.notes),
     )
 
 

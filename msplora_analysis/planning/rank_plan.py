@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.checked_runs import checked_runs
+from msplora_analysis.measures import last_epochs
 from msplora_analysis.planning.energies import Energies, module_energies
 from msplora_analysis.planning.rank_rules import RankRule
 from msplora_analysis.planning.rank_stability import LAST_EPOCHS, plan_stability
+from msplora_analysis.remarks import broken_notes
 from msplora_core.linalg.truncation import ranks_holding
 
 if TYPE_CHECKING:
@@ -182,7 +185,8 @@ def plan_ranks(
     modules, uniform = _modules(whole, rule.ranks(whole, whole.shares[0]))
     stability = plan_stability(_latest(found, LAST_EPOCHS), rule)
     plan = Plan(modules, rule, uniform, stability, [], whole)
-    notes = [*_size_notes(found), *_method_notes(table), *_probe_notes(plan), *_run_notes(table, found.moments)]
+    notes = [*_broken_notes(table), *_size_notes(found), *_method_notes(table), *_probe_notes(plan)]
+    notes += _run_notes(table, found.moments)
     return replace(plan, notes=notes)
 
 
@@ -221,6 +225,15 @@ def _loss(energy: Series, kept: Series) -> float:
 def _worst(ranks: list[PlannedRank], kept: Series) -> tuple[str, float]:
     place = int(np.argmin(kept.to_numpy()))
     return ranks[place].label, 1 - float(kept.iloc[place])
+
+
+def _broken_notes(table: DataFrame) -> list[str]:
+    """Notes on exploded modules, which take most of the energy and so most of the ranks."""
+    import pandas as pd
+
+    final = last_epochs(table if "method" in table else table.assign(method=""))
+    found = checked_runs(final, pd.DataFrame(columns=["run", "metric", "value"]))
+    return broken_notes(found[found["kind"] == "exploded"])
 
 
 def _size_notes(energies: Energies) -> list[str]:

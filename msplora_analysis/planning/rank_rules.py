@@ -55,7 +55,7 @@ class RankRule:
         if self.energy is not None:
             return f"for each module, the least rank that keeps {100 * self.energy:g}% of its energy"
         named = {
-            "mean rank {:g}": self.mean_rank,
+            "the parameters of rank {:g} everywhere": self.mean_rank,
             "at most {:,.0f} parameters": self.parameters,
             "at most {:.3g} of the probe's parameters": self.keep,
         }
@@ -74,6 +74,10 @@ class RankRule:
             ParameterError: for a budget that cannot be met.
         """
         most, own = energies.modules["rank"].to_numpy(), shares.sum(axis=1, keepdims=True)
+        if self.least > most.max():
+            raise ParameterError(
+                "least", expected=f"at most {most.max()}, the highest rank that is there", found=self.least
+            )
         if self.energy is not None:
             lowest = np.where(own[:, 0] > 0, 1, 0)
             return np.clip(ranks_holding(shares, self.energy) * lowest, np.minimum(self.least, most), most)

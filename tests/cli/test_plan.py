@@ -49,7 +49,7 @@ def test_it_says_ranks_losses_and_what_is_not_known(adapter, monkeypatch, capsys
     assert call(monkeypatch, adapter(), "--mean-rank", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("A mean rank of 2 instead of 4 (288 of 576 parameters) keeps ")
-    assert "Rule: mean rank 2; at least rank 1." in lines
+    assert "Rule: the parameters of rank 2 everywhere; at least rank 1." in lines
     assert any(line.split()[:2] == ["q_proj", "4"] for line in lines)
     assert any(line.split()[:3] == ["uniform", "2", "288"] for line in lines)
     assert "Stability: unknown from one run at one epoch; add runs with other seeds." in lines
@@ -139,3 +139,17 @@ def test_a_full_fine_tune_is_planned_with_its_base(tmp_path: Path, monkeypatch, 
     fields = json.loads((tmp_path / "plan/peft.json").read_text())
     assert (fields["r"], fields["rank_pattern"]) == (2, {})
     assert fields["target_modules"] == ["model.layers.0.q_proj", "model.layers.1.q_proj"]
+
+
+def test_an_unknown_alpha_is_said_beside_the_files_that_hold_one(tmp_path: Path, monkeypatch, capsys) -> None:
+    random = np.random.default_rng(0)
+    tensors = {
+        f"encoder.layer.{layer}.query.lora_{side}": random.standard_normal(shape).astype(np.float32)
+        for layer in range(2) for side, shape in (("A", (4, 8)), ("B", (8, 4)))
+    }  # fmt: skip
+    save_file(tensors, tmp_path / "loralib.safetensors")
+    arguments = [tmp_path / "loralib.safetensors", "--mean-rank", 2, "-o", tmp_path / "plan"]
+    assert call(monkeypatch, *arguments) == 0
+    assert "note: Alpha is not in the file: B·A is unscaled." in capsys.readouterr().err
+    assert call(monkeypatch, *arguments, "--alpha", 8) == 0
+    assert "B·A is unscaled" not in capsys.readouterr().err

@@ -144,6 +144,16 @@ def test_modules_that_use_up_the_probe_are_named() -> None:
     ]
 
 
+def test_an_exploded_module_is_said_since_it_takes_the_ranks() -> None:
+    spectra = {("query", layer): [1.0 + layer, 0.5, 0.1] for layer in range(5)}
+    spectra["query", 2] = [3e6, 1e6, 1e5]
+    assert (
+        plan_ranks(table_of(spectra), mean_rank=2)
+        .notes[0]
+        .startswith("Broken, exploded: layer/query/2 of a: norm 3.16e+06, ")
+    )
+
+
 def test_zero_runs_are_left_out_and_said() -> None:
     zero = table_of({key: [0.0] * 3 for key in TWO}, run="b", seed=1)
     plan = plan_ranks(pd.concat([table_of(TWO), zero]), mean_rank=2)
@@ -173,6 +183,8 @@ def test_repr_says_what_it_costs_and_markup_is_escaped() -> None:
         ({"keep": 0.1}, "keep: expected from 0.333333, rank 1 for each module, to 1,"),
         ({"energy": 0.0}, "energy: expected a share above 0 and at most 1, found 0.0"),
         ({"least": -1}, "least: expected at least 0, found -1"),
+        ({"least": 4}, "least: expected at most 3, the highest rank that is there, found 4"),
+        ({"least": 4, "mean_rank": 3}, "least: expected at most 3, the highest rank that is there, found 4"),
         (
             {"mean_rank": 2, "keep": 0.5},
             "mean_rank, parameters, keep, energy: expected at most one of these, found mean_rank, keep",
