@@ -1,6 +1,8 @@
 """`msplora-analyze inspect`: describe and check an adapter."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import isnan
 from pathlib import Path
@@ -125,9 +127,20 @@ def _opened(
 
     def last(open_run: "Callable[[], AdapterRun]") -> "tuple[Adapter, AdapterRun]":
         run = open_run()
-        return read_adapter(run.checkpoints[-1].path, alpha=alpha), run
+        adapter = read_adapter(run.checkpoints[-1].path, alpha=alpha)
+        return replace(adapter, method=_method_of_run(run) or adapter.method), run
 
     return [partial(last, run) for run in runs]
+
+
+def _method_of_run(run: "AdapterRun") -> str:
+    """The method that a run directory recorded; its adapter's file does not tell DyLoRA or a plan from LoRA."""
+    from msplora_core.errors import MSPLoraError
+    from msplora_core.runs import RunDirectory
+
+    with suppress(MSPLoraError):
+        return RunDirectory(run.path.parent).read_record().method
+    return ""
 
 
 def _moments(run: "AdapterRun") -> str:

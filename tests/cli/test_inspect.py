@@ -140,6 +140,17 @@ def test_a_run_directory_shows_its_adapter_or_else_its_checkpoints(tmp_path):
     assert f"{run.adapter_path}: lora-r2" in result.stdout
 
 
+def test_the_method_is_that_of_the_run(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord("dylora-r2", "some/base"))
+    write_adapter(run.adapter_path)
+    assert f"{run.adapter_path}: dylora-r2 in the format of PEFT" in inspect(run.path).stdout
+    (adapter,) = json.loads(inspect(run.adapter_path, "--json").stdout)
+    assert adapter["method"] == "dylora-r2"
+    run.record_path.write_text("{")
+    assert f"{run.adapter_path}: lora-r2 in the format of PEFT" in inspect(run.path).stdout
+
+
 def test_alpha_for_files_that_do_not_hold_it(tmp_path):
     save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
     (adapter,) = json.loads(inspect(tmp_path / "sam.safetensors", "--alpha", 16, "--json").stdout)
