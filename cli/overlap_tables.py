@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _SHARING_KEY = (
     "all, groups, own: shares of the energy, the sum of squared norms, that all layers share, groups of layers, none. "
-    "beyond chance: all + groups, minus those of layers that share nothing. cosine: the largest between two layers; "
-    "bound: no cosine is larger, with probability 0.95, where layers share nothing."
+    "beyond chance: all + groups, minus those of layers that share nothing. cosine: the largest between two layers "
+    "(several runs: mean, without sign); bound: no cosine is larger, with probability 0.95, where layers share nothing."
 )
 _SUBSPACES_KEY = (
     "common: mean share of the layers' energy in their best common subspace of dimension dim; in brackets that of "
@@ -92,7 +92,7 @@ def _sharing_table(sharing: DataFrame) -> Table:
     table = titled_table("What the layers share", [*words, *columns], left=len(words))
     for names, (_, row) in zip(_names(rows, words), rows.iterrows(), strict=True):
         beyond = f"{row['excess']:+.3f} ± {row['deviation_own']:.4f}"
-        cosines = f"{row['largest_cosine']:+.3f}", f"{row['cosine_bound']:.3f}"
+        cosines = f"{row['largest_cosine']:{'+' if row['runs'] == 1 else ''}.3f}", f"{row['cosine_bound']:.3f}"
         table.add_row(*names, *(f"{row[name]:.3f}" for name in SHARES), beyond, *cosines)
     return table
 

@@ -23,7 +23,8 @@ _KEYS = ["model", "method", "scale", "module"]
 def by_module(table: DataFrame) -> DataFrame:
     """Average the runs of each method: a row a model, method, scale, module type, and side if there are sides.
 
-    Standard deviations of the null model become those of the mean over the runs.
+    Standard deviations of the null model become those of the mean over the runs. Largest cosines of several runs are
+    averaged without their signs, which would cancel.
 
     Args:
         table: `Overlap.sharing` or `Overlap.subspaces`.
@@ -31,9 +32,12 @@ def by_module(table: DataFrame) -> DataFrame:
     keys = [*_KEYS, "stack", *(["side"] if "side" in table.columns else [])]
     apart = {"run", "task", "seed", "epoch", "step", "between", *keys}
     spreads = [name for name in table.columns if name.startswith("deviation_")]
-    found = table.groupby(keys, observed=True, sort=False)[[name for name in table.columns if name not in apart]].mean()
-    runs = table.groupby(keys, observed=True, sort=False)["run"].nunique()
+    groups = table.groupby(keys, observed=True, sort=False)
+    found, runs = groups[[name for name in table.columns if name not in apart]].mean(), groups["run"].nunique()
     found[spreads] = found[spreads].div(runs**0.5, axis=0)
+    if "largest_cosine" in found:
+        unsigned = table["largest_cosine"].abs().groupby([table[name] for name in keys], observed=True, sort=False)
+        found["largest_cosine"] = found["largest_cosine"].where(runs == 1, unsigned.mean())
     return found.assign(runs=runs).reset_index()
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions import run_directions
-from msplora_analysis.directions.findings import findings
+from msplora_analysis.directions.findings import by_module, findings
 from msplora_core.components import Component, ComponentKey, layer_inner_products
 from msplora_core.errors import ParameterError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.linalg import LowRankUpdate
@@ -87,6 +87,13 @@ def test_what_all_layers_share_is_found(tmp_path):
     (sentence,) = findings(found.sharing, found.subspaces)
     assert sentence.startswith("query: the layers share 0.2")
     assert "overlap on both sides" in sentence
+
+
+def test_largest_cosines_of_several_runs_do_not_cancel():
+    rows = [{"model": "m", "method": "lora-r2", "scale": "layer", "module": "query", "stack": "s", "run": run,
+             "largest_cosine": value} for run, value in (("a", 0.4), ("b", -0.2))]  # fmt: skip
+    assert by_module(pd.DataFrame(rows))["largest_cosine"].item() == pytest.approx(0.3)
+    assert by_module(pd.DataFrame(rows[1:]))["largest_cosine"].item() == pytest.approx(-0.2)
 
 
 def test_layers_that_share_nothing_are_said_to(tmp_path):

@@ -148,6 +148,16 @@ def test_intruders_are_points_by_layer_below_a_line():
     assert inside(ax.figure)
 
 
+def test_the_legend_of_many_modules_is_inside_and_apart_from_the_note():
+    names = [f"down_blocks.{block}.{name}" for block in range(7) for name in ("conv1", "to_q")]
+    ax = plot_intruders(pd.DataFrame({"module": names, "layer": 0, "cosine": 0.5}))
+    assert inside(ax.figure)
+    ax.figure.draw_without_rendering()
+    legend, (_, note) = ax.get_legend(), ax.figure.texts
+    assert legend.get_window_extent().y0 >= note.get_window_extent().y1
+    assert len({tuple(handle.get_markerfacecolor()) for handle in legend.legend_handles}) == 14
+
+
 def test_interference_has_a_line_a_pair_and_a_band_over_runs():
     rows = [("scales", "global-mid", epoch, 0.1 * epoch, 0.05, 0.4, 3) for epoch in (1, 2)]
     rows += [("layers", "mid", epoch, -0.1, np.nan, np.nan, 3) for epoch in (1, 2)]
