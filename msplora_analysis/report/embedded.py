@@ -17,6 +17,7 @@ from msplora_analysis.comparison.chosen_layers import chosen_differences, chosen
 from msplora_analysis.courses import COURSE, courses
 from msplora_analysis.measures import average_spectra, measure
 from msplora_analysis.plots.colours import DIFFERENCE, DIVERGENCE, MAGNITUDE, SCALE_COLOURS
+from msplora_analysis.report.packing import packed
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
@@ -127,6 +128,12 @@ def rounded(values: Any, digits: int = DIGITS) -> Any:
     return [float(f"{value:.{digits}g}") if isfinite(value) else None for value in array.tolist()]
 
 
+def square(matrix: Any) -> Any:
+    """Return a square matrix in a short form: as `packed`, or as nested lists if its numbers have too many sizes."""
+    text = packed(matrix)
+    return rounded(matrix) if text is None else {"square": text}
+
+
 def _without_total(table: DataFrame) -> DataFrame:
     """Leave out totals: they are the longest spectra, and the pictures over training show their scales instead."""
     others = table["scale"] != "total"
@@ -170,10 +177,13 @@ def _with_sigma(spectra: DataFrame) -> dict[str, Any]:
     return as_columns(starts) | {"sigma": _split(spectra)}
 
 
-def _split(spectra: DataFrame) -> list[list[float]]:
-    """Return the singular values of each spectrum of a frame ordered by spectrum and k."""
+def _split(spectra: DataFrame) -> Any:
+    """Return the singular values of each spectrum of a frame ordered by spectrum and k, in a short form if possible."""
     ends = np.flatnonzero(spectra["k"].to_numpy() == 1)[1:]
-    return [rounded(part) for part in np.split(spectra["sigma"].to_numpy(), ends)]
+    parts = np.split(spectra["sigma"].to_numpy(), ends)
+    if packed(spectra["sigma"]) is None:
+        return [rounded(part) for part in parts]
+    return {"rows": [packed(part) for part in parts]}
 
 
 def _most_chosen(analysis: Analysis, layers: int) -> int:
@@ -188,8 +198,8 @@ def _divergence(one: LayerDivergence, analysis: Analysis) -> dict[str, Any]:
     chosen = islice(every, _most_chosen(analysis, len(one.layers)))
     return {
         "model": one.model, "method": one.method, "scale": one.scale, "stack": one.stack, "modules": one.modules,
-        "length": one.length, "layers": one.layers.tolist(), "kl": rounded(one.kl),
-        "chosen": [{"task": part.task, "module": part.module, "kl": rounded(part.kl)} for part in chosen],
+        "length": one.length, "layers": one.layers.tolist(), "kl": square(one.kl),
+        "chosen": [{"task": part.task, "module": part.module, "kl": square(part.kl)} for part in chosen],
     }  # fmt: skip
 
 
@@ -200,20 +210,19 @@ def _comparison(one: Comparison, analysis: Analysis) -> dict[str, Any]:
     return {
         "model": one.model, "method": one.method, "baseline": one.baseline, "scale": one.scale, "stack": one.stack,
         "modules": one.modules, "rule": one.rule, "layers": one.layers.tolist(), "pairs": len(one.pairs),
-        "kl": rounded(one.kl), "kl_baseline": rounded(one.kl_baseline), "difference": rounded(one.difference),
+        "kl": rounded(one.kl), "kl_baseline": square(one.kl_baseline), "difference": square(one.difference),
         "chosen": [
-            {"task": part.task, "module": part.module, "kl": rounded(part.kl), "kl_baseline": rounded(part.kl_baseline),
-             "difference": rounded(part.kl - part.kl_baseline)}
+            {"task": part.task, "module": part.module, "kl": rounded(part.kl), "kl_baseline": square(part.kl_baseline),
+             "difference": square(part.kl - part.kl_baseline)}
             for part in chosen
         ],
         **{name: _matrix(one, name) for name in ("low", "high", "p_corrected")},
     }  # fmt: skip
 
 
-def _matrix(one: Comparison, column: str) -> list[list[float | None]]:
-    """Return a column of the cells as (L, L), with None on the diagonal."""
+def _matrix(one: Comparison, column: str) -> Any:
+    """Return a column of the cells as (L, L), with no value on the diagonal."""
     count = len(one.layers)
     values = np.full((count, count), np.nan)
     values[~np.eye(count, dtype=bool)] = one.cells[column]  # the cells are in this order
-    found: list[list[float | None]] = rounded(values)
-    return found
+    return square(values)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msplora_analysis.courses import courses
-from msplora_analysis.report.embedded import RUN_DIGITS, as_columns, as_script, rounded
+from msplora_analysis.report.embedded import RUN_DIGITS, as_columns, as_script, rounded, square
 from msplora_analysis.report.kept_results import (
     INTRUDERS,
     OVERLAP,
@@ -147,7 +147,7 @@ def _thinned(cosines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         kept = one["parts"] if size <= _MOST else one["parts"][:1]
         ranged = sum(3 * len(other["layers"]) ** 2 for other in cosines) <= _MOST
         one["parts"] = [
-            {name: rounded(value) if isinstance(value, np.ndarray) else value for name, value in part.items()
+            {name: square(value) if isinstance(value, np.ndarray) else value for name, value in part.items()
              if name not in ("low", "high") or (ranged and part["runs"] > 1)}
             for part in kept
         ]  # fmt: skip
@@ -164,7 +164,7 @@ def _cropped(grids: list[dict[str, Any]]) -> list[dict[str, Any]]:
     while sum(min(size, len(one["parts"][0]["mean"])) ** 2 for one in grids) > _MOST_IN_GRIDS:
         size -= 1
     for one in grids:
-        one["parts"] = [{"task": part["task"], "runs": part["runs"], "phi": rounded(part["mean"][:size, :size])}
+        one["parts"] = [{"task": part["task"], "runs": part["runs"], "phi": square(part["mean"][:size, :size])}
                         for part in one["parts"]]  # fmt: skip
     return grids
 

@@ -68,4 +68,10 @@ function figure(id, draw) {
 
 const about = () =>
   [methodTitle(choice.method), choice.stack, choice.task || EVERY.task, choice.module || EVERY.module].filter(Boolean).join(", ");
-const widthOf = (home, most = 1100) => Math.min(Math.max(home.clientWidth, 240), most);
+// On paper a picture is as wide as there, not a wide one made small.
+const PAPER = 680;
+let printing = false;
+function widthOf(home, most = 1100) {
+  const share = printing ? PAPER / document.querySelector("main").clientWidth : 1;
+  return Math.min(Math.max(home.clientWidth * share, 240), most);
+}

@@ -1,7 +1,29 @@
 // What is embedded, as arrays of rows; names and texts from files never become markup.
-const data = JSON.parse(document.getElementById("data").textContent);
-
+const PACKED = new Map(d3.range(33, 127).map((code) => String.fromCharCode(code)).filter((sign) => !'"&<>\\'.includes(sign)).map((sign, place) => [sign, place]));
 const LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+function embedded(id) {
+  return JSON.parse(document.getElementById(id).textContent, (key, value) => {
+    if (key === "titles") return value; // its keys are names from files
+    if (value?.square) return inRows(unpacked(value.square));
+    return value?.rows ? value.rows.map(unpacked) : value;
+  });
+}
+
+function inRows(values) {
+  const size = Math.sqrt(values.length);
+  return Array.from({ length: size }, (_, row) => values.slice(row * size, (row + 1) * size));
+}
+
+// The numbers of a text that `packed` in packing.py wrote.
+function unpacked(text) {
+  return Array.from({ length: text.length / 3 }, (_, place) => {
+    const [first, second, third] = [0, 1, 2].map((next) => PACKED.get(text[3 * place + next]));
+    const code = (first * 89 + second) * 89 + third, digits = code % 10000, minus = Math.floor(code / 10000) % 2;
+    if (!digits) return minus ? null : 0;
+    return Number(`${minus ? "-" : ""}${digits}e${Math.floor(code / 20000) - 26}`);
+  });
+}
 
 function asRows(table) {
   const names = Object.keys(table);
@@ -15,6 +37,7 @@ function asRows(table) {
   return whole.map((_, row) => Object.fromEntries(names.map((name, place) => [name, columns[place] ? columns[place][row] : table[name].every])));
 }
 
+const data = embedded("data");
 const runs = new Map(asRows(data.runs).map((run) => [run.run, run]));
 const ofRun = (row) => ({ ...runs.get(row.run), ...row });
 const spectra = asRows(data.spectra);
@@ -24,7 +47,7 @@ const scores = asRows(data.scores).map(ofRun);
 const nulls = asRows(data.nulls);
 const spread = asRows(data.spread);
 const interference = asRows(data.interference).map(ofRun);
-const kept = JSON.parse(document.getElementById("kept-data").textContent);
+const kept = embedded("kept-data");
 const directions = kept.summary ?? { sharing: {}, subspaces: {}, course: {}, cosines: [], grids: [] };
 
 const MEASURES = {

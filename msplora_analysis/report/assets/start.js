@@ -9,6 +9,12 @@ addEventListener("resize", () => {
 for (const details of document.querySelectorAll("details:has(.differences)")) details.addEventListener("toggle", drawAll);
 // Paper has what a click would show, but no table of many pages: its line names the file that has it.
 addEventListener("beforeprint", () => {
+  printing = true;
+  drawAll();
   for (const details of document.querySelectorAll("details")) details.open ||= details.querySelectorAll("tbody tr").length <= 60;
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  drawAll();
 });
 document.documentElement.dataset.ready = Math.round(performance.now());

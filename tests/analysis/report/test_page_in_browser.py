@@ -323,6 +323,20 @@ def test_on_paper_there_are_no_controls_and_tables_are_open(page: Any, folder: P
     assert rows == len(pd.read_csv(folder / "measures-by-run.csv")) > 15
 
 
+def test_on_paper_pictures_are_drawn_for_its_width(page: Any) -> None:
+    width = "document.querySelector('#courses .plot svg').getAttribute('width')"
+    wide = float(page.evaluate(width))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert float(page.evaluate(width)) < 680 < wide
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert float(page.evaluate(width)) == wide
+
+
+def test_the_seed_of_the_null_models_is_with_where_the_page_comes_from(adapters: Path, tmp_path: Path) -> None:
+    path = write_report(analyse(adapters.parent, draws=20), tmp_path / "page.html")
+    assert "20 draws of the rotation null, seed 0" in path.read_text()
+
+
 def test_an_untrained_adapter_has_no_empty_picture(visit: Any, tmp_path: Path) -> None:
     zero = {f"layer/query/{layer}": np.zeros(4) for layer in range(4)}
     run = write_run(tmp_path / "run", "lora-r4", layers=4, modules=("query",), epochs=1, spectra=lambda epoch: zero)
