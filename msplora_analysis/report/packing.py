@@ -37,7 +37,8 @@ def packed(values: ArrayLike) -> str | None:
         return None
     code[known] = digits + _DIGITS * ((array[known] < 0) + 2 * (exponent - _LOWEST))
     base = len(_CHARACTERS)
-    return _CHARACTERS[np.stack([code // base**2, code // base % base, code % base], axis=-1)].tobytes().decode()
+    places = np.stack([code // base**2, code // base % base, code % base], axis=-1)
+    return str(_CHARACTERS[places].tobytes(), "ascii")
 
 
 def _scientific(sizes: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -33,8 +33,8 @@ figure("matrices", (part) => {
       : { ...colours(data.colours.divergence), type: "linear", domain: [0, reach], label: view.name, legend: false },
     style: FONT, ariaLabel: `${view.name}, layers by layers`,
     marks: [
-      Plot.cell(cells.filter((cell) => cell.value != null), { x: "to", y: "from", fill: "value", inset: 0.5 }),
-      Plot.cell([cells[matrix.row * layers.length + matrix.column]], { x: "to", y: "from", fill: "none", stroke: "var(--bad)", strokeWidth: 3, className: "pair-mark" }),
+      Plot.cell(cells.filter((cell) => cell.value != null), { x: "to", y: "from", fill: "value", inset: layers.length > 16 ? 0 : 0.5 }),
+      ...[["var(--ground)", 4], ["var(--ink)", 2]].map(([stroke, strokeWidth]) => Plot.cell([cells[matrix.row * layers.length + matrix.column]], { x: "to", y: "from", fill: "none", stroke, strokeWidth })),
       Plot.tip(cells, Plot.pointer({ x: "to", y: "from", title: (cell) => `${view.bound ? `layers ${cell.from} and ${cell.to}` : `D(${cell.from} ‖ ${cell.to})`}\n${shown(cell.value)}`, ...TIP })),
     ],
   });
@@ -130,7 +130,7 @@ function pairOf(view, width) {
   });
   const names = unique(shares.map((one) => one.layer));
   const chart = Plot.plot({
-    width, height: 60 + 130 * view.spectra.length, marginLeft: 44, marginRight: view.spectra.length > 1 ? 90 : 10, fy: { label: null, domain: view.spectra.map(methodTitle), ...(view.spectra.length > 1 ? {} : { axis: null }) }, fx: { label: "singular value index" },
+    width, height: 70 + 130 * view.spectra.length, marginLeft: 44, marginBottom: 40, marginRight: view.spectra.length > 1 ? 90 : 10, fy: { label: null, domain: view.spectra.map(methodTitle), ...(view.spectra.length > 1 ? {} : { axis: null }) }, fx: { label: "singular value index" },
     x: { axis: null, domain: names }, y: { label: "share of all singular values", grid: true, ticks: 4 }, color: { domain: names, range: [DISTINCT[0], DISTINCT[1]], legend: true },
     style: FONT, ariaLabel: "Spectra of both layers",
     marks: [
