@@ -48,14 +48,15 @@ def print_sentence(text: str) -> None:
 
 
 @contextmanager
-def shown_warnings(kind: type[Warning]) -> Iterator[None]:
-    """Print each warning of this class immediately as one line; other warnings are unchanged."""
+def shown_warnings(*kinds: type[Warning]) -> Iterator[None]:
+    """Print each warning of these classes immediately as one line; other warnings are unchanged."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", kind)
+        for kind in kinds:
+            warnings.simplefilter("always", kind)
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, kind):
+            if issubclass(category, kinds):
                 messages().print(f"warning: {one_line(str(message))}", markup=False, soft_wrap=True)
             else:
                 usual(message, category, *place, **more)

@@ -31,6 +31,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
     from msplora_core.training.run import train_run
     from msplora_core.training.run_place import check_place
     from msplora_core.training.run_warning import RunWarning
+    from msplora_core.training.shown import TrainingAlert
     from msplora_core.training.tasks import task_named
 
     places = [check_place(config, resume=resume) for config in configs]
@@ -41,7 +42,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
         if is_main_process():
             messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
         progress = TrainingProgress(RunDirectory(config.path), task_named(config.task).metric, messages())
-        with told_when_terminated(config.path), closing(progress), shown_warnings(RunWarning):
+        with told_when_terminated(config.path), closing(progress), shown_warnings(RunWarning, TrainingAlert):
             train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
         if is_main_process():
             print(config.path, flush=True)

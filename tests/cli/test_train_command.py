@@ -53,6 +53,17 @@ def run_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     return run
 
 
+def test_an_alert_is_one_line(run_train, glue: Path, tmp_path: Path) -> None:
+    """One step, at a learning rate of 0."""
+    code, _, err = run_train(
+        *("--task", "mrpc", "--data-dir", glue, "--out", tmp_path, "--epochs", 1, "--max-train-examples", 4)
+    )
+    assert code == 0
+    [line] = [line for line in err.splitlines() if "never trained" in line]
+    assert line.startswith(f"warning: {tmp_path}/mrpc-msplora-8-4-2-seed0: epoch 1: broken: never trained")
+    assert "callback.py" not in err
+
+
 def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
     common = ("--task", "MRPC", "--data-dir", glue, "--out", tmp_path, "--epochs", 2, "--batch-size", 4)
     code, out, err = run_train(*common, "--method", "lora", "--method", "msplora")

@@ -133,9 +133,12 @@ def _parsed(path: Path, place: str, text: str) -> Any:
 def _chat(path: Path, place: str, row: Any) -> tuple[Message, ...]:
     if not isinstance(row, dict):
         raise DataFileError(path, key=place, expected="an object", found=_kind(row))
+    if not {"instruction", "messages"} & set(row):
+        found = f"the fields {', '.join(row)}" if row else "no field"
+        raise DataFileError(path, key=place, expected="instruction and output, or messages", found=found)
     if "messages" not in row:
         instruction, answer = (_text(path, f"{place}: {name}", row.get(name)) for name in ("instruction", "output"))
-        context = _text(path, f"{place}: input", row.get("input") or "")
+        context = "" if row.get("input") is None else _text(path, f"{place}: input", row["input"])
         return Message("user", instruction, context), Message("assistant", answer)
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:

@@ -58,6 +58,8 @@ def test_both_layouts_and_both_kinds_of_file(tmp_path: Path) -> None:
         ([row(), {"instruction": "add"}], "row 2: output: expected a text, found none"),
         ([row(instruction=3)], "row 1: instruction: expected a text, found 3"),
         ([row(input=["x"])], r"row 1: input: expected a text, found \['x'\]"),
+        ([row(input=0)], "row 1: input: expected a text, found 0"),
+        ([row(), {"from": "gpt", "value": "4"}], "row 2: expected instruction and output, or messages, found the fie"),
         ([[]], "row 1: expected an object, found a list"),
         ({"examples": []}, "expected a list of rows, found an object; for one row a line, name the file .jsonl"),
         ([], "expected at least one row with an answer, found no row"),
