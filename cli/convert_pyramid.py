@@ -12,6 +12,7 @@ from msplora_cli.console import data, messages, print_json
 from msplora_cli.options import groups_option, three_ranks
 from msplora_core.conversion.sharing_fit import NULL_DRAWS, PyramidConversion, SharingFit, convert_to_pyramid
 from msplora_core.errors import one_line
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,8 +84,7 @@ the same cost explain more: 0.949.'
     if fit.own_ranks > fit.explained:
         text += f" Own ranks at the same cost explain more: {fit.own_ranks:.3f}."
     if fit.zero:
-        more = f" and {len(fit.zero) - 1} more" if len(fit.zero) > 1 else ""
-        text += f" Zero update: {fit.zero[0]}{more}."
+        text += f" Zero update: {listed(fit.zero, 1)}."
     if not fit.converged:
         text += f" The fit was still improving after {fit.sweeps} sweeps."
     return one_line(text)

@@ -13,6 +13,7 @@ from msplora_analysis.report.intruder_files import summarise_intruders, write_in
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_cli.console import data, messages, print_json
 from msplora_core.errors import one_line
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -120,9 +121,8 @@ def _table(found: Intrusion) -> Table:
     for _, row in found.modules[found.modules["intruders"] > 0].iterrows():
         own = found.directions[(found.directions["place"] == row["place"]) & found.directions["intruder"]]
         shown = [f"{sigma:.3g} ({place})" for sigma, place in zip(own["sigma"], own["k"], strict=True)]
-        more = f", {len(shown) - 3} more" if len(shown) > 3 else ""
         table.add_row(
             str(row["module"]), str(row["layer"]), str(row["intruders"]), f"{row['null_intruders']:.1f}",
-            ", ".join(shown[:3]) + more, f"{row['least_cosine']:.3f}",
+            listed(shown), f"{row['least_cosine']:.3f}",
         )  # fmt: skip
     return table

@@ -30,6 +30,7 @@ from msplora_analysis.statistics.complexity import RUN, complexity_drafts
 from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
 from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_core.errors import ParameterError
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -97,9 +98,6 @@ class Analysis:
         return doubts(self.table, self.runs)
 
     def __repr__(self) -> str:
-        def counted(count: int, word: str) -> str:
-            return f"{count} {word}{'' if count == 1 else 's'}"
-
         parts = [
             counted(self.table["method"].nunique(), "method"),
             counted(self.table["run"].nunique(), "run"),

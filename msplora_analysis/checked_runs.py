@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from msplora_core.checkup.finding import SEVERITIES, Finding
 from msplora_core.checkup.run_check import loss_findings
 from msplora_core.checkup.spectra_check import spectra_findings
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 _COLUMNS = ["run", "method", "severity", "kind", "module", "value", "says", "advice"]
-_MOST_NAMED = 3
 
 
 def checked_runs(final: DataFrame, scores: DataFrame, of_files: Sequence[tuple[str, Finding]] = ()) -> DataFrame:
@@ -64,11 +64,10 @@ def by_kind(found: DataFrame) -> list[dict[str, Any]]:
     several = found["run"].nunique() > 1
     entries = []
     for (severity, kind), rows in found.groupby(["severity", "kind"], sort=False):
-        places = zip(rows["module"].head(_MOST_NAMED), rows["run"], strict=False)
+        places = zip(rows["module"], rows["run"], strict=True)
         named = [f"{module} of {run}" if several else str(module) for module, run in places]
-        more = f" and {len(rows) - len(named)} more" if len(rows) > len(named) else ""
         first = rows.iloc[0]
-        entries.append({"severity": severity, "kind": kind, "where": ", ".join(named) + more,
+        entries.append({"severity": severity, "kind": kind, "where": listed(named),
                         "runs": rows["run"].nunique(), "says": first["says"], "advice": first["advice"]})  # fmt: skip
     return entries
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.courses import SHARE
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -95,10 +96,10 @@ def broken_notes(found: DataFrame) -> list[str]:
     """
     notes = []
     for (run, kind), rows in found[found["severity"] == "broken"].groupby(["run", "kind"], sort=False):
-        worst = rows.nlargest(1, "value").iloc[0] if rows["value"].notna().any() else rows.iloc[0]
-        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        rows = rows.sort_values("value", ascending=False, kind="stable")
+        worst = rows.iloc[0]
         outweighs = " It dominates every average that includes it." if kind == "exploded" else ""
-        says = f"{worst['module']}{more} of {run}: {worst['says']}; {worst['advice']}."
+        says = f"{listed(list(rows['module']), 1)} of {run}: {worst['says']}; {worst['advice']}."
         notes.append(f"Broken, {kind}: {says}{outweighs}")
     return notes
 

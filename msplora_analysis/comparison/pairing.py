@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msplora_analysis.comparison.layers import by_stack, layers_of_modules
 from msplora_core.errors import ComparisonError, ParameterError
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -128,4 +129,4 @@ def _no_counterpart(runs: DataFrame, others: DataFrame) -> str:
 
 def _listed(names: Iterable[object]) -> str:
     texts = [str(name) for name in (sorted(names, key=str) if isinstance(names, set) else names)]
-    return ", ".join(text or "(unknown)" for text in texts[:6]) + (", ..." if len(texts) > 6 else "") or "none"
+    return listed([text or "(unknown)" for text in texts], 6) or "none"

@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from msplora_core.wording import listed
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
@@ -51,8 +53,8 @@ def separate_variants(table: DataFrame) -> tuple[DataFrame, list[str]]:
                 names[run] = f"{method} ({shown})" if shown else method
             if twice:
                 notes.append(
-                    f"{method}: {len(twice)} runs with the same task and seed are not replicates ({_few(twice)}); each "
-                    "is measured separately"
+                    f"{method}: {len(twice)} runs with the same task and seed are not replicates ({listed(twice)}); "
+                    "each is measured separately"
                 )
     if names == dict(zip(runs["run"], runs["method"], strict=True)):
         return table, notes
@@ -79,7 +81,7 @@ def short_name(run: str, runs: Iterable[str]) -> str:
 
 
 def _modules(kind: frozenset[tuple[object, ...]]) -> str:
-    return _few(sorted({str(module) for _, _, module, _ in kind}))
+    return listed(sorted({str(module) for _, _, module, _ in kind}))
 
 
 def _layers(kind: frozenset[tuple[object, ...]]) -> str:
@@ -88,8 +90,4 @@ def _layers(kind: frozenset[tuple[object, ...]]) -> str:
 
 
 def _stacks(kind: frozenset[tuple[object, ...]]) -> str:
-    return _few(sorted({str(stack) for _, stack, _, _ in kind}))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return listed(sorted({str(stack) for _, stack, _, _ in kind}))

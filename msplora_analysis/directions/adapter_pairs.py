@@ -15,6 +15,7 @@ from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side, di
 from msplora_analysis.loading.adapter_updates import AdapterUpdates
 from msplora_core.components import ComponentKey
 from msplora_core.errors import ComparisonError
+from msplora_core.wording import counted, listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -117,8 +118,8 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
         ]
         if not common:
             raise ComparisonError(
-                f"{names[i]} adapts {_listed(list(adapters[i].places.values()))}, but {names[j]} "
-                f"{_listed(list(adapters[j].places.values()))}: no module in common"
+                f"{names[i]} adapts {listed(list(adapters[i].places.values()))}, but {names[j]} "
+                f"{listed(list(adapters[j].places.values()))}: no module in common"
             )
         pair = _pair(names[i], names[j], common, sum((i in keys) != (j in keys) for keys in modules.values()))
         cosines[i, j] = cosines[j, i] = pair.cosine
@@ -250,8 +251,8 @@ def _alone(modules: Mapping[str, Mapping[int, ComponentKey]], names: Sequence[st
         if len(keys) < len(names):
             missing.setdefault(tuple(sorted(keys)), []).append(path)
     return [
-        f"{len(paths)} module{'s' * (len(paths) > 1)} only in {_listed([names[place] for place in places])} "
-        f"({_listed(paths)}): left out of pairs without them"
+        f"{counted(len(paths), 'module')} only in {listed([names[place] for place in places])} ({listed(paths)}): "
+        "left out of pairs without them"
         for places, paths in missing.items()
     ]
 
@@ -265,7 +266,3 @@ def _distinct(adapters: Sequence[AdapterUpdates]) -> list[str]:
         count = places[: len(names)].count(place)
         names.append(f"{name} (again)" if count == 1 else f"{name} (again, {count})" if count else name)
     return names
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

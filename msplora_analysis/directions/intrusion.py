@@ -19,8 +19,9 @@ from msplora_analysis.loading.basis_cache import cache_folder, kept_basis
 from msplora_analysis.loading.sources import find_sources
 from msplora_core.errors import MSPLoraError, ParameterError, UnsupportedAdapterError
 from msplora_core.formats import read_adapter
-from msplora_core.formats.notes import DORA, listed
+from msplora_core.formats.notes import DORA
 from msplora_core.linalg.pyramid_fit import rotated
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.sources import run_directories
 from msplora_core.errors import FileError
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -130,5 +131,4 @@ def _score(row: Any) -> str:
 
 
 def _listed(rows: DataFrame, describe: Any) -> str:
-    shown = [f"{row.run} ({describe(row)})" for row in rows.head(3).itertuples()]
-    return ", ".join(shown) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
+    return listed([f"{row.run} ({describe(row)})" for row in rows.itertuples()])

@@ -16,6 +16,7 @@ from msplora_core.formats import local_path, read_adapter, recognise_run
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.directory import holds_tuning
 from msplora_core.storage.walk import walk
+from msplora_core.wording import listed
 
 
 class Found(NamedTuple):
@@ -103,7 +104,4 @@ def _name(root: Path, place: Path) -> str:
 def _what_is_there(root: Path) -> str:
     if not root.is_dir():
         return "a file"
-    names = sorted(entry.name for entry in root.iterdir())
-    if not names:
-        return "an empty folder"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return listed(sorted(entry.name for entry in root.iterdir()), 5) or "an empty folder"

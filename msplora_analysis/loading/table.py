@@ -19,6 +19,7 @@ from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.methods import title
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -150,11 +151,7 @@ def _notes(runs: list[tuple[str, Source]]) -> list[str]:
     for name, source in runs:
         for note in source.notes:
             concerned.setdefault(note, []).append(name)
-    notes = []
-    for note, names in concerned.items():
-        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-        notes.append(note if len(names) == len(runs) else f"{note} ({', '.join(names[:2])}{more})")
-    return notes
+    return [note if len(names) == len(runs) else f"{note} ({listed(names, 2)})" for note, names in concerned.items()]
 
 
 def _without_spectra(runs: list[tuple[str, Source]]) -> list[str]:
@@ -166,10 +163,7 @@ def _without_spectra(runs: list[tuple[str, Source]]) -> list[str]:
 def _guesses(runs: list[tuple[str, Source]]) -> list[str]:
     """The note on guesses from names."""
     guessed = [f"{name} ({source.guessed})" for name, source in runs if source.guessed]
-    if not guessed:
-        return []
-    more = f" and {len(guessed) - 3} more" if len(guessed) > 3 else ""
-    return [f"Taken from the name{'s' if len(guessed) > 1 else ''}: {', '.join(guessed[:3])}{more}."]
+    return [f"Taken from the name{'s' if len(guessed) > 1 else ''}: {listed(guessed)}."] if guessed else []
 
 
 class _Builder:

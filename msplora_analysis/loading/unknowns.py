@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from msplora_analysis.loading.source import Source
 from msplora_core.components import ComponentKey
+from msplora_core.wording import listed
 
 
 def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source], list[str]]:
@@ -78,5 +79,4 @@ def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
 
 
 def _counted(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} runs ({', '.join(names[:3])}{more})" if len(names) > 1 else names[0]
+    return f"{len(names)} runs ({listed(names)})" if len(names) > 1 else names[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from msplora_analysis.planning.rank_plan import Plan
+from msplora_core.wording import counted
 
 _NAMED = 4
 _CLEAR = 0.5
@@ -32,7 +33,7 @@ def plan_findings(plan: Plan) -> Iterator[str]:
         yield f"Compared with rank {plan.uniform_rank:.3g} everywhere, the largest gains are: {gained}; losses: {lost}."
     for over, pairs, mean, least in plan.stability.itertuples(index=False, name=None):
         if mean == mean:
-            values = f"{mean:.2f} on average, at least {least:.2f} ({pairs} pair{'s' if pairs > 1 else ''})"
+            values = f"{mean:.2f} on average, at least {least:.2f} ({counted(pairs, 'pair')})"
             yield f"Stability: the ranks planned from single {_OVER[over]} have a rank correlation of {values}."
     if plan.stability.empty:
         yield "Stability: unknown from one run at one epoch; add runs with other seeds."

@@ -16,6 +16,7 @@ from msplora_analysis.planning.rank_rules import RankRule
 from msplora_analysis.planning.rank_stability import LAST_EPOCHS, plan_stability
 from msplora_analysis.remarks import broken_notes
 from msplora_core.linalg.truncation import ranks_holding
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -253,10 +254,9 @@ def _probe_notes(plan: Plan) -> list[str]:
     used = [one.label for one, used in zip(plan.ranks, plan.modules["used_up"], strict=True) if used]
     if not used:
         return []
-    named = ", ".join(used[:6]) + (f" and {len(used) - 6} more" if len(used) > 6 else "")
     return [
-        f"{len(used)} of {len(plan.modules)} modules use all ranks of the probe ({named}). A plan cannot give "
-        "them more: train a probe of higher rank if they matter."
+        f"{len(used)} of {len(plan.modules)} modules use all ranks of the probe ({listed(used, 6)}). A plan cannot "
+        "give them more: train a probe of higher rank if they matter."
     ]
 
 

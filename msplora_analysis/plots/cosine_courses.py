@@ -9,8 +9,8 @@ from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
-from msplora_analysis.plots.words import counted
 from msplora_core.errors import ParameterError
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

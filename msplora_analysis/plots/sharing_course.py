@@ -9,8 +9,8 @@ from msplora_analysis.plots.colours import NULL_COLOUR
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
-from msplora_analysis.plots.words import counted
 from msplora_core.methods import title as method_title
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

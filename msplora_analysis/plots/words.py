@@ -10,6 +10,7 @@ from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence
 from msplora_analysis.plots.lettering import m_eff
 from msplora_core.methods import title
+from msplora_core.wording import counted, listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +30,7 @@ UNTRAINED = "untrained: every update is zero (B = 0)"
 def divergence_title(one: LayerDivergence, tasks: Sequence[str] = ()) -> str:
     """Return the title for the KL between the layers of one method."""
     scale = "" if one.scale == "layer" else f", {one.scale}"
-    details = [listed(one.modules), f"leading {one.length} singular values"]
+    details = [few_names(one.modules), f"leading {one.length} singular values"]
     return heading(
         f"KL between layers: {title(one.method)}{scale}", one.model, tasks, counted(one.runs, "run"), details
     )
@@ -40,7 +41,7 @@ def comparison_title(one: Comparison, tasks: Sequence[str] = ()) -> str:
     scale = "" if one.scale == "layer" else f", {one.scale}"
     what = f"KL between layers: {title(one.method)} minus {title(one.baseline)}{scale}"
     return heading(
-        what, one.model, tasks, f"{counted(len(one.pairs), 'pair')} of runs", [listed(one.modules), one.rule]
+        what, one.model, tasks, f"{counted(len(one.pairs), 'pair')} of runs", [few_names(one.modules), one.rule]
     )
 
 
@@ -51,7 +52,7 @@ def heading(what: str, model: str, tasks: Sequence[str] = (), runs: str = "", de
         >>> heading("LoRA r=8", "org/minilm", ["mrpc", "stsb"], "2 runs", ["query, value"])
         'LoRA r=8 on MRPC, STS-B (minilm, 2 runs; query, value)'
     """
-    known = listed([task_title(task) for task in tasks], most=4)
+    known = few_names([task_title(task) for task in tasks], most=4)
     about = ", ".join(filter(None, [base_title(model), runs]))
     return f"{what}{f' on {known}' if known else ''} ({'; '.join(filter(None, [about, *details]))})"
 
@@ -145,22 +146,12 @@ def leading(top: int | None, rank: int) -> str:
     return "" if top is None or rank <= top else f"{top} of {rank} singular values shown"
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
+def few_names(names: Sequence[str], most: int = 3) -> str:
     """Return the names, or the first two and the number of the others.
 
     Example:
-        >>> listed(["q", "k", "v", "o"]), listed(["q", "k", "v"])
+        >>> few_names(["q", "k", "v", "o"]), few_names(["q", "k", "v"])
         ('q, k and 2 more', 'q, k, v')
     """
     known = [name for name in names if name]
-    return ", ".join(known) if len(known) <= most else f"{', '.join(known[:2])} and {len(known) - 2} more"
-
-
-def counted(count: int, word: str) -> str:
-    """Return a count with its noun.
-
-    Example:
-        >>> counted(1, "run"), counted(2, "run")
-        ('1 run', '2 runs')
-    """
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return listed(known, most if len(known) <= most else 2)

@@ -17,7 +17,7 @@ from msplora_analysis.plots.layer_spectra import plot_spectra_panels
 from msplora_analysis.plots.paired_differences import plot_comparison
 from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
-from msplora_analysis.plots.words import comparison_title, divergence_title, listed, name_title
+from msplora_analysis.plots.words import comparison_title, divergence_title, few_names, name_title
 from msplora_analysis.report.pictured_study import MOST_PANELS, OWN_COLOURS, PicturedStudy, known_tasks, sole_method
 from msplora_analysis.statistics.flips import sign_flip_interval
 from msplora_analysis.statistics.power import least_pairs
@@ -125,6 +125,6 @@ def _same(one: Comparison, other: Comparison) -> bool:
 def _divergence_name(one: LayerDivergence, others: Sequence[LayerDivergence], stack_titles: dict[str, str]) -> str:
     several = sum(other.method == one.method for other in others) > 1
     stacks = sum((other.method, other.stack) == (one.method, one.stack) for other in others)
-    where = "" if not several else stack_titles[one.stack] if one.stack and stacks == 1 else listed(one.modules)
+    where = "" if not several else stack_titles[one.stack] if one.stack and stacks == 1 else few_names(one.modules)
     method = title(one.method) if len({other.method for other in others}) > 1 else ""
     return ", ".join(filter(None, [method, where])) or title(one.method)

@@ -17,9 +17,10 @@ from msplora_analysis.plots.layer_cosines import plot_layer_cosines
 from msplora_analysis.plots.paper import offscreen
 from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
-from msplora_analysis.plots.words import base_title, counted, heading, task_title
+from msplora_analysis.plots.words import base_title, heading, task_title
 from msplora_analysis.report.gallery import figure_of, file_name
 from msplora_core.methods import title
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

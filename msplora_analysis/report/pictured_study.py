@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from msplora_analysis.courses import courses
-from msplora_analysis.plots.words import counted, heading, listed, null_range, task_title
+from msplora_analysis.plots.words import few_names, heading, null_range, task_title
 from msplora_analysis.remarks import doubts
 from msplora_core.methods import title
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ class PicturedStudy:
     def stack_titles(self) -> dict[str, str]:
         """The name of each stack: its modules, where they tell the stacks of one list of layers apart."""
         members = self.table[["stack", "module"]].astype(str).drop_duplicates()
-        titles = {str(stack): listed(list(rows["module"])) for stack, rows in members.groupby("stack", sort=False)}
+        titles = {str(stack): few_names(list(rows["module"])) for stack, rows in members.groupby("stack", sort=False)}
         lists = {stack.rpartition(" ")[0] for stack in titles}
         if members["module"].is_unique and len(lists) == 1 and len(set(titles.values())) == len(titles):
             return titles
@@ -86,7 +87,7 @@ class PicturedStudy:
         counts = sorted({int(count) for count in runs})
         words = counted(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
         several = " each" if len(runs) > 1 else ""
-        names = listed(list(modules or map(str, rows["module"].unique())))
+        names = few_names(list(modules or map(str, rows["module"].unique())))
         text = heading(what + _source(rows), self.model, known_tasks(rows), words + several, [names, *details])
         return self.marked(text, *map(str, rows["method"].unique()))
 

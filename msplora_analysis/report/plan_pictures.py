@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from msplora_analysis.plots.paper import offscreen
 from msplora_analysis.plots.planned_ranks import plot_plan
-from msplora_analysis.plots.words import counted, listed, task_title
+from msplora_analysis.plots.words import few_names, task_title
 from msplora_analysis.report.gallery import figure_of
 from msplora_analysis.report.pictured_study import known_tasks
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.writing import write_files
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from msplora_analysis.planning.rank_plan import Plan
@@ -32,7 +33,7 @@ def write_plan_picture(plan: Plan, out: str | os.PathLike[str]) -> list[Path]:
         FileError: if the folder cannot be written to.
     """
     runs = plan.energies.moments
-    tasks = listed([task_title(task) for task in known_tasks(runs)])
+    tasks = few_names([task_title(task) for task in known_tasks(runs)])
     what = f"Planned ranks{f' on {tasks}' if tasks else ''} ({counted(runs['run'].nunique(), 'run')})"
     losses = f"{plan.loss:.1%} of the energy is lost, {plan.uniform_loss:.1%} with equal ranks"
     with offscreen():

@@ -11,6 +11,7 @@ from msplora_analysis.interference_courses import interference_by_method
 from msplora_analysis.loading.scores import last_scores
 from msplora_analysis.statistics.distance import seeds_kl
 from msplora_core.methods import RANDOM_LABELS
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -89,7 +90,7 @@ def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
     about = [model] if model else []
     if final["runs"].nunique() == 1:
         count = final["runs"].iloc[0]
-        about.append(f"{count} run{'s' if count > 1 else ''}" + (" each" if final["method"].nunique() > 1 else ""))
+        about.append(counted(count, "run") + (" each" if final["method"].nunique() > 1 else ""))
     title = "How concentrated each scale is" + (f": {', '.join(about)}" if about else "")
     headers = (*words, *counts, *(name.replace("m_eff_", "M_eff-").removesuffix("_rank") for name in digits))
     key = _measures_key(analysis)

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from msplora_core.wording import listed
+
 Severity = Literal["broken", "doubtful", "note"]
 SEVERITIES: tuple[Severity, ...] = ("broken", "doubtful", "note")
-_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,6 @@ def summarised(findings: Iterable[Finding]) -> list[str]:
         groups[finding.severity, finding.kind].append(finding)
     lines = []
     for (severity, kind), members in groups.items():
-        named = ", ".join(one.module for one in members[:_MOST_NAMED])
-        more = f" and {len(members) - _MOST_NAMED} more" if len(members) > _MOST_NAMED else ""
-        first = members[0]
-        lines.append(f"{severity}: {kind}: {named}{more}: {first.says}; {first.advice}")
+        first, named = members[0], listed([one.module for one in members])
+        lines.append(f"{severity}: {kind}: {named}: {first.says}; {first.advice}")
     return lines

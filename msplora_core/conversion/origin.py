@@ -10,12 +10,12 @@ from typing import Any
 
 from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.formats import Adapter
-from msplora_core.formats.notes import listed
 from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.weight_files import CONFIG
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import Tensor
+from msplora_core.wording import listed
 
 LORA_MAGNITUDE = ".lora_magnitude_vector"
 PYRAMID_MAGNITUDE = ".msplora_magnitude.weight"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from msplora_core.formats.stored import StoredUpdate
+from msplora_core.wording import listed
 
 _HEADS = {"classifier", "score", "bias", "modules_to_save", "token_adapter"}
 
@@ -70,15 +71,8 @@ def rank_notes(updates: Sequence[StoredUpdate]) -> list[str]:
     if not wide:
         return []
     first = wide[0]
-    more = f" and {len(wide) - 1} more" if len(wide) > 1 else ""
     out, columns = first.shape
     return [
-        f"{first.path}{more}: rank {first.rank} exceeds the {out} × {columns} matrix; "
+        f"{listed([one.path for one in wide], 1)}: rank {first.rank} exceeds the {out} × {columns} matrix; "
         f"singular values beyond {min(first.shape)} are zero."
     ]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first three names and the number of others."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"

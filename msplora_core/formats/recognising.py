@@ -25,6 +25,7 @@ from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import TensorFile
+from msplora_core.wording import listed
 
 FORMATS: tuple[ModuleType, ...] = (
     lora,
@@ -158,8 +159,7 @@ def _recognised(contents: Contents) -> Found:
         if one.recognise(contents):
             found: Found = one.read(contents)
             return found
-    names = list(contents.tensors)
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "no tensors"
+    shown = listed(list(contents.tensors)) or "no tensors"
     raise AdapterFileError(
         contents.path, expected="tensors that pair up as the factors of an adapter", found=shown,
         hint="a whole model needs its base (--base)",

@@ -9,6 +9,7 @@ from msplora_core.errors import AdapterFileError
 from msplora_core.formats.other.model_folder import is_model_folder
 from msplora_core.storage.folder import first_present, inside
 from msplora_core.storage.torch_file import TORCH_SUFFIXES
+from msplora_core.wording import listed
 
 CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -41,11 +42,10 @@ def only_weights(folder: Path) -> Path:
         return inside(folder, files[0])
     files.reverse()
     if files:
-        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
         raise AdapterFileError(
             folder,
             expected=f"{CONFIG}, or one file of weights",
-            found=f"{len(files)}: {', '.join(files[:5])}{more}",
+            found=f"{len(files)}: {listed(files, 5)}",
             hint="name one of the files",
         )
     if is_model_folder(folder):

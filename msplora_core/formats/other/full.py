@@ -9,11 +9,11 @@ import numpy as np
 
 from msplora_core.errors import AdapterFileError
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.notes import listed
 from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.linalg.updates import DenseUpdate, Update, flattened
 from msplora_core.storage.tensors import Tensor
+from msplora_core.wording import listed
 
 
 def recognise(contents: Contents) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from msplora_core.formats.contents import Contents, Found
-from msplora_core.formats.notes import beside_notes, listed
+from msplora_core.formats.notes import beside_notes
 from msplora_core.formats.peft.configuration import module_path
 from msplora_core.formats.stored import Parts, StoredUpdate, grouped, low_rank, needed, size_of
 from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
+from msplora_core.wording import listed
 
 _NAMES = re.compile(r"(?P<path>.+)\.(?P<part>lora_A|lora_B|lora_E|ranknum)(\.[^.]+)?")
 

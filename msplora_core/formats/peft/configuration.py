@@ -11,6 +11,7 @@ from typing import Any
 
 from msplora_core.errors import AdapterFileError
 from msplora_core.storage.json_file import plain_text, read_json_object
+from msplora_core.wording import listed
 
 MOST_PATTERN_CHECKS = 2_000_000
 
@@ -92,7 +93,7 @@ class PeftConfig:
         if not any(end in wanted for path in paths for end in _ends(path)):
             raise self.error(
                 "target_modules",
-                f"a target among the adapted modules ({', '.join(list(paths)[:2])}, ...)",
+                f"a target among the adapted modules ({listed(list(paths), 2)})",
                 ", ".join(map(str, targets)),
                 hint="the configuration belongs to other weights",
             )
