@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.checkup.finding import Finding
+from msplora_core.linalg.truncation import ranks_holding
 
 OUTLIER = 20.0
 """Times the median norm of a module's kind. The highest value in the tested sound adapters is 10."""
@@ -121,16 +122,10 @@ def _shapes(alive: _Spectra) -> Iterator[Finding]:
             says = f"the first singular value is {ratio:.3g} times the second"
             yield Finding("doubtful", "rank 1 alone", key, float(ratio), says, "check its data and learning rate")
             continue
-        used = energy_rank(sigma)
+        used = int(ranks_holding((sigma / sigma[0]) ** 2, _ENERGY))
         if used < len(sigma) / 2:
             says = f"{used} of {len(sigma)} ranks hold {_ENERGY:.0%} of the energy"
             yield Finding("note", "unused ranks", key, float(used), says, "a lower rank suffices (convert, plan)")
-
-
-def energy_rank(sigma: NDArray[np.float64]) -> int:
-    """Return the least number of singular values whose squares reach 99% of all."""
-    share = np.cumsum((sigma / sigma[0]) ** 2)
-    return int(np.searchsorted(share, _ENERGY * share[-1])) + 1
 
 
 def _copies(alive: _Spectra) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from msplora_core import findings
+from msplora_core.checkup.spectra_check import spectra_findings
 from msplora_core.formats import find_runs, read_adapter
 
 LAYERS = 6
@@ -267,3 +268,8 @@ def test_nothing_is_broken_in_adapters_that_others_trained() -> None:
         found[path.name] = [str(one) for one in findings(read_adapter(path)) if one.severity != "note"]
     assert len(found) == 8
     assert not any(found.values()), found
+
+
+def test_ranks_that_hold_a_share_up_to_rounding_are_counted_as_elsewhere() -> None:
+    [finding] = spectra_findings({"layer/q_proj/0": np.sqrt([0.99, *[0.01 / 3] * 3])})
+    assert finding.says == "1 of 4 ranks hold 99% of the energy"
