@@ -61,10 +61,6 @@ class RunDirectory:
     def checkpoints_path(self) -> Path:
         return self.path / "checkpoints"
 
-    @property
-    def analysis_path(self) -> Path:
-        return self.path / "analysis"
-
     def snapshot_path(self, epoch: float, step: int = 0) -> Path:
         """Return the path of the snapshot at an epoch's end, or of the one at a step within an epoch."""
         within = "" if float(epoch).is_integer() else f".step-{step:08d}"
@@ -72,8 +68,8 @@ class RunDirectory:
 
     @staticmethod
     def is_run(path: Path) -> bool:
-        """Whether a folder is a run directory."""
-        return (path / "run.json").is_file()
+        """Whether a folder is a run directory: it has a run.json, even one that cannot be read."""
+        return os.path.lexists(path / "run.json")
 
     def read_record(self) -> RunRecord:
         """Return the record of the run.

@@ -68,7 +68,8 @@ def check_file(path: Path, expected: str) -> None:
         FileError: unless it is a file.
     """
     if not path.is_file():
-        raise FileError(path, expected=expected, found="no file" if path.exists() else "nothing there")
+        found = "a folder" if path.is_dir() else "a FIFO or device" if path.exists() else "nothing there"
+        raise FileError(path, expected=expected, found=found)
 
 
 def read_file(path: Path, expected: str, largest: int) -> bytes:

@@ -148,8 +148,8 @@ def test_without_lora_it_says_how_to_get_it_and_does_the_rest(svd: Svd, tmp_path
     run = write_run(tmp_path / "mine", "msplora-4-0-4")
     code, out, _ = svd(run.path)
     assert code == 0
-    assert "Note: Fig. 4 needs LoRA runs on the same model, task and seed: msplora-analyze train --method lora" in out
-    assert (run.analysis_path / "fig3.png").is_file()
+    assert "Note: Fig. 4 needs LoRA runs with the same model, task, seed and settings: msplora-analyze train" in out
+    assert (run.path / "analysis" / "fig3.png").is_file()
 
 
 def test_a_damaged_snapshot_is_a_warning(svd: Svd, study: Path) -> None:
@@ -266,7 +266,7 @@ def test_draws_of_the_null_are_chosen_and_shown(svd: Svd, tmp_path: Path) -> Non
     _, out, _ = svd(run.path, "--no-figures", "--draws", 30)
     assert "null: mean of 30 draws of random factors of the same shape (seed 0)" in " ".join(out.split())
     assert "Note: lora-r4: null of random factors" in out
-    content = json.loads((run.analysis_path / "summary.json").read_text())
+    content = json.loads((run.path / "analysis" / "summary.json").read_text())
     assert {(row["draws"], row["seed"], row["null"]) for row in content["nulls"]} == {(30, 0, "gaussian")}
     _, out, _ = svd(run.path, "--no-figures", "--draws", 0)
     assert "null" not in out

@@ -81,11 +81,11 @@ def test_pipes_are_refused_without_waiting(run: RunDirectory) -> None:
     os.mkfifo(path)
     errors: list[FileError] = []
     assert [snapshot.epoch for snapshot in run.snapshots(errors)] == [1]
-    assert [str(error) for error in errors] == [f"{path}: expected a safetensors file, found no file"]
+    assert [str(error) for error in errors] == [f"{path}: expected a safetensors file, found a FIFO or device"]
     run.record_path.unlink()
     os.mkfifo(run.record_path)
-    assert not RunDirectory.is_run(run.path)
-    with pytest.raises(FileError, match=r"run\.json: expected a JSON file, found no file"):
+    assert RunDirectory.is_run(run.path)
+    with pytest.raises(FileError, match=r"run\.json: expected a JSON file, found a FIFO or device"):
         run.read_record()
 
 

@@ -241,7 +241,7 @@ def test_metrics_that_are_no_plain_file_or_too_large_are_refused(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(run.metrics_path)
-    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file of JSON lines, found no file"):
+    with pytest.raises(FileError, match=r"metrics\.jsonl: expected a file of JSON lines, found a FIFO or device"):
         run.read_metrics()
     run.metrics_path.unlink()
     (tmp_path / "secret").write_text("{}\n")
