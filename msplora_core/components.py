@@ -14,6 +14,7 @@ from msplora_core.errors import ParameterError
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.singular_values import factored_singular_values, low_rank_singular_values
 from msplora_core.linalg.updates import LowRankUpdate, Update
+from msplora_core.wording import listed
 
 _KEY = re.compile(r"(?P<scale>global|mid|layer|total)/(?P<module>[^/]+)/(?P<unit>0|[1-9][0-9]{0,9})")
 
@@ -166,12 +167,15 @@ class _Batches:
             B = np.stack([update.B for _, update in batch])
             A = np.stack([update.A for _, update in batch])
             keys = [key for key, _ in batch]
-            if self.factors:
-                sigma, of_B, of_A = factored_singular_values(B, A, scaling)
-                self.found.factor_B.update(zip(keys, of_B, strict=True))
-                self.found.factor_A.update(zip(keys, of_A, strict=True))
-            else:
-                sigma = low_rank_singular_values(B, A, scaling)
+            try:
+                if self.factors:
+                    sigma, of_B, of_A = factored_singular_values(B, A, scaling)
+                    self.found.factor_B.update(zip(keys, of_B, strict=True))
+                    self.found.factor_A.update(zip(keys, of_A, strict=True))
+                else:
+                    sigma = low_rank_singular_values(B, A, scaling)
+            except ParameterError as error:
+                raise ParameterError(listed(keys, 1), expected=error.expected, found=error.found) from error
             self.found.spectra.update(zip(keys, sigma, strict=True))
         self.by_shape.clear()
         self.elements = 0

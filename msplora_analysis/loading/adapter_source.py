@@ -12,7 +12,7 @@ from msplora_core.checkup.adapter_check import rounded_away
 from msplora_core.checkup.diagnosis import file_findings
 from msplora_core.checkup.finding import Finding
 from msplora_core.components import Component, component_spectra, factored_spectra
-from msplora_core.errors import MSPLoraError
+from msplora_core.errors import AdapterFileError, MSPLoraError, ParameterError
 from msplora_core.formats import Adapter, AdapterRun
 
 _TASKS = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst-2", "sst2", "sts-b", "stsb", "wnli", "boolq", "copa",
@@ -65,6 +65,8 @@ def adapter_source(
                     yield Moment(epoch, step, spectra.spectra, spectra.factor_A, spectra.factor_B)
                 else:
                     yield Moment(epoch, step, component_spectra(components))
+            except ParameterError as error:
+                errors.append(AdapterFileError(path, key=error.name, expected=error.expected, found=error.found))
             except MSPLoraError as error:
                 errors.append(error)
 

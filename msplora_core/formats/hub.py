@@ -6,7 +6,7 @@ import re
 from os import PathLike
 from pathlib import Path
 
-from msplora_core.errors import AdapterFileError, MissingDependencyError
+from msplora_core.errors import AdapterFileError, MissingDependencyError, ParameterError
 from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS
 
 PREFIX = "hf://"
@@ -37,11 +37,14 @@ def local_path(path: str | PathLike[str]) -> Path:
         path: a path, or `hf://owner/name`, or `hf://owner/name@revision`.
 
     Raises:
+        ParameterError: if it is no path: a table, or a list of paths.
         AdapterFileError: if the path does not exist, or the adapter cannot be fetched.
         MissingDependencyError: for an id on the hub, if huggingface_hub is not installed.
     """
     if is_hub_id(path):
         return _fetched(str(path))
+    if not isinstance(path, str | PathLike):
+        raise ParameterError("path", expected="one path, or hf://owner/name", found=type(path).__name__)
     place = Path(path)
     if place.exists() or place.is_symlink():
         return place

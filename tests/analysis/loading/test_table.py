@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
-from msplora_analysis import SkippedWarning, load_spectra
+from msplora_analysis import SkippedWarning, analyse, load_spectra, load_updates, overlap
 from msplora_analysis.loading.parallel import process_count
-from msplora_core.errors import FileError, MSPLoraError, ParameterError, RunDirectoryError
+from msplora_core.errors import AdapterFileError, FileError, MSPLoraError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 
 COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "step", "scale", "stack", "module", "unit", "rank", "k",
@@ -246,3 +247,19 @@ def test_nothing_forks_once_torch_is_there(monkeypatch):
 def test_no_processes_at_all_are_refused(make_run):
     with pytest.raises(ParameterError, match="n_jobs: expected at least 1, or from -1 down, found 0"):
         load_spectra(make_run(epochs=0).path, n_jobs=0)
+
+
+@pytest.mark.parametrize("read", [load_spectra, analyse, overlap, load_updates])
+def test_what_is_no_path_is_refused(read, make_run):
+    table = load_spectra(make_run("lora-r2").path)
+    for path, found in ((table, "DataFrame"), (["a", "b"], "list"), (None, "NoneType")):
+        with pytest.raises(ParameterError, match=f"path: expected one path, or hf://owner/name, found {found}"):
+            read(path)
+
+
+def test_a_file_whose_singular_values_exceed_float64_is_named(tmp_path):
+    tensors = {f"layers.{i}.q.lora_{part}.weight": np.full((4, 4), 1e200) for i in range(2) for part in "AB"}
+    save_file(tensors, tmp_path / "large.safetensors")
+    message = r"large\.safetensors: layer/q/0 and 1 more: expected singular values up to 1.8e\+308, found larger ones"
+    with pytest.raises(AdapterFileError, match=message):
+        load_spectra(tmp_path / "large.safetensors")
