@@ -41,7 +41,7 @@ def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparis
     if theirs.empty:
         model = str(ours["model"].iloc[0])
         return [], [
-            "Fig. 4 needs LoRA runs on the same model, task and seed: "
+            "Fig. 4 needs LoRA runs with the same model, task, seed and settings: "
             f"{lora_command(model, ours[ours['model'] == model])}, then svd again with --baseline RUNS"
         ]
     comparisons, notes = list[Comparison](), list[str]()

@@ -127,7 +127,8 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
         return reason, "compare methods of one rank"
     if ours == (1,):
         return reason, "train a rank of at least 2 on both sides"
-    return reason, f"train a baseline of equal rank: {lora_command(first.model, first.pairs, rank=ours[0])}"
+    command = lora_command(first.model, first.pairs, rank=ours[0])
+    return reason, f"train a baseline of equal rank with the same settings: {command}"
 
 
 def _of_layers(number: str, one: LayerDivergence) -> Draft:

@@ -169,7 +169,8 @@ def _checked_groups(groups: Any) -> int | tuple[int, ...] | None:
         return groups
     if isinstance(groups, list | tuple) and all(isinstance(start, int) and start >= 1 for start in groups):
         return tuple(groups)
-    raise ParameterError("groups", expected="a number of at least 1, or boundaries: first layers", found=groups)
+    expected = "a number of at least 1, or the first layer of each group after the first"
+    raise ParameterError("groups", expected=expected, found=groups)
 
 
 def _is_indices(value: Any) -> bool:

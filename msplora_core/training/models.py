@@ -133,14 +133,18 @@ def model_source(name: str | None) -> str:
     """Return the folder or hub id that transformers loads a model from.
 
     Args:
-        name: a folder or hub id, or `smollm2`; None for the packaged MiniLM-L6.
+        name: a folder or hub id; None for the packaged MiniLM-L6, `smollm2` for the packaged SmolLM2. The labels that
+            runs of packaged models have in tables name these models, too.
 
     Raises:
         MissingDependencyError: if the package of a packaged model is not installed.
     """
-    if name == _DECODER and not Path(_DECODER).is_dir():
-        return str(smollm2_folder())
-    return str(name or packaged_model())
+    if not name or not Path(name).is_dir():
+        if name in (_DECODER, SMOLLM2):
+            return str(smollm2_folder())
+        if name in (None, "", PACKAGED_MODEL):
+            return str(packaged_model())
+    return str(name)
 
 
 def _check_kind(description: Any, source: str, task: Task) -> None:

@@ -45,8 +45,8 @@ def test_without_lora_it_says_how_to_get_it(make_run):
     found = analyse(make_run("a", "msplora-8-8-8", task="stsb", seed=3).path)
     assert found.comparisons == []
     assert found.notes[:1] == [
-        "Fig. 4 needs LoRA runs on the same model, task and seed: msplora-analyze train --method lora --model minilm "
-        "--task stsb --seed 3 --out RUNS, then svd again with --baseline RUNS"
+        "Fig. 4 needs LoRA runs with the same model, task, seed and settings: msplora-analyze train --method lora "
+        "--model minilm --task stsb --seed 3 --out RUNS, then svd again with --baseline RUNS"
     ]
     assert [claim.number for claim in found.claims] == ["1a", "1b"]
 

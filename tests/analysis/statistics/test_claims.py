@@ -220,8 +220,8 @@ def test_baselines_of_equal_rank_are_found_for_both_readings(make_run, tmp_path)
     ("ranks", "reason", "next_step"),
     [
         ((2, 8), "no LoRA of rank 2, only of 8",
-         "train a baseline of equal rank: msplora-analyze train --method lora --rank 2 --model minilm "
-         "--task mrpc --seed 0 --out RUNS"),
+         "train a baseline of equal rank with the same settings: msplora-analyze train --method lora --rank 2 "
+         "--model minilm --task mrpc --seed 0 --out RUNS"),
         ((1, 1), "their KL is 0 by construction", "train a rank of at least 2 on both sides"),
         ((1, 8), "no LoRA of rank 1, only of 8", "train a rank of at least 2 on both sides"),
     ],

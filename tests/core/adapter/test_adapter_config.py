@@ -22,7 +22,10 @@ from msplora_core.errors import MSPLoraError, ParameterError
         ({"ranks": (0, 0, 0)}, r"ranks: expected .* one of them positive, found \(0, 0, 0\)"),
         ({"ranks": (8, 4.5, 2)}, "ranks: expected three whole numbers"),
         ({"ranks": 8}, "ranks: expected three whole numbers .*found 8"),
-        ({"groups": 0}, "groups: expected a number of at least 1, or boundaries: first layers, found 0"),
+        (
+            {"groups": 0},
+            "groups: expected a number of at least 1, or the first layer of each group after .*found 0",
+        ),
         ({"groups": True}, "groups: expected a number"),
         ({"r": 16}, r"r: expected no r, but ranks=\(global, mid, layer\), for example ranks=\(8, 4, 2\), found 16"),
         ({"groups": (0, 4)}, "groups: expected .*found \\(0, 4\\)"),

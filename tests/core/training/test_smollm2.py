@@ -13,7 +13,7 @@ from msplora_core.errors import FileError, MissingDependencyError
 from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, TaskData, train_run
 from msplora_core.training import smollm2 as module
-from msplora_core.training.models import load_base, model_label
+from msplora_core.training.models import load_base, model_label, model_source, packaged_model
 from msplora_core.training.smollm2 import smollm2_folder
 
 
@@ -33,6 +33,12 @@ def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(module, "version", lambda _: "1")
     monkeypatch.setattr(module, "_dequantise", write)
     return written
+
+
+def test_the_labels_of_packaged_models_name_them(converted: list[Path]) -> None:
+    """A table's model can be given to `train --model`."""
+    assert model_source(model_label("smollm2")) == model_source("smollm2")
+    assert model_source(model_label(packaged_model())) == str(packaged_model())
 
 
 def test_converted_once_by_several_at_a_time(converted: list[Path], tmp_path: Path) -> None:
