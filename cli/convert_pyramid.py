@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LEAST_GAIN = 0.05
 """Below this share of what random directions leave unexplained, layers are said to share nothing."""
+_SPREADS = 2.0
+"""Likewise below this many spreads of the null, which is wide for small matrices."""
+_ROUNDING = 1e-9
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -81,7 +84,7 @@ def verdict(fit: SharingFit) -> str:
 the same cost explain more: 0.949.'
     """
     text = f"{fit.module}: {_sharing(fit)}"
-    if fit.own_ranks > fit.explained:
+    if fit.own_ranks > fit.explained + _ROUNDING:
         text += f" Own ranks at the same cost explain more: {fit.own_ranks:.3f}."
     if fit.zero:
         text += f" Zero update: {listed(fit.zero, 1)}."
@@ -101,7 +104,7 @@ def _sharing(fit: SharingFit) -> str:
         return "no rank at a shared scale."
     if math.isnan(fit.gain):
         return "these ranks hold random directions, too, and so say nothing about sharing."
-    if fit.gain < LEAST_GAIN:
+    if fit.gain < LEAST_GAIN or fit.explained - fit.null <= _SPREADS * fit.null_spread:
         return (
             f"nothing is shared: the pyramid explains {fit.explained:.3f}, and {fit.null:.3f} where directions are "
             "random."

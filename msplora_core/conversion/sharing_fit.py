@@ -51,6 +51,7 @@ class SharingFit:
         sweeps: of the fit.
         converged: whether the last sweep improved the fit too little to go on.
         zero: paths whose update is zero.
+        null_spread: highest minus lowest draw of the null.
     """
 
     module: str
@@ -63,6 +64,7 @@ class SharingFit:
     sweeps: int
     converged: bool
     zero: tuple[str, ...] = ()
+    null_spread: float = 0.0
 
     @property
     def gain(self) -> float:
@@ -187,5 +189,6 @@ def _fitted(
         sweeps=len(fit.course),
         converged=fit.converged,
         zero=tuple(path for path, sigma in zip(sharing.paths, spectra, strict=True) if not sigma.any()),
+        null_spread=max(nulls) - min(nulls) if nulls else 0.0,
     )
     return report, fit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from msplora_cli import app
+from msplora_cli.convert_pyramid import verdict
+from msplora_core.conversion.sharing_fit import SharingFit
 
 
 @pytest.fixture
@@ -236,3 +239,11 @@ def test_a_pipeline_is_converted_with_a_plan_for_each_model(tmp_path: Path, monk
     }  # fmt: skip
     assert call(monkeypatch, *arguments, tmp_path / "plan/unet") == 1
     assert "plan: expected a folder with one of " in capsys.readouterr().err
+
+
+def test_a_gain_within_the_spread_of_the_null_is_no_sharing_and_rounding_is_no_gain() -> None:
+    found = SharingFit("query", 2, (64, 64), 0.953, 0.948, 0.406, 0.953 + 1e-16, 9, True, null_spread=0.004)
+    assert verdict(found) == (
+        "query: nothing is shared: the pyramid explains 0.953, and 0.948 where directions are random."
+    )
+    assert verdict(replace(found, null_spread=0.001)).startswith("query: sharing explains 10% of what")
