@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from msplora_core.errors import ParameterError
@@ -12,6 +12,8 @@ from msplora_core.errors import ParameterError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_MOST_BEHIND = 4
+"""Processes that work while this one makes the items: it could not keep more of them busy."""
 _handed_over: tuple[Callable[[Any], Any], Sequence[Any]]
 
 
@@ -43,6 +45,33 @@ def in_processes(
     context = get_context("fork")
     with ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(function, items)) as pool:
         yield from pool.map(_done, range(len(items)), chunksize=chunk)
+
+
+def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed by other processes while further items are made.
+
+    Unlike those of `in_processes`, items are pickled, and so is the function.
+
+    Args:
+        function: of one item.
+        items: made one after the other.
+        n_jobs: number of processes, as for `in_processes`.
+
+    Example:
+        >>> list(while_made(abs, range(-3, 0), n_jobs=2))
+        [3, 2, 1]
+    """
+    processes = process_count(_MOST_BEHIND, n_jobs)
+    if processes == 1:
+        yield from map(function, items)
+        return
+    import gc
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # What this process has made lives on in the others: scanning it there would only copy its memory.
+    with ProcessPoolExecutor(processes, get_context("fork"), initializer=gc.freeze) as pool:
+        yield from pool.map(function, items)
 
 
 def process_count(items: int, n_jobs: int, least: int = 1) -> int:

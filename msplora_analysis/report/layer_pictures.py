@@ -77,7 +77,10 @@ def comparisons(study: PicturedStudy) -> Drawn:
 
 def interference(study: PicturedStudy) -> Drawn:
     """Draw the cosines between scales and between layers over training, a picture for each method."""
-    by_epoch = interference_by_epoch(study.of(study.analysis.interference))
+    recorded = study.of(study.analysis.interference)
+    if recorded.empty:  # its intervals need scipy.special, which loads slowly
+        return
+    by_epoch = interference_by_epoch(recorded)
     for method, part in by_epoch.groupby("method", observed=True, sort=False):
         what = f"Which parts of {title(str(method))} move the same way"
         above = study.above(what, study.table[study.table["method"] == method])

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.loading.parallel import in_processes
+from msplora_analysis.loading.parallel import while_made
 from msplora_analysis.report.lean_svg import lean_svg
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def pictures(
 
     Args:
         figures: names and figures: `draw_figures(analysis)`.
-        n_jobs: how many processes (see `load_spectra`).
+        n_jobs: how many processes (see `load_spectra`). They save while further figures are drawn; to reach them,
+            figures are pickled.
         kinds: one or more of png, pdf and svg.
     """
     vector = tuple(kind for kind in kinds if kind != "png")  # together: formulas are laid out once for both
     groups = [group for group in (("png",) if "png" in kinds else (), vector) if group]
-    work = [(name, figure, group) for name, figure in figures for group in groups]
-    for found in in_processes(_in_kinds, work, n_jobs):
+    work = ((name, figure, group) for name, figure in figures for group in groups)
+    for found in while_made(_in_kinds, work, n_jobs):
         yield from found
 
 
