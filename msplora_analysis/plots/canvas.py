@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from msplora_analysis.plots.lettering import count_lines, title_and_foot
 from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH, magnification, new_figure
+from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +102,20 @@ class Frame:
         figure.text(0.5, 1 - 0.03 / whole, title, ha="center", va="top", fontsize=TITLE * size)
         figure.text(4 / 72 / WIDTH, 0.03 / whole, foot, ha="left", va="bottom", fontsize=SMALL * size)
         return panels, bar
+
+
+def given_axes(ax: Axes | Sequence[Axes] | None, count: int, what: str) -> list[Axes] | None:
+    """Return the caller's axes as a list, also one Axes and grids of `pyplot.subplots`; None if there are none.
+
+    Raises:
+        ParameterError: unless there are as many as panels.
+    """
+    if ax is None:
+        return None
+    axes = list(np.array(ax, dtype=object).ravel())
+    if len(axes) != count:
+        raise ParameterError("ax", expected=f"{count} axes{what}", found=len(axes))
+    return axes
 
 
 def write_heading(ax: Axes, text: str, lines: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row
+from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
@@ -45,16 +45,13 @@ def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes]
     if not kinds or courses["method"].nunique() > 1:
         found = f"{courses['method'].nunique()} methods with {len(courses)} rows"
         raise ParameterError("courses", expected="cosines of one method", found=found)
-    if ax is not None and len(ax) != len(kinds):
-        raise ParameterError("ax", expected=f"{len(kinds)} axes, one for each of {', '.join(kinds)}", found=len(ax))
+    axes = given_axes(ax, len(kinds), f", one for each of {', '.join(kinds)}")
     runs = int(courses["runs"].max())
     foot = f"line: mean of {counted(runs, 'run')}; band: its 95% interval over runs" if runs > 1 else ""
     with paper_style(ax is None):
-        if ax is None:
+        if axes is None:
             row = Row([_HEIGHT] * len(kinds), below=0.2 + 4 * LINE)
             (axes,), _ = _FRAME.lay_out([row], title=title, foot=foot)
-        else:
-            axes = list(ax)
         for panel, kind in zip(axes, kinds, strict=True):
             rows = courses[courses["between"] == kind].sort_values("epoch")
             panel.axhline(0, color="0.6", linewidth=0.6, zorder=0)

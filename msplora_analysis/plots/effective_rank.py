@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msplora_analysis.courses import SHARE
-from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
@@ -76,15 +76,13 @@ def plot_effective_rank(
     styles, titles = _styles(rows), kind_titles(rows)
     ranks = {int(str(rank)): part for rank, part in rows.groupby("rank")}
     panels = [(rank, name) for rank in ranks for name in measures]
-    if ax is not None and len(ax) != len(panels):
-        names = " and ".join(measures)
-        raise ParameterError("ax", expected=f"{len(panels)} axes: {names} at {len(ranks)} ranks", found=len(ax))
+    given = given_axes(ax, len(panels), f": {' and '.join(measures)} at {len(ranks)} ranks")
     many = "run" in rows.columns and rows.groupby("method")["run"].nunique().max() > 1
     nulls = None if nulls is None else _shown(nulls, rows)
     grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range(nulls)}"]
     foot = "; ".join([*(_spread(clock) if many else []), *grey, *map(reading, measures)])
     with paper_style(ax is None):
-        axes = list(ax) if ax is not None else _new_axes(ranks, len(measures), title, foot)
+        axes = given or _new_axes(ranks, len(measures), title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
             _draw(one, ranks[rank], time, name, styles, titles, apart=many and clock == SHARE)
             if nulls is not None:

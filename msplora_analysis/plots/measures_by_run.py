@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paired_differences import label_width
@@ -67,14 +67,12 @@ def plot_measures(
     titles = kind_titles(rows)
     labels = {rank: [fitted(titles[kind], 72 * _MOST_LABEL, SMALL) for kind in kinds[rank]] for rank in kinds}
     panels = [(rank, name) for rank in ranks for name in measures]
-    if ax is not None and len(ax) != len(panels):
-        names = " and ".join(measures)
-        raise ParameterError("ax", expected=f"{len(panels)} axes: {names} at {len(ranks)} ranks", found=len(ax))
+    given = given_axes(ax, len(panels), f": {' and '.join(measures)} at {len(ranks)} ranks")
     apart = rows.groupby(["rank", *_KEY])["task"].nunique().max() > 1
     tasks = [task_title(str(task)) for task in by_run["task"].unique()] if apart else []
     foot = "; ".join([_marks(tasks, means, nulls), *map(reading, measures)])
     with paper_style(ax is None):
-        axes = list(ax) if ax is not None else _new_axes(labels, measures, title, foot)
+        axes = given or _new_axes(labels, measures, title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
             if nulls is not None:
                 _draw_nulls(one, nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)], kinds[rank])

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
 from msplora_analysis.plots.heatmap import whole_ticks
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
-from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,13 +51,12 @@ def plot_plan(
     energy = modules.groupby("module", sort=False, observed=True)["energy"].sum()
     shown = set(energy.nlargest(MOST_TYPES).index)
     kinds = {name: rows for name, rows in modules.groupby("module", sort=False, observed=True) if name in shown}
-    if ax is not None and len(ax) != 2 * len(kinds):
-        raise ParameterError("ax", expected=f"{2 * len(kinds)} axes, two a module type", found=len(ax))
+    given = given_axes(ax, 2 * len(kinds), ", two a module type")
     more = len(energy) - len(kinds)
     left_out = f"{more} module types of less energy are left out" if more else ""
     foot = "; ".join(filter(None, ["grey bars: the probe; equal: one rank for all at the same size", left_out, note]))
     with paper_style(ax is None):
-        axes = list(ax) if ax is not None else _new_axes(list(map(str, kinds)), title, foot)
+        axes = given or _new_axes(list(map(str, kinds)), title, foot)
         for (name, rows), ranks, kept in zip(kinds.items(), axes[::2], axes[1::2], strict=True):
             places = np.arange(len(rows))
             ranks.bar(places, rows["rank_before"], 0.9, color=NULL_COLOUR)

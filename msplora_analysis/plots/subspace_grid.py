@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from msplora_analysis.plots.canvas import Frame, Row
+from msplora_analysis.plots.canvas import Frame, Row, given_axes
 from msplora_analysis.plots.colours import MAGNITUDE
 from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm, draw_heatmap, index_ticks
 from msplora_analysis.plots.lettering import write_around
@@ -52,14 +52,11 @@ def plot_subspace_similarity(
         raise ParameterError(
             "grids", expected="a matrix for each side", found=[grid.shape for grid in matrices.values()]
         )
-    if ax is not None and len(ax) != len(matrices):
-        raise ParameterError("ax", expected=f"{len(matrices)} axes, one for each side", found=len(ax))
-    own, bar = ax is None, None
+    axes, own, bar = given_axes(ax, len(matrices), ", one for each side"), ax is None, None
     values = np.concatenate([grid.ravel() for grid in matrices.values()])
     norm = colour_norm(values, 0.0, vmax, log=False)
     with paper_style(own):
-        axes = list(ax) if ax is not None else []
-        if ax is None:
+        if axes is None:
             (axes,), bar = _FRAME.lay_out([Row([_HEIGHT] * len(matrices))], title=title, foot=foot)
         for panel, (side, grid) in zip(axes, matrices.items(), strict=True):
             image = draw_heatmap(panel, grid, cmap=MAGNITUDE, norm=norm)

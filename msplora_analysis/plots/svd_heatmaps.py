@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row, write_heading
+from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.heatmap import (
@@ -77,17 +77,13 @@ def plot_svd_heatmaps(
     """
     rows = _rows_of_panels(spectra, by, ks, top)
     panels = [panel for row in rows for panel in row]
-    if ax is not None and len(ax) != len(panels):
-        names = ", ".join(panel.title for panel in panels)
-        raise ParameterError("ax", expected=f"{len(panels)} axes, for {names}", found=len(ax))
+    axes, bar = given_axes(ax, len(panels), f", for {', '.join(panel.title for panel in panels)}"), None
     norm = colour_norm(np.concatenate([panel.values.ravel() for panel in panels]), vmin, vmax, log)
     foot = "; ".join(filter(None, [leading(top, max(panel.rank for panel in panels)), _foot(panels), note]))
     with paper_style(ax is None):
-        if ax is None:
+        if axes is None:
             nested, bar = _FRAME.lay_out([_layout(row, len(rows)) for row in rows], title=title, foot=foot)
             axes = [one for row in nested for one in row]
-        else:
-            axes, bar = list(ax), None
         size = SMALL * magnification() if ax is None else None
         for one, panel in zip(axes, panels, strict=True):
             image = draw_heatmap(one, panel.values, _edges(panel.times), cmap=MAGNITUDE, norm=norm)

@@ -1,6 +1,7 @@
 """Pictures draw what they are given, where they are told to, in colours and words that can be read."""
 
 import itertools
+from itertools import pairwise
 
 import matplotlib as mpl
 
@@ -463,6 +464,25 @@ def test_offscreen_figures_are_not_pyplots(difference):
 def test_a_wrong_number_of_axes_is_refused(spectra):
     with pytest.raises(ParameterError, match="ax: expected 3 axes, for global, r=8, mid, r=4, "):
         plot_svd_heatmaps(spectra, ax=[plt.figure().add_subplot()])
+
+
+def test_one_axes_and_grids_of_subplots_are_taken(spectra, make_run):
+    _, grid = plt.subplots(3, 1)
+    assert plot_svd_heatmaps(spectra, ax=grid) == list(grid)
+    _, grid = plt.subplots(1, 2)
+    measured = measure(load_spectra(make_run("one", "lora-r8").path))
+    assert plot_effective_rank(measured, ax=grid[None]) == list(grid)
+    assert plot_effective_rank(measured, measures=["entropy_rank"], ax=grid[0]) == [grid[0]]
+    with pytest.raises(ParameterError, match=r"ax: expected 3 axes, for .*, found 1"):
+        plot_svd_heatmaps(spectra, ax=grid[0])
+
+
+def test_names_of_layers_do_not_overlap_in_the_callers_axes():
+    figure, axes = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
+    plot_pairwise_kl(np.zeros((30, 30)), ax=axes[0, 0])
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes[0, 0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.parametrize("name", PLOTS)
