@@ -19,21 +19,19 @@ def factors(size: Size, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.
     return B * np.geomspace(1, 0.05, size.rank, dtype=np.float32), A / np.float32(np.sqrt(size.width))
 
 
-def ill_conditioned(size: Size, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def ill_conditioned(size: Size) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the same in float64, with columns mixed so that the singular values span twelve orders of magnitude."""
-    B, A = (factor.astype(np.float64) for factor in factors(size, seed))
-    random = np.random.default_rng(seed + 1)
+    B, A = (factor.astype(np.float64) for factor in factors(size))
+    random = np.random.default_rng(1)
     mix = np.geomspace(1, 1e-12, size.rank)[:, None] * np.linalg.qr(random.standard_normal((size.rank, size.rank))).Q
     return B @ mix, mix.T @ A
 
 
-def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> Path:
-    """Write a PEFT LoRA adapter of query and value, in float32 or bfloat16, to a new folder."""
-    import ml_dtypes
+def adapter(folder: Path, size: Size, seed: int = 0) -> Path:
+    """Write a PEFT LoRA adapter of query and value to a new folder."""
     from safetensors.numpy import save_file
 
-    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32)
-    B, A = (factor.astype(kind) for factor in factors(size, seed))
+    B, A = factors(size, seed)
     layers, (query, value) = size.matrices // 2, ("query", "value") if size.width < 4096 else ("q_proj", "v_proj")
     paths = [f"base_model.model.model.layers.{i}.self_attn.{name}" for i in range(layers) for name in (query, value)]
     tensors = {

@@ -49,11 +49,11 @@ def three_ranks(text: str, option: str = "--ranks") -> tuple[int, int, int]:
     return ranks
 
 
-def count_option(text: str, option: str = "--parameters") -> float:
+def count_option(text: str) -> float:
     """Parse a number, with k for thousands or M for millions.
 
     Raises:
-        typer.BadParameter: with the option's name, if it is not a number.
+        typer.BadParameter: if it is not a number.
 
     Example:
         >>> count_option("150k"), count_option("1.2M"), count_option("4096")
@@ -63,7 +63,7 @@ def count_option(text: str, option: str = "--parameters") -> float:
     try:
         return float(text if factor == 1 else text[:-1]) * factor
     except ValueError:
-        raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint=option) from None
+        raise typer.BadParameter(f"expected a number, as in 150k, found {text!r}", param_hint="--parameters") from None
 
 
 def rank_patterns(texts: list[str]) -> tuple[dict[str, int], dict[str, tuple[int, int, int]]]:

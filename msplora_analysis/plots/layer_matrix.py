@@ -70,7 +70,8 @@ def draw_cells(ax: Axes, matrix: NDArray[np.float64], layers: ArrayLike | None, 
         raise ParameterError("layers", expected=f"{len(matrix)} names, one for each row", found=len(names))
     drawn = draw_heatmap(ax, matrix, **image)
     inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    larger = ax.xaxis.get_ticklabels()[0].get_fontsize() / (SMALL * magnification()) if ax.xaxis.get_ticklabels() else 1
+    labels = ax.xaxis.get_ticklabels()
+    larger = float(labels[0].get_fontsize()) / (SMALL * magnification()) if labels else 1.0
     most = max(int(inches / (_TICK_GAP + _DIGIT * larger * len(names[-1]))), 3)
     tick_rows(ax, names, most)
     places = whole_ticks(len(names), most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -81,14 +81,14 @@ class PicturedStudy:
         moments = spectra[spectra["sigma"] > 0].groupby("method", observed=True)["time"].nunique()
         return {str(method) for method, count in moments.items() if count > 1}
 
-    def above(self, what: str, rows: DataFrame, *, modules: Sequence[str] = (), details: Sequence[str] = ()) -> str:
+    def above(self, what: str, rows: DataFrame) -> str:
         """Return a title: what is shown, the tasks, the model, the number of runs, and doubtful runs."""
         runs = rows.groupby("method", observed=True)["run"].nunique()
         counts = sorted({int(count) for count in runs})
         words = counted(counts[-1], "run") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} runs"
         several = " each" if len(runs) > 1 else ""
-        names = few_names(list(modules or map(str, rows["module"].unique())))
-        text = heading(what + _source(rows), self.model, known_tasks(rows), words + several, [names, *details])
+        names = few_names(list(map(str, rows["module"].unique())))
+        text = heading(what + _source(rows), self.model, known_tasks(rows), words + several, [names])
         return self.marked(text, *map(str, rows["method"].unique()))
 
     def marked(self, text: str, *methods: str) -> str:

@@ -1,7 +1,6 @@
 """Pictures draw what they are given, where they are told to, in colours and words that can be read."""
 
 import itertools
-from itertools import pairwise
 
 import matplotlib as mpl
 
@@ -482,7 +481,7 @@ def test_names_of_layers_do_not_overlap_in_the_callers_axes():
     plot_pairwise_kl(np.zeros((30, 30)), ax=axes[0, 0])
     figure.canvas.draw()
     boxes = [label.get_window_extent() for label in axes[0, 0].get_xticklabels()]
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("name", PLOTS)
