@@ -8,7 +8,13 @@ from typing import Any
 from msplora_core.method_list import METHODS
 
 
-def count_methods(model: str, methods: Sequence[str], rank: int | None, ranks: tuple[int, int, int]) -> dict[str, Any]:
+def count_methods(
+    model: str,
+    methods: Sequence[str],
+    rank: int | None,
+    ranks: tuple[int, int, int],
+    groups: int | tuple[int, ...] | None = None,
+) -> dict[str, Any]:
     """Return the number of trained parameters of each method on a model with a head of two classes and no weights.
 
     Args:
@@ -16,6 +22,7 @@ def count_methods(model: str, methods: Sequence[str], rank: int | None, ranks: t
         methods: their names; if empty, all but `peft`.
         rank: the rank, for methods that have one; if None, each method's default.
         ranks: the ranks of MSPLoRA.
+        groups: of layers, for MSPLoRA: their number, or the boundaries between them.
 
     Returns:
         By the method's name with its ranks: `parameters` and `with_head`, or `error` if it does not fit the model.
@@ -30,7 +37,7 @@ def count_methods(model: str, methods: Sequence[str], rank: int | None, ranks: t
 
     found: dict[str, Any] = {}
     for name in methods or [name for name in METHODS if name != "peft"]:
-        config = RunConfig(task="mrpc", method=name, model=model, rank=rank, ranks=ranks)
+        config = RunConfig(task="mrpc", method=name, model=model, rank=rank, ranks=ranks, groups=groups)
         try:
             with quiet_transformers():
                 own, head = trained_parameters(config)

@@ -90,12 +90,19 @@ def params(
     from msplora_cli.console import data, print_json
     from msplora_core.pyramid import Pyramid
 
+    boundaries = groups_option(groups) if groups else None
     if model is not None:
-        _print_methods(model, method or [], rank, three_ranks(ranks), as_json=as_json)
+        for name, value in (("layers", layers), ("hidden", hidden), ("modules", modules), ("shape", shape),
+                            ("memory", memory)):  # fmt: skip
+            if value:
+                raise typer.BadParameter("expected none beside --model", param_hint=f"--{name}")
+        _print_methods(model, method or [], rank, three_ranks(ranks), boundaries, as_json=as_json)
         return
+    if method:
+        raise typer.BadParameter("expected none without --model", param_hint="--method")
     if layers is None:
         raise typer.BadParameter("Missing option '--layers', or '--model'")
-    pyramid = Pyramid(layers, three_ranks(ranks), groups_option(groups) if groups else None)
+    pyramid = Pyramid(layers, three_ranks(ranks), boundaries)
     counts = _count(pyramid, rank or max(pyramid.ranks), _shapes(hidden, modules, shape))
     if memory is not None:
         counts["training"] = _costs(counts, int(memory), vocabulary, at_a_time, int(training_tokens), tflops)
@@ -108,12 +115,18 @@ def params(
 
 
 def _print_methods(
-    model: str, methods: list[str], rank: int | None, ranks: tuple[int, int, int], *, as_json: bool
+    model: str,
+    methods: list[str],
+    rank: int | None,
+    ranks: tuple[int, int, int],
+    groups: int | tuple[int, ...] | None,
+    *,
+    as_json: bool,
 ) -> None:
     from msplora_cli.console import data, messages, print_json
     from msplora_cli.method_counts import count_methods, methods_table
 
-    counts = count_methods(model, methods, rank, ranks)
+    counts = count_methods(model, methods, rank, ranks, groups)
     if as_json:
         print_json(counts)
         return

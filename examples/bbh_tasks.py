@@ -32,6 +32,8 @@ doc_to_choice: "{{{{choices}}}}"
 doc_to_target: "{{{{choices.index(target)}}}}"
 metric_list:
   - metric: acc
+    aggregation: mean
+    higher_is_better: true
 metadata:
   version: 1.0
 """

@@ -94,7 +94,7 @@ def _eval_examples(record: RunRecord) -> int:
 def _chance_score(metric: str, constant: float, examples: int) -> float:
     """The score that is reached without skill in 5% of samples of so many examples."""
     variance = constant * (1 - constant) if metric in _ACCURACIES else float(metric in _CORRELATIONS)
-    return constant + _ONE_SIDED * sqrt(max(variance, 0.0) / examples) if examples > 0 else constant
+    return min(1.0, constant + _ONE_SIDED * sqrt(max(variance, 0.0) / examples)) if examples > 0 else constant
 
 
 def run_notes(runs: DataFrame) -> list[str]:

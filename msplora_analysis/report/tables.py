@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from msplora_analysis.analysis import Analysis
 
 _NONE = "–"
+_MOST_COLUMNS = 6
 _INTERFERENCE_KEY = (
     "Below 0 one undoes part of what the other does; unrelated directions give 0. Between scales: of the steps in "
     "weight space. Layers: of the gradients that they send to the component they share. Interval: over runs, about "
@@ -176,18 +177,25 @@ def _comparisons(analysis: Analysis) -> TextTable:
 def scores_table(scores: DataFrame) -> TextTable:
     """Return a row for each method, with the mean over seeds of each task's metric at the last epoch.
 
+    More than `_MOST_COLUMNS` metrics are rows, and the methods columns.
+
     Args:
         scores: as from `load_scores`.
     """
     scores = last_scores(scores)
-    scores["name"] = scores["task"] + " " + scores["metric"]
-    names = list(scores["name"].unique())
-    rows = []
-    for method, part in scores.groupby("method", sort=False):
-        value = part.set_index("name")["mean"]
-        rows.append((_shown(str(method)), *(f"{value[name]:.3f}" if name in value else _NONE for name in names)))
+    methods = scores["method"].map(str) + (" on " + scores["model"].map(str) if scores["model"].nunique() > 1 else "")
+    scores = scores.assign(method=methods, metric=scores["task"] + " " + scores["metric"])
+    means = scores.pivot(index="method", columns="metric", values="mean")
+    means = means.reindex(index=scores["method"].unique(), columns=scores["metric"].unique())
+    if len(means.columns) > _MOST_COLUMNS:
+        means = means.T
+    rows = [
+        (_shown(name), *(_NONE if value != value else f"{value:.3f}" for value in values))
+        for name, *values in means.itertuples(name=None)
+    ]
     title = "Task metrics at the last epoch, mean over seeds"
-    return TextTable("scores", title, ("method", *names), 1, tuple(rows))
+    headers = (str(means.index.name), *map(_shown, means.columns))
+    return TextTable("scores", title, headers, 1, tuple(rows))
 
 
 def _interference(analysis: Analysis) -> TextTable:

@@ -72,6 +72,8 @@ def evaluate_run(
             if the model has no chat format but `chat_template` is set.
         MissingDependencyError: if the package lm-eval is not installed.
     """
+    if not tasks:
+        raise ParameterError("tasks", expected="at least one task of the harness", found="none")
     run = RunDirectory(path)
     if not RunDirectory.is_run(run.path):
         hint = "of a study, name its runs: runs/*"

@@ -77,6 +77,9 @@ def test_without_groups_few_layers_have_a_group_each() -> None:
         (["--layers", "6", "--hidden", "8", "--ranks", "8,x,2"], 2, "expected whole numbers separated by commas"),
         (["--layers", "0", "--hidden", "8"], 2, "--layers"),
         (["--hidden", "8"], 2, "Missing option"),
+        (["--model", "x", "--memory", "6e9"], 2, "--memory: expected none beside --model"),
+        (["--model", "x", "--hidden", "8"], 2, "--hidden: expected none beside --model"),
+        (["--layers", "6", "--hidden", "8", "--method", "lora"], 2, "--method: expected none without --model"),
     ],
 )
 def test_bad_input(arguments: list[str], code: int, message: str) -> None:

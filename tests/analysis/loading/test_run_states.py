@@ -80,6 +80,12 @@ def test_a_score_within_chance_of_a_constant_answer_is_no_better(tmp_path: Path)
     assert "like (accuracy 0.525, constant 0.510, by chance up to 0.551)" in run_notes(load_runs(tmp_path))[0]
 
 
+def test_chance_reaches_no_score_above_one(tmp_path: Path) -> None:
+    events = [{"epoch": 1.0, "eval_accuracy": 0.5}]
+    make_run(tmp_path / "a", events, metric="accuracy", constant_score=0.5, eval_examples=2)
+    assert load_runs(tmp_path)["chance_score"].tolist() == [1.0]
+
+
 def test_adapters_alone_have_no_rows(tmp_path: Path) -> None:
     assert load_runs(tmp_path).empty
     assert run_notes(load_runs(tmp_path)) == []

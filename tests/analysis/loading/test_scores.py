@@ -10,6 +10,7 @@ import pytest
 
 from msplora_analysis import SkippedWarning, analyse, load_scores, write_analysis
 from msplora_analysis.loading.scores import last_scores
+from msplora_analysis.report.tables import scores_table
 from msplora_core.runs import RunDirectory, RunRecord
 
 
@@ -37,6 +38,23 @@ def test_last_scores_are_means_over_seeds_at_each_runs_end(tmp_path: Path) -> No
     [row] = last_scores(load_scores(tmp_path)).to_dict("records")
     assert row == {"model": "minilm", "task": "mrpc", "metric": "accuracy", "method": "lora-r2",
                    "mean": 0.6, "min": 0.5, "max": 0.7, "runs": 2}  # fmt: skip
+
+
+def test_the_table_has_a_row_for_each_method_and_model(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "lora-r2", 0, [0.5])
+    other = make_run(tmp_path / "b", "lora-r2", 0, [0.75])
+    other.write_record(RunRecord(method="lora-r2", model="bert", task="mrpc", seed=0))
+    table = scores_table(load_scores(tmp_path))
+    assert table.headers == ("method", "mrpc accuracy")
+    assert table.rows == (("lora-r2 on minilm", "0.500"), ("lora-r2 on bert", "0.750"))
+
+
+def test_the_table_has_a_row_for_each_of_many_metrics(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "lora-r2", 0, [0.5])
+    make_run(tmp_path / "b", "lora-r8", 0, [0.75]).record_scores(1, 1, {f"bbh_{n}": 0.25 for n in range(6)})
+    table = scores_table(load_scores(tmp_path))
+    assert table.headers == ("metric", "lora-r2", "lora-r8")
+    assert table.rows[:2] == (("mrpc accuracy", "0.500", "0.750"), ("mrpc bbh_0", "–", "0.250"))
 
 
 def test_runs_without_metrics_and_folders_without_runs_have_no_scores(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_prompts_are_in_the_chat_format_where_training_used_one(
 
 
 def test_runs_that_cannot_be_evaluated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParameterError, match="tasks: expected at least one task of the harness, found none"):
+        evaluate_run(run, [])
     with pytest.raises(
         RunDirectoryError, match=r"expected a run directory, found no run\.json; of a study, name its runs"
     ):
