@@ -68,8 +68,8 @@ class MSPLoraLayer(MergeableLayer):
         self._move_adapter_to_device_of_base_layer(adapter_name)
         if use_dora:
             with torch.no_grad():
-                update = self.get_delta_weight(adapter_name)
-                adapted = self._read_weight().to(update) + update
+                update = self.product(*self.joined(adapter_name))
+                adapted = self.over_all_channels(self._read_weight().to(update)) + update
             self.msplora_magnitude[adapter_name] = Magnitude(adapted.T if self.transposed else adapted)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
 

@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from msplora_core.adapter.factors import blocks
 from msplora_core.adapter.quantised import quantization_backend
 from msplora_core.adapter.sites import Site
 
@@ -57,14 +58,24 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
         return self.product(*self.joined(adapter_name))
 
     def product(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-        """Return B·A in the layout of the base weight."""
+        """Return B·A in the layout of the base weight; of a convolution with groups, over all input channels."""
         kernel = A.shape[2:]
+        if len(A) > B.shape[1]:
+            return torch.cat([own @ rows for rows, own in blocks(A, B)]).reshape(len(B), -1, *kernel)
         A, B = A.flatten(1), B.flatten(1)
         # In float32, since CPUs multiply half precision slowly; this also rounds the result only once.
         update = (B.float() @ A.float()).to(B.dtype) if B.dtype in (torch.float16, torch.bfloat16) else B @ A
         if kernel:
             return update.reshape(len(update), -1, *kernel)
         return update.T if self.transposed else update
+
+    def over_all_channels(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the base weight with zeros where a convolution with groups does not read a channel."""
+        groups = getattr(self.get_base_layer(), "groups", 1)
+        if groups == 1:
+            return weight
+        rows: torch.Tensor = torch.block_diag(*weight.flatten(1).chunk(groups))  # type: ignore[no-untyped-call]
+        return rows.reshape(len(weight), -1, *weight.shape[2:])
 
     def rescaling(self, adapter_name: str, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
         """Return the factors by which DoRA multiplies the layer's result.
@@ -74,7 +85,7 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
             weight: of the base.
             update: B·A, in the layout of the weight.
         """
-        adapted = weight.to(update) + update
+        adapted = self.over_all_channels(weight.to(update)) + update
         factors: torch.Tensor = self.msplora_magnitude[adapter_name](adapted.T if self.transposed else adapted)
         return factors
 

@@ -111,13 +111,6 @@ def plan_sites(
             stacklevel=2,
         )
     grouped = sorted({placements[path].module for path in paths if sizes[path].groups > 1})
-    if grouped and config.use_dora:
-        raise ParameterError(
-            "use_dora",
-            expected="no convolutions with groups, whose adapted weight has no rows of the base's length",
-            found=", ".join(grouped),
-            hint="leave them out with exclude_modules",
-        )
     if grouped:
         warnings.warn(f"{', '.join(grouped)}: adapters of convolutions with groups cannot be merged", stacklevel=2)
     return {

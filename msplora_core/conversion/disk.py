@@ -21,7 +21,7 @@ from msplora_core.conversion.endpoints import (
 from msplora_core.conversion.expert_stack import stacked
 from msplora_core.conversion.limits import Limits, joint_error
 from msplora_core.conversion.origin import Origin, origin_of
-from msplora_core.conversion.plain import PlainModule, plain_configuration, plain_module
+from msplora_core.conversion.plain import PlainModule, grouped_dora, plain_configuration, plain_module
 from msplora_core.formats import Adapter
 from msplora_core.formats.stored import StoredUpdate
 
@@ -120,6 +120,8 @@ def convert_adapter(
 
 def _module(adapter: Adapter, stored: StoredUpdate, rank: int | None, energy: float | None) -> PlainModule:
     layout = stored.layout
+    if layout.groups > 1 and adapter.method.startswith(("dora", "mspdora")):
+        raise grouped_dora(stored.path)
     module = plain_module(
         stored.path,
         low_rank_factors(adapter, stored),

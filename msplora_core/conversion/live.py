@@ -18,7 +18,7 @@ from msplora_core.adapter.registration import PREFIX
 from msplora_core.adapter.sharing import save_shared_as_usual
 from msplora_core.conversion.expert_stack import stacked
 from msplora_core.conversion.origin import LORA_MAGNITUDE
-from msplora_core.conversion.plain import plain_configuration, plain_module
+from msplora_core.conversion.plain import grouped_dora, plain_configuration, plain_module
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.linalg.updates import joined
 
@@ -63,6 +63,10 @@ def convert_to_lora(
             raise UnsupportedAdapterError(
                 f"{path}: expected no energy, since the experts of a parameter (target_parameters) have one rank"
             )
+        magnitude = _magnitude(layer, name)
+        groups = 1 if of_parameter else getattr(layer.get_base_layer(), "groups", 1)
+        if magnitude is not None and groups > 1:
+            raise grouped_dora(path)
         parts = [
             plain_module(
                 path,
@@ -71,12 +75,11 @@ def convert_to_lora(
                 energy=energy,
                 embedding=isinstance(layer.get_base_layer(), nn.Embedding),
                 kernel=() if of_parameter else _kernel(layer, name),
-                groups=1 if of_parameter else getattr(layer.get_base_layer(), "groups", 1),
+                groups=groups,
             )
             for by_scale in layer_updates(layer, name)
         ]
         modules[path] = stacked(path, parts) if of_parameter else parts[0]
-        magnitude = _magnitude(layer, name)
         if magnitude is not None:
             magnitudes[f"base_model.model.{path}{LORA_MAGNITUDE}"] = magnitude
     config = _lora_config(plain_configuration(peft_model.peft_config[name].to_dict(), modules))

@@ -103,6 +103,13 @@ def plain_module(
     return PlainModule(path, B, A, update.rank, cut.error, cut.norm, embedding)
 
 
+def grouped_dora(path: str) -> UnsupportedAdapterError:
+    """Return the error for DoRA of a convolution with groups: PEFT's LoRA takes its norms from rearranged factors."""
+    return UnsupportedAdapterError(
+        f"{path}: expected no DoRA of a convolution with groups, which LoRA scales otherwise"
+    )
+
+
 def _by_group(B: NDArray[Any], A: NDArray[Any], groups: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The factors in LoRA's layout for groups: each group of outputs has its own, equally many, rows of A.
 

@@ -100,6 +100,35 @@ def test_groups_are_saved_and_loaded(images: torch.Tensor, tmp_path: Path) -> No
     assert torch.equal(PeftModel.from_pretrained(grouped_base(), tmp_path)(images), model(images))
 
 
+def test_dora_of_groups_rescales_each_output_channel(images: torch.Tensor, tmp_path: Path) -> None:
+    model = grouped(use_dora=True)
+    layer = model.base_model.model.blocks[1]["conv"]
+    plain = grouped_base().blocks[1]["conv"]
+    magnitudes = layer.msplora_magnitude["default"].weight
+    assert torch.allclose(layer(images), plain(images) + layer.update(images, *layer.joined("default")), **CLOSE)
+    with torch.no_grad():
+        magnitudes.copy_(torch.rand_like(magnitudes))
+    without_bias = nn.functional.conv2d(images, plain.weight, padding=1, groups=2)
+    adapted = without_bias + layer.update(images, *layer.joined("default"))
+    # The norm of an output channel's response to all inputs in one place, of every input channel.
+    places = torch.eye(36).reshape(36, 4, 3, 3)
+    response = nn.functional.conv2d(places, plain.weight, groups=2)
+    A, B = layer.joined("default")
+    response = response + nn.functional.conv2d(nn.functional.conv2d(places, A), B, groups=2)
+    rescaling = magnitudes / response.norm(dim=0, keepdim=True)
+    assert torch.allclose(layer(images), rescaling * adapted + plain.bias.reshape(-1, 1, 1), **CLOSE)
+    model(images).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+    model.save_pretrained(tmp_path / "dora")
+    loaded = PeftModel.from_pretrained(grouped_base(), tmp_path / "dora")
+    assert torch.equal(loaded(images), model(images))
+    message = "conv: expected no DoRA of a convolution with groups, which LoRA scales otherwise"
+    with pytest.raises(UnsupportedAdapterError, match=message):
+        convert_to_lora(model)
+    with pytest.raises(UnsupportedAdapterError, match=message):
+        convert_adapter(tmp_path / "dora", tmp_path / "lora")
+
+
 def test_groups_are_converted_whole_only(images: torch.Tensor, tmp_path: Path) -> None:
     model = grouped()
     wanted = model(images)
