@@ -13,7 +13,7 @@ from msplora_core.checkup.finding import Finding
 from msplora_core.components import Component
 from msplora_core.errors import FileError
 from msplora_core.formats.adapter_file import Adapter
-from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.formats.peft.configuration import PeftConfig, Patterns
 from msplora_core.formats.weight_files import CONFIG
 from msplora_core.linalg.updates import LowRankUpdate
 
@@ -91,7 +91,10 @@ def pattern_findings(adapter: Adapter, config: PeftConfig) -> Iterator[Finding]:
     paths = [stored.path for stored in adapter.updates]
     masks = config.peft_type == "ADALORA"  # its rank_pattern lists the remaining triplets
     for name in ("alpha_pattern",) if masks else ("rank_pattern", "alpha_pattern"):
-        for pattern in config.patterns(name).unmatched(paths):
+        values = config.content.get(name)
+        if not isinstance(values, dict):  # what reading has not refused is unused
+            continue
+        for pattern in Patterns(config, name, values).unmatched(paths):  # values of MSPLoRA are one for each scale
             says, advice = f"{name} {pattern!r} matches no module", "correct the pattern; the default applies instead"
             yield Finding("doubtful", "pattern without module", CONFIG, float("nan"), says, advice)
 

@@ -217,6 +217,26 @@ def test_what_a_configuration_can_have_wrong(tmp_path: Path) -> None:
     assert {one.kind for one in findings(peft_lora(tmp_path / "small", made))} == {"unusual scaling"}
 
 
+def test_an_msplora_of_unequal_ranks_is_checked_by_scale(tmp_path: Path) -> None:
+    torch, peft_ = pytest.importorskip("torch"), pytest.importorskip("peft")
+    from msplora_core import MSPLoraConfig
+
+    def saved(name: str, pattern: dict[str, tuple[int, int, int]]) -> Path:
+        torch.manual_seed(0)
+        layers = (torch.nn.ModuleDict({"q": torch.nn.Linear(12, 12), "v": torch.nn.Linear(12, 12)}) for _ in range(3))
+        config = MSPLoraConfig(
+            ranks=(4, 3, 2), target_modules=["q", "v"], rank_pattern=pattern, init_lora_weights=False
+        )
+        peft_.get_peft_model(torch.nn.ModuleDict({"layers": torch.nn.ModuleList(layers)}), config).save_pretrained(
+            tmp_path / name
+        )
+        return tmp_path / name
+
+    assert findings(saved("unequal", {"v": (2, 2, 1)})) == []
+    found = findings(saved("other", {"v": (2, 2, 1), "k": (1, 1, 1)}))
+    assert [one.says for one in found] == ["rank_pattern 'k' matches no module"]
+
+
 def test_all_ranks_pruned(tmp_path: Path) -> None:
     made = sound(0)
     never_trained(made)
