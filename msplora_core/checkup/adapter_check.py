@@ -13,7 +13,7 @@ from msplora_core.checkup.finding import Finding
 from msplora_core.components import Component
 from msplora_core.errors import FileError
 from msplora_core.formats.adapter_file import Adapter
-from msplora_core.formats.peft.configuration import PeftConfig, Patterns
+from msplora_core.formats.peft.configuration import Patterns, PeftConfig
 from msplora_core.formats.weight_files import CONFIG
 from msplora_core.linalg.updates import LowRankUpdate
 
@@ -95,8 +95,8 @@ def pattern_findings(adapter: Adapter, config: PeftConfig) -> Iterator[Finding]:
         if not isinstance(values, dict):  # what reading has not refused is unused
             continue
         for pattern in Patterns(config, name, values).unmatched(paths):  # values of MSPLoRA are one for each scale
-            says, advice = f"{name} {pattern!r} matches no module", "correct the pattern; the default applies instead"
-            yield Finding("doubtful", "pattern without module", CONFIG, float("nan"), says, advice)
+            says, advice = f"no module matches it in {CONFIG}", "correct it; the default applies instead"
+            yield Finding("doubtful", "pattern without module", f"{name} {pattern!r}", float("nan"), says, advice)
 
 
 def layer_findings(adapter: Adapter) -> Iterator[Finding]:

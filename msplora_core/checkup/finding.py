@@ -20,7 +20,7 @@ class Finding:
     Args:
         severity: `broken`: do not use it; `doubtful`: examine it; `note`: no defect.
         kind: the defect, in the same words for all modules.
-        module: the component, `layer/query/3`; or the file, `adapter_config.json`.
+        module: the component, `layer/query/3`; or the pattern, `rank_pattern 'q_proj'`; or the file, `metrics.jsonl`.
         value: the number behind it; NaN if there is none.
         says: that number in words.
         advice: what to do.

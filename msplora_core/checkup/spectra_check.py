@@ -87,7 +87,7 @@ def _sizes(alive: _Spectra) -> Iterator[Finding]:
     """Findings on norms far above the median of their kind, or above those of any model's weights."""
     norms = {key: float(np.linalg.norm(sigma)) for key, sigma in alive.items()}
     medians = _medians(norms)
-    for key, norm in norms.items():
+    for key, norm in sorted(norms.items(), key=lambda one: -one[1]):
         if norm > OUTLIER * medians[key]:
             says = f"norm {norm:.3g}, {norm / medians[key]:.3g} times the median of its kind"
             yield Finding("broken", "exploded", key, norm, says, "do not use it; train again at a lower learning rate")

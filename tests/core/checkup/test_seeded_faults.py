@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from msplora_core import findings
+from msplora_core.checkup.finding import summarised
 from msplora_core.checkup.spectra_check import spectra_findings
 from msplora_core.formats import find_runs, read_adapter
 
@@ -201,13 +202,21 @@ def test_the_module_and_the_number_are_named(tmp_path: Path) -> None:
     assert str(exploded).startswith("broken: exploded: layer/q_proj/3: norm ")
 
 
+def test_the_largest_of_several_exploded_modules_is_named_first(tmp_path: Path) -> None:
+    made = sound(0)
+    one_module_exploded(made)
+    made.factors[5, "q_proj"][1] *= 1e8
+    assert [one.module for one in findings(peft_lora(tmp_path / "a", made))] == ["layer/q_proj/5", "layer/q_proj/3"]
+
+
 def test_what_a_configuration_can_have_wrong(tmp_path: Path) -> None:
     made = sound(0)
     made.config = {"rank_pattern": {"k_proj": 8, "q_proj": 4}, "alpha_pattern": {"layers.9.q_proj": 8}}
     found = findings(peft_lora(tmp_path / "patterns", made))
-    assert [one.says for one in found] == [
-        "rank_pattern 'k_proj' matches no module", "alpha_pattern 'layers.9.q_proj' matches no module"
-    ]  # fmt: skip
+    assert summarised(found) == [
+        "doubtful: pattern without module: rank_pattern 'k_proj', alpha_pattern 'layers.9.q_proj': no module matches "
+        "it in adapter_config.json; correct it; the default applies instead"
+    ]
     made.config, made.alpha = {"use_rslora": True}, 64.0  # α = 32 times √r already
     found = findings(peft_lora(tmp_path / "twice", made))
     assert {one.kind for one in found} == {"unusual scaling"}
@@ -234,7 +243,7 @@ def test_an_msplora_of_unequal_ranks_is_checked_by_scale(tmp_path: Path) -> None
 
     assert findings(saved("unequal", {"v": (2, 2, 1)})) == []
     found = findings(saved("other", {"v": (2, 2, 1), "k": (1, 1, 1)}))
-    assert [one.says for one in found] == ["rank_pattern 'k' matches no module"]
+    assert [one.module for one in found] == ["rank_pattern 'k'"]
 
 
 def test_all_ranks_pruned(tmp_path: Path) -> None:
