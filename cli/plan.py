@@ -9,6 +9,7 @@ from msplora_cli.options import count_option
 
 if TYPE_CHECKING:
     from msplora_analysis import Plan
+    from msplora_core.errors import MSPLoraError
 
 _BUDGET = "How many ranks: at most one of these"
 
@@ -78,7 +79,7 @@ def plan(
     from msplora_analysis.loading.several import load_several
     from msplora_analysis.planning.plan_summary import summarise_plan
     from msplora_analysis.planning.rank_plan import plan_ranks
-    from msplora_cli.console import data, print_json, print_sentence
+    from msplora_cli.console import data, messages, print_json, print_sentence
     from msplora_cli.plan_tables import plan_lines
 
     reading: dict[str, Any] = {"alpha": alpha, "base": base, "module": module or ()}
@@ -94,22 +95,27 @@ def plan(
     )
     if shuffle is not None:
         found = found.shuffled(shuffle)
+    said, failed = _write(found, paths[0], reading, out)  # before printing, which `| head` ends early
     if as_json:
         print_json(summarise_plan(found))
     else:
         for part in plan_lines(found, data().width):
             print_sentence(part) if isinstance(part, str) else data().print(part)
-    _write(found, paths[0], reading, out)
+    for line in said:
+        messages().print(line, markup=False, soft_wrap=True)
+    if failed and out is not None:
+        raise failed
 
 
-def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) -> None:
-    """Write the files for trainers, or if there are none, the others; with `out`, say why they are missing."""
+def _write(
+    found: "Plan", path: str, reading: dict[str, Any], out: Path | None
+) -> "tuple[list[str], MSPLoraError | None]":
+    """Write the files for trainers, or if there are none, the others. Return messages, and why they are missing."""
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets
     from msplora_analysis.report.homes import home
     from msplora_analysis.report.kept_section import refresh_page
     from msplora_analysis.report.plan_pictures import write_plan_picture
-    from msplora_cli.console import messages
     from msplora_core.errors import MSPLoraError, one_line
 
     folder = out or home(Path(path)) / "plan"
@@ -120,10 +126,10 @@ def _write(found: "Plan", path: str, reading: dict[str, Any], out: Path | None) 
     written = [*write_plan(found, folder, targets), *write_plan_picture(found, folder)]
     refresh_page(folder)
     what = f"{len(written)} files in" if targets else "Wrote plan.csv, plan.json and the picture alone to"
-    messages().print(f"{what} {one_line(str(folder))}", markup=False, soft_wrap=True)
-    for note in targets.notes if targets else ():
-        messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
-    if failed and out is not None:
-        raise failed
-    if failed:
-        messages().print(f"No files for trainers: {failed}", markup=False, soft_wrap=True)
+    said = [
+        f"{what} {one_line(str(folder))}",
+        *(f"note: {one_line(note)}" for note in (targets.notes if targets else ())),
+    ]
+    if failed and out is None:
+        said.append(f"No files for trainers: {failed}")
+    return said, failed

@@ -153,3 +153,11 @@ def test_an_unknown_alpha_is_said_beside_the_files_that_hold_one(tmp_path: Path,
     assert "note: Alpha is not in the file: B·A is unscaled." in capsys.readouterr().err
     assert call(monkeypatch, *arguments, "--alpha", 8) == 0
     assert "B·A is unscaled" not in capsys.readouterr().err
+
+
+def test_files_are_written_even_if_nobody_reads_the_output(adapter, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "msplora_cli", "plan", str(adapter()), "-o", str(tmp_path / "plan")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert (tmp_path / "plan/peft.json").is_file()
