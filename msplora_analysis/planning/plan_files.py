@@ -32,7 +32,8 @@ def write_plan(plan: Plan, out: str | os.PathLike[str], targets: PlanTargets | N
     | kohya.txt | `--network_args` of sd-scripts |
     | llamafactory.yaml | one rank for all modules, since it takes no patterns |
 
-    The last three are for LoRA only. If the modules belong to several models of a pipeline, each has its own folder.
+    The last three are for LoRA only, and axolotl and LLaMA-Factory for language models only. If the modules belong to
+    several models of a pipeline, each has its own folder.
 
     Args:
         plan: from `plan_ranks`.
@@ -67,7 +68,7 @@ def _files(plan: Plan, targets: PlanTargets | None) -> Iterator[tuple[str, str]]
         fields = plain(trainer_fields(plan, targets, model))
         yield folder + PLAN, json.dumps(fields, indent=2) + "\n"
         yield f"{folder}peft.py", _text(peft_lines(fields))
-        if "r" in fields:
+        if "r" in fields and not targets.models:
             yield f"{folder}axolotl.yaml", _text(axolotl_lines(fields))
             yield f"{folder}llamafactory.yaml", _text(llama_factory_lines(plan, fields))
     if "r" in fields:

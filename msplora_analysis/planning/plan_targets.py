@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -14,6 +14,7 @@ from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
 from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.weight_files import CONFIG
+from msplora_core.wording import listed
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,13 @@ def read_plan_targets(
         groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
         convolutions=frozenset(update.path for update, _ in members if max((1, *update.layout.kernel[1:])) > 1),
         models=models if adapter.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else (),
-        notes=tuple(adapter.notes),
+        notes=(*adapter.notes, *_group_notes([update.path for update in adapter.updates if update.layout.groups > 1])),
     )
+
+
+def _group_notes(paths: Sequence[str]) -> list[str]:
+    what = "a convolution with groups, whose rank in files for trainers is rounded up to a multiple of them"
+    return [f"{listed(paths)}: {what}."] if paths else []
 
 
 def _check_paths(adapter: Adapter, config: Mapping[str, Any]) -> None:

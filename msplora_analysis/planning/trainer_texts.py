@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from json import dumps
 from typing import Any
@@ -86,9 +87,9 @@ def llama_factory_lines(plan: Plan, fields: Mapping[str, Any]) -> Iterator[str]:
     kept = rank if fields.get("use_rslora") else fields["r"]  # rsLoRA keeps alpha, LoRA alpha/r
     yield f"lora_alpha: {_whole(fields['lora_alpha'] / kept * rank)}"
     yield from (f"{name}: true" for name in ("use_rslora", "use_dora") if fields.get(name))
-    targets = fields["target_modules"]
-    if isinstance(targets, list) and not any("." in name for name in targets):
-        yield f"lora_target: {','.join(targets)}"
+    names = {one.module.removesuffix(end.group()).rpartition(".")[2] + end.group()
+             for one in plan.ranks if one.rank and (end := re.search(r"(\.\d+)*$", one.module))}  # fmt: skip
+    yield f"lora_target: {','.join(sorted(names))}"
 
 
 def _whole(value: float) -> int:

@@ -205,6 +205,7 @@ def test_blocks_of_a_unet(tmp_path: Path) -> None:
     assert dims == [4 if place in (4, 12, 24) else 0 for place in range(25)]
     assert f"block_alphas={','.join(str(2 * dim) for dim in dims)}" in text
     fields = json.loads((tmp_path / "plan/peft.json").read_text())
+    assert not (tmp_path / "plan/axolotl.yaml").exists()  # of language models only
     assert fields["target_modules"][0] == "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
@@ -222,6 +223,22 @@ def test_wide_convolutions_of_a_unet_have_lists_of_their_own(tmp_path: Path) -> 
     dims = ",".join("4" if place in (1, 22) else "0" for place in range(25))
     alphas = dims.replace("4", "8")
     assert f"'block_dims={dims}' 'block_alphas={alphas}' 'conv_block_dims={dims}' 'conv_block_alphas={alphas}'" in text
+
+
+def test_ranks_of_grouped_convolutions_are_rounded_up_and_said(tmp_path: Path) -> None:
+    def layers() -> torch.nn.Module:
+        blocks = (torch.nn.ModuleDict({"g": torch.nn.Conv2d(8, 8, 3, groups=2)}) for _ in range(3))
+        return torch.nn.ModuleDict({"blocks": torch.nn.ModuleList(blocks)})
+
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["g"], init_lora_weights=False)
+    peft.get_peft_model(layers(), config).save_pretrained(tmp_path / "probe")
+    written(tmp_path / "probe", tmp_path / "plan", mean_rank=1)
+    fields = json.loads((tmp_path / "plan/peft.json").read_text())
+    assert set(ranks_of(peft.get_peft_model(layers(), peft.LoraConfig(**fields))).values()) == {2}
+    assert (
+        read_plan_targets(tmp_path / "probe").notes[-1].startswith("blocks.0.g, blocks.1.g, blocks.2.g: a convolution")
+    )
 
 
 def test_no_blocks_for_names_that_sd_scripts_does_not_number() -> None:
@@ -257,6 +274,14 @@ def test_llama_factory_has_one_rank_and_says_so(tmp_path: Path) -> None:
     assert yaml.safe_load(text) == {
         "lora_rank": 2, "lora_alpha": 4, "lora_target": "down_proj,k_proj,q_proj,v_proj",
     }  # fmt: skip
+
+
+def test_llama_factory_has_names_of_modules_also_for_a_pattern(tmp_path: Path) -> None:
+    path, _ = probe("vit", tmp_path / "probe")
+    written(path, tmp_path / "plan")
+    names = yaml.safe_load((tmp_path / "plan/llamafactory.yaml").read_text())["lora_target"].split(",")
+    paths = pd.read_csv(tmp_path / "plan/plan.csv")["path"]
+    assert sorted(names) == sorted({path.rpartition(".")[2] for path in paths})
 
 
 def test_factors_without_paths_can_be_planned_but_not_written_for_trainers(tmp_path: Path) -> None:
