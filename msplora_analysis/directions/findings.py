@@ -17,6 +17,8 @@ _DEVIATIONS = 3.0
 """A number within this many standard deviations of its null is attributed to chance."""
 _SLIGHT = 0.01
 """A cosine between adapters below this is no direction in common, even if it is significant."""
+_FAR = 2.0
+"""A largest cosine beyond this many bounds is said beside shares that are those of chance."""
 _KEYS = ["model", "method", "scale", "module"]
 
 
@@ -62,12 +64,22 @@ def _shared(row: Series[Any]) -> str:
     shared, null = (row[f"{kind}shared_by_all"] + row[f"{kind}shared_by_groups"] for kind in ("", "null_"))
     numbers = f"{shared:.4f} of the energy; layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
     if abs(row["excess"]) <= _DEVIATIONS * row["deviation_own"]:
-        return f"the layers share nothing ({numbers})"
+        return f"the layers share nothing ({numbers}){_single_pairs(row)}"
     if abs(row["excess"]) < NEGLIGIBLE:
-        return f"the layers share almost nothing ({numbers})"
+        return f"the layers share almost nothing ({numbers}){_single_pairs(row)}"
     if row["excess"] < 0:
         return f"the layers point in opposite directions ({numbers})"
     return f"the layers share {row['excess']:.3f} of their energy beyond chance ({numbers})"
+
+
+def _single_pairs(row: Series[Any]) -> str:
+    """Cosines far beyond the bound of chance, which can cancel in the energy of all layers."""
+    largest, bound = abs(row["largest_cosine"]), row["cosine_bound"]
+    if not largest > _FAR * bound:
+        return ""
+    if row["runs"] == 1:
+        return f", but two of them have a cosine of {row['largest_cosine']:+.3f} (random: at most {bound:.3f})"
+    return f", but two of them have a cosine of ±{largest:.3f} in the mean of the runs (random: at most {bound:.3f})"
 
 
 def _overlapping(rows: DataFrame) -> str:

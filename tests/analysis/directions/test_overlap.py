@@ -165,6 +165,19 @@ def test_methods_without_directions_are_said_and_fail_nothing(tmp_path):
     assert found.failed == []
 
 
+def test_pairs_whose_cosines_cancel_are_said_beside_layers_that_share_nothing(tmp_path):
+    layers = planted(0.0)  # each in the second half of its factors; the first is zero
+    for layer, part in ((1, 0.3), (2, -0.3)):
+        (B, A), (own_B, own_A) = ((one.B[:, 2:], one.A[2:]) for one in (layers[0], layers[layer]))
+        layers[layer] = LowRankUpdate(np.hstack([part * B, own_B]), np.vstack([A, own_A]))
+    found = overlap(write_adapter(tmp_path / "lora", layers), groups=1)
+    (sentence,) = findings(found.sharing, found.subspaces)
+    assert "the layers share nothing (0.16" in sentence
+    assert "), but two of them have a cosine of " in sentence
+    found = overlap(write_adapter(tmp_path / "none", planted(0.0)))
+    assert "but two" not in next(findings(found.sharing, found.subspaces))
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_few_equal_layers_share_everything(tmp_path, count):
     found = overlap(write_adapter(tmp_path / "few", planted(1.0)[:count]))
