@@ -19,6 +19,8 @@ LINE = 0.12
 """Line spacing of text of 7 points, in inches."""
 _BAR = 0.07
 _BAR_TEXT = 0.27
+_BAR_END = 0.14
+"""Inches beside a colour bar below the panels: half the width of the number at its end."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Frame:
             upper += row.height
         bar = None
         if self.bar == "below":
-            bar = place(self.left, upper, WIDTH - self.left - self.right, _BAR)
+            bar = place(self.left, upper, WIDTH - self.left - max(self.right, _BAR_END), _BAR)
         elif self.bar:
             bar = place(WIDTH - self.right + 0.06, top + rows[0].above, _BAR, rows[0].heights[0])
         size = magnification()

@@ -1,6 +1,7 @@
 """Pictures draw what they are given, where they are told to, in colours and words that can be read."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib as mpl
 
@@ -34,6 +35,7 @@ from msplora_analysis.measures import BY
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.layer_spectra import plot_spectra_panels
 from msplora_analysis.plots.lettering import m_eff
+from msplora_analysis.plots.pairwise_kl import plot_kl_panels
 from msplora_analysis.plots.paper import WIDTH, offscreen
 from msplora_analysis.report.pictures import saved
 from msplora_core.errors import ParameterError
@@ -558,3 +560,11 @@ def test_labels_of_a_logarithmic_colour_bar_do_not_touch(low, spectra):
     assert len(boxes) > 2
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
     assert boxes[-1].x1 < ax.figure.bbox.x1
+
+
+def test_the_number_at_the_end_of_a_colour_bar_is_not_cut_off(found):
+    alike = replace(found.layers[0], kl=found.layers[0].kl * 1e-6)  # the bar then ends at a number, 0.05
+    figure = plot_kl_panels([("one", alike), ("two", alike)])[0].figure
+    figure.canvas.draw()
+    numbers = [text.get_window_extent() for text in figure.axes[-1].get_xticklabels() if text.get_text() == "0.05"]
+    assert [box.x1 <= figure.bbox.x1 for box in numbers] == [True]
