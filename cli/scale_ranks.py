@@ -27,7 +27,7 @@ def entropy_ranks_at(run: RunDirectory, epoch: int) -> str:
 def entropy_ranks(snapshot: Snapshot) -> str:
     """Return the mean entropy rank of each scale's components as the end of a line; empty without components.
 
-    It is high if information is spread over many directions.
+    It is high if information is spread over many directions. Zero components, as at epoch 0, have none.
 
     Example:
         >>> from msplora_core.runs import Snapshot
@@ -36,6 +36,7 @@ def entropy_ranks(snapshot: Snapshot) -> str:
     """
     ranks: dict[str, list[float]] = defaultdict(list)
     for key, sigma in snapshot.spectra.items():
-        ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
+        if sigma.any():
+            ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
     means = ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
     return f"  entropy rank {means}" if means else ""

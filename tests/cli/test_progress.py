@@ -12,7 +12,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 import msplora_cli.progress
 from msplora_cli.progress import TrainingProgress
-from msplora_core.runs import RunDirectory
+from msplora_cli.scale_ranks import entropy_ranks
+from msplora_core.runs import RunDirectory, Snapshot
 
 
 def shown(tmp_path: Path, *, terminal: bool = False, main: bool = True, epochs: tuple[int, ...] = (0, 1, 2)) -> str:
@@ -50,6 +51,12 @@ def test_an_epoch_without_spectra(tmp_path: Path) -> None:
     (line,) = shown(tmp_path, epochs=(0,)).splitlines()
     assert line.startswith("[mrpc]  epoch 2/2  loss 0.5000  dev loss 0.2500  accuracy 0.7500  lr 1.0e-04  ")
     assert "entropy rank" not in line
+
+
+def test_zero_components_have_no_entropy_rank() -> None:
+    zero = {"global/q/0": np.zeros(4), "layer/q/0": np.zeros(2)}
+    assert entropy_ranks(Snapshot(0, 0, zero)) == ""
+    assert entropy_ranks(Snapshot(1, 4, {**zero, "layer/q/1": np.ones(2)})) == "  entropy rank layer 2.00"
 
 
 def test_lines_within_an_epoch_where_there_is_no_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
