@@ -49,7 +49,7 @@ def write_overlap(
         found: from `overlap`.
         out: the folder; by default `analysis/overlap` in the run or study, or beside a single file.
         figures: names and pictures to save: `draw_overlap(found)`.
-        n_jobs: how many processes save pictures.
+        n_jobs: how many processes save pictures, to which these are pickled.
 
     Returns:
         The files written.

@@ -73,7 +73,7 @@ def write_analysis(
         out: the folder; by default `analysis` in the run or study, or beside a single file.
         figures: names and pictures to save: `draw_figures(analysis)`.
         latex: whether to write tables for a paper.
-        n_jobs: how many processes save pictures (see `load_spectra`).
+        n_jobs: how many processes save pictures (see `load_spectra`), to which these are pickled.
         report: whether to write report.html.
         made: how the page was made: for example the command and the date, by name.
 
