@@ -104,13 +104,13 @@ def overlap(
         ParameterError: for a parameter with a wrong value.
     """
     others = [with_] if isinstance(with_, (str, os.PathLike)) else list(with_)
-    adapters, compared = None, list[AdapterUpdates]()
+    adapters, compared, errors = None, list[AdapterUpdates](), list[MSPLoraError]()
     if others:
-        read = partial(load_all_updates, alpha=alpha, module=module, model=model, task=task, seed=seed)
+        read = partial(load_all_updates, errors=errors, alpha=alpha, module=module, model=model, task=task, seed=seed)
         compared = [one for place in (path, *others) for one in read(place)]
         adapters = compare_adapters(compared)
     found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
-    runs, errors, failed = list[RunDirections](), list[MSPLoraError](), list[str]()
+    runs, failed = list[RunDirections](), list[str]()
     for done, (name, opened) in enumerate(found, 1):
         before = len(errors)
         try:
@@ -151,7 +151,7 @@ def overlap(
         answers=redundancy(sharing),
         adapters=adapters,
         notes=list(dict.fromkeys(notes)),
-        skipped=[str(error) for error in errors],
+        skipped=list(dict.fromkeys(map(str, errors))),
         failed=failed,
         seed=_SEED,
     )

@@ -120,16 +120,26 @@ def load_updates(
     return last_updates(found[0].name, found[0].open(), path)
 
 
-def load_all_updates(path: str | os.PathLike[str], **options: Any) -> list[AdapterUpdates]:
+def load_all_updates(path: str | os.PathLike[str], errors: list[MSPLoraError], **options: Any) -> list[AdapterUpdates]:
     """Read the updates of all adapters at or below a path (see `load_updates`).
 
     Args:
         path: an adapter, a run, or a folder of such; a single adapter is named by this path.
+        errors: receives the errors of adapters without low-rank factors, if others have such.
         **options: as for `load_updates`.
     """
     found = find_sources(path, **options)
     names = [str(path)] if len(found) == 1 else [one.name for one in found]
-    return [last_updates(name, one.open(), path) for name, one in zip(names, found, strict=True)]
+    read, unsupported = list[AdapterUpdates](), list[UnsupportedAdapterError]()
+    for name, one in zip(names, found, strict=True):
+        try:
+            read.append(last_updates(name, one.open(), path))
+        except UnsupportedAdapterError as error:
+            unsupported.append(error)
+    if unsupported and not read:
+        raise unsupported[0]
+    errors += unsupported
+    return read
 
 
 def last_updates(name: str, source: Source, path: str | os.PathLike[str]) -> AdapterUpdates:

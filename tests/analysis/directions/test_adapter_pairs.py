@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions.adapter_pairs import compare_adapters
 from msplora_analysis.directions.findings import findings, merging
 from msplora_core.components import ComponentKey
-from msplora_core.errors import ComparisonError
+from msplora_core.errors import ComparisonError, UnsupportedAdapterError
 from msplora_core.linalg import LowRankUpdate
 from tests.analysis.directions.test_overlap import planted, write_adapter
 
@@ -154,6 +155,24 @@ def test_overlap_takes_one_other_or_several(tmp_path):
     found = overlap(paths[0], with_=paths[1:]).adapters
     assert found.names == ["0", "1", "2"]
     np.testing.assert_allclose(found.cosines, found.cosines.T)
+
+
+def test_adapters_without_factors_in_a_folder_are_left_out_and_said(tmp_path):
+    one = write_adapter(tmp_path / "one", planted(0.3))
+    write_adapter(tmp_path / "folder" / "two", planted(0.3, seed=1))
+    factor, loha = np.ones((64, 1), np.float32), tmp_path / "folder" / "loha"
+    loha.mkdir()
+    name = "base_model.model.encoder.layer.0.self.query.hada_w"
+    factors = {f"{name}{i}_{side}": factor if side == "a" else factor.T.copy() for i in (1, 2) for side in "ab"}
+    save_file(factors, loha / "adapter_model.safetensors")
+    config = {"peft_type": "LOHA", "r": 1, "alpha": 1, "base_model_name_or_path": "minilm"}
+    (loha / "adapter_config.json").write_text(json.dumps(config))
+    found = overlap(one, with_=tmp_path / "folder")
+    assert found.adapters.names == ["one", "two"]
+    (message,) = found.skipped
+    assert message.endswith("expected updates with low-rank factors, found those of loha-r1")
+    with pytest.raises(UnsupportedAdapterError, match="found those of loha-r1"):
+        overlap(one, with_=loha)
 
 
 def test_a_zero_adapter_is_said_to_be_zero(tmp_path):
