@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,8 +109,13 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
         axis.set_ticks([], minor=True)
     elif not _PLAIN[0] <= power <= _PLAIN[1]:
         label += f", in units of 1e{power}"
-        axis.set_major_formatter(lambda value, _: f"{value / 10**power:g}")
+        axis.set_major_formatter(partial(_in_units, 10.0**power))
     colours.set_label(label)
+
+
+def _in_units(unit: float, value: float, place: int | None = None) -> str:
+    """A tick's label; no closure, since figures are pickled to be saved by another process."""
+    return f"{value / unit:g}"
 
 
 def log_ticks(low: float, high: float) -> list[float]:

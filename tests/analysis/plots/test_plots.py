@@ -1,6 +1,7 @@
 """Pictures draw what they are given, where they are told to, in colours and words that can be read."""
 
 import itertools
+import pickle
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -476,6 +477,13 @@ def test_one_axes_and_grids_of_subplots_are_taken(spectra, make_run):
     assert plot_effective_rank(measured, measures=["entropy_rank"], ax=grid[0]) == [grid[0]]
     with pytest.raises(ParameterError, match=r"ax: expected 3 axes, for .*, found 1"):
         plot_svd_heatmaps(spectra, ax=grid[0])
+
+
+def test_figures_of_tiny_values_can_be_sent_to_another_process():
+    figure = plot_pairwise_kl(np.full((3, 3), 1e-7), vmax=2e-7).figure
+    figure.canvas.draw()
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels() + figure.axes[1].get_yticklabels()]
+    pickle.dumps(figure)
 
 
 def test_names_of_layers_do_not_overlap_in_the_callers_axes():
