@@ -77,7 +77,8 @@ def short_name(run: str, runs: Iterable[str]) -> str:
     """Return the shortest ending of a run's path that no other run has."""
     names = run.split("/")
     endings = ["/".join(names[start:]) for start in range(len(names))]
-    return next(end for end in reversed(endings) if sum(f"/{other}".endswith(f"/{end}") for other in runs) < 2)
+    unique = (end for end in reversed(endings) if sum(f"/{other}".endswith(f"/{end}") for other in runs) < 2)
+    return next(unique, run)  # one that ends another has no unique ending
 
 
 def _modules(kind: frozenset[tuple[object, ...]]) -> str:

@@ -85,6 +85,11 @@ def test_modules_are_matched_by_the_end_of_their_paths():
     assert found.notes == []
 
 
+def test_a_name_that_ends_another_is_kept():
+    found = compare_adapters([adapter(made(), name="all/lora"), adapter(made(1), name="lora")])
+    assert found.names == ["all/lora", "lora"]
+
+
 def test_modules_that_one_adapter_lacks_are_said():
     found = compare_adapters([adapter(made()), adapter(made(1)[:2], name="b")])
     assert len(found.pairs[0].modules) == 2
