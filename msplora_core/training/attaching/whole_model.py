@@ -10,6 +10,7 @@ import numpy as np
 from msplora_core.adapter.live_updates import LiveUpdates, NoUpdates
 from msplora_core.adapter.sites import layer_lists
 from msplora_core.components import Component, ComponentKey
+from msplora_core.errors import ParameterError
 from msplora_core.linalg.updates import DeferredUpdate
 from msplora_core.placement import place_modules
 from msplora_core.training.attaching.attachment import Attachment
@@ -43,6 +44,9 @@ class BiasTuning(FullFineTuning):
     """BitFit: train the biases and the untrained head of a task (Ben Zaken et al. 2106.10199)."""
 
     def attach(self, base: Any, steps: int) -> Any:
+        if not any(name.endswith(".bias") for name, _ in base.base_model.named_parameters()):
+            found = f"one of type {base.config.model_type} without any"
+            raise ParameterError("method", expected="a model with biases, for bitfit", found=found)
         for name, weight in base.named_parameters():
             head = not name.startswith(f"{base.base_model_prefix}.") and not task_named(self.config.task).instructions
             weight.requires_grad_(head or name.endswith(".bias"))

@@ -98,6 +98,11 @@ def test_what_a_method_does_not_have_is_refused(config: RunConfig, tiny_model: P
         check_inputs([replace(config, method="adapterdrop", model=str(tmp_path))])
 
 
+def test_biases_of_a_model_without_any_are_refused(config: RunConfig, tiny_decoder: Path) -> None:
+    with pytest.raises(ParameterError, match="method: expected a model with biases, for bitfit, found one of type lla"):
+        check_inputs([replace(config, method="bitfit", rank=None, model=str(tiny_decoder))])
+
+
 def test_the_list_of_methods_loads_no_torch() -> None:
     code = "import sys, msplora_core.method_list; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
