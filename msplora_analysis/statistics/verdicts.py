@@ -18,6 +18,8 @@ _FIRST_STEP: dict[Question, str] = {
 }
 """What to train if there is too little data for a test."""
 _SAME = "check that the runs differ: equal differences on {n} {of} have no spread"
+_MOST_NEEDED = 999
+"""A larger n is no advice."""
 _LEAST_TASKS = 2
 """One task has no spread between tasks."""
 
@@ -165,6 +167,6 @@ def _next_step(outcome: Outcome, level: float, needed: int | None) -> str:
         return "the number of layers is fixed: compare runs, or test a deeper model"
     if outcome.least_p > level:
         return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {outcome.of} or more"
-    if needed is None:
+    if needed is None or needed > _MOST_NEEDED:
         return f"the effect is so close to zero that more {outcome.of} are unlikely to decide it"
     return f"about {needed} {outcome.of} would decide an effect of this size (power 0.8, observed spread)"
