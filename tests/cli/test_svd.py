@@ -92,7 +92,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     lines = out.splitlines()
     assert lines[0].split() == ["Claims", "effect", "95%", "interval", "p", "n/needed"]
     place = lines.index("2 MSPLoRA's layers are further apart than LoRA's")
-    assert lines[place + 1] == " msplora-4-0-4 layer against lora-r4, nats"
+    assert lines[place + 1] == " msplora-4-0-4 layer against lora-r4: in nats"
     assert lines[place + 2].split()[:4] == ["these", "tasks", "not", "decided"]
     assert lines[place + 2].split()[-3:] == ["1", "1/6", "pair"]  # p, n of how many
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
