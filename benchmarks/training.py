@@ -28,7 +28,7 @@ def snapshots(bench: Bench) -> list[Line]:
 
     from msplora_core.training import Examples, RunConfig, SpectralSnapshotCallback, train_run
     from msplora_core.training.attaching.attachment import attachment_of
-    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.data.task_data import TaskData
     from msplora_core.training.models import load_base, quiet_transformers
 
     sentences = [" ".join(["word"] * (10 + i % 30)) for i in range(64 if bench.quick else _EXAMPLES)]
@@ -109,7 +109,7 @@ def tokens(bench: Bench) -> list[Line]:
 def _trainings(bench: Bench, train: Examples, size: int, peers: Mapping[str, str]) -> dict[str, Callable[[], None]]:
     """Return our training and the plain Trainer's for each sampling strategy; each call uses a new folder."""
     from msplora_core.training import RunConfig, train_run
-    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.data.task_data import TaskData
     from msplora_core.training.models import quiet_transformers
 
     settings, number = {**_SETTINGS, "batch_size": size}, count()

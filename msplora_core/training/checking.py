@@ -16,7 +16,7 @@ from msplora_core.training.tasks import task_named
 from msplora_core.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.data.task_data import TaskData
     from msplora_core.training.run_config import RunConfig
 
 _SOME_STEPS = 1_000_000  # the real number is known only after the data are encoded

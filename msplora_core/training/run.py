@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from transformers import TrainerCallback
 
-    from msplora_core.training.data.examples import TaskData
+    from msplora_core.training.data.task_data import TaskData
 
 _EVAL_BATCH, _CAUSAL_EVAL_BATCH = 128, 8  # the logits of a causal model take much memory
 _KEPT_CHECKPOINTS = 2  # the older one is kept until the newer is complete

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
-
-    from msplora_core.training.data.instructions import Instructions
 
 _SUBSET_SEED = 0  # fixed, so that runs of all seeds train on the same examples
 _LABEL_SEED = 1
@@ -57,13 +55,6 @@ class Examples:
 
         order = np.random.default_rng(_LABEL_SEED).permutation(len(self))
         return Examples(self.texts, [self.labels[i] for i in order.tolist()])
-
-
-class TaskData(NamedTuple):
-    """The examples for training and for evaluation."""
-
-    train: Examples | Instructions
-    dev: Examples | Instructions
 
 
 def chosen(total: int, count: int | None) -> NDArray[np.intp]:

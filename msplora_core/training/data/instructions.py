@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msplora_core.errors import DataFileError
-from msplora_core.training.data.examples import TaskData, chosen
+from msplora_core.training.data.examples import chosen
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -83,8 +83,11 @@ def read_instructions(path: Path) -> Instructions:
     return Instructions(chats, empty)
 
 
-def split_instructions(path: Path) -> TaskData:
+def split_instructions(path: Path) -> tuple[Instructions, Instructions]:
     """Read a file and hold out a fixed random tenth of it, at most 2,000 rows, for evaluation.
+
+    Returns:
+        The rows for training, and those for evaluation.
 
     Raises:
         DataFileError: as `read_instructions`, and if there is only one row.
@@ -96,7 +99,7 @@ def split_instructions(path: Path) -> TaskData:
         raise DataFileError(path, expected="at least two rows, since one is held out", found="one row")
     held_out = chosen(len(all_rows), min(_MOST_HELD_OUT, max(1, round(_HELD_OUT * len(all_rows)))))
     rest = np.setdiff1d(np.arange(len(all_rows)), held_out)
-    return TaskData(all_rows.select(rest), all_rows.select(held_out))
+    return all_rows.select(rest), all_rows.select(held_out)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
-from msplora_core.training.data.examples import TaskData
+from msplora_core.training.data.examples import Examples
 from msplora_core.training.data.glue import read_hub, read_split
 from msplora_core.training.data.grammar import generate
-from msplora_core.training.data.instructions import split_instructions
+from msplora_core.training.data.instructions import Instructions, split_instructions
 from msplora_core.training.tasks import Task
+
+
+class TaskData(NamedTuple):
+    """The examples for training and for evaluation."""
+
+    train: Examples | Instructions
+    dev: Examples | Instructions
 
 
 def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
@@ -26,7 +34,7 @@ def read_task(task: Task, data_dir: Path | str | None = None) -> TaskData:
     if task.generated:
         return TaskData(generate(task.name, "train"), generate(task.name, "dev"))
     if task.instructions:
-        return split_instructions(_file(task, data_dir))
+        return TaskData(*split_instructions(_file(task, data_dir)))
     if data_dir is None:
         return TaskData(read_hub(task, "train"), read_hub(task, "validation"))
     folder = Path(data_dir) / task.folder

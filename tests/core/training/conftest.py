@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from msplora_core.training.data.examples import Examples, TaskData
+from msplora_core.training.data.examples import Examples
 from msplora_core.training.data.grammar import generate
+from msplora_core.training.data.task_data import TaskData
 from msplora_core.training.models import packaged_model
 
 

@@ -18,7 +18,7 @@ from msplora_core.runs import RunDirectory
 from msplora_core.training import RunConfig, train_run
 from msplora_core.training.attaching import lora_attachments
 from msplora_core.training.checking import check_inputs
-from msplora_core.training.data.examples import TaskData
+from msplora_core.training.data.task_data import TaskData
 from tests.core.training.test_methods import train_until
 
 
