@@ -81,6 +81,10 @@ def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis")
     if common:
         _line(f"all: {common}")
     data().print(rows)
+    if nested := _nested(adapter):
+        from msplora_cli.nested_ranks import nested_table
+
+        data().print(nested_table(nested))
     for note in _notes(adapter, run):
         _line(f"note: {note}")
     for text in summarised(diagnosis.findings):
@@ -108,6 +112,18 @@ def _name(path: str, adapter: "Adapter") -> str:
     place = adapter.path.parent if RunDirectory.is_run(adapter.path.parent) else adapter.path
     root = Path(path)
     return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
+
+
+def _nested(adapter: "Adapter") -> list[dict[str, float]]:
+    """The spectra at each rank of a DyLoRA adapter; empty for other methods, and if values are not finite."""
+    from msplora_core.errors import MSPLoraError
+
+    if adapter.method.startswith("dylora"):
+        from msplora_cli.nested_ranks import nested_rows
+
+        with suppress(MSPLoraError):  # the findings say which
+            return nested_rows(adapter.components())
+    return []
 
 
 def _notes(adapter: "Adapter", run: "AdapterRun | None") -> list[str]:
@@ -170,5 +186,6 @@ def _as_json(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis
         "epochs": [None if isnan(one.epoch) else one.epoch for one in run.checkpoints] if run else [],
         "steps": [one.step for one in run.checkpoints] if run else [],
         "modules": [asdict(line) for line in adapter.modules()],
+        "cut_at": _nested(adapter),
         "findings": [asdict(one) for one in diagnosis.findings],
     }

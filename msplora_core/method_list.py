@@ -107,8 +107,11 @@ METHODS = {
                settings={"target_modules": ""}, attachment=f"{_ATTACHING}.whole_model:FullFineTuning"),
         Method("bitfit", "BitFit", "all biases (arXiv 2106.10199)", "none: it changes no weight matrix",
                attachment=f"{_ATTACHING}.whole_model:BiasTuning"),
-        _lora("dylora", "DyLoRA", "LoRA at a random rank each step (arXiv 2210.07558)",
-              "lora_attachments:DyLoraAttachment", use_rslora=False, use_dora=False),
+        replace(
+            _lora("dylora", "DyLoRA", "LoRA at a random rank each step (arXiv 2210.07558)",
+                  "lora_attachments:DyLoraAttachment", use_rslora=False, use_dora=False),
+            spectra="from the factors; those at each rank by `inspect`",
+        ),
         _lora("qlora", "QLoRA", "LoRA on a base model in 4 bits (arXiv 2305.14314), by bitsandbytes",
               "lora_attachments:QLoraAttachment"),
         Method("adapter", "Adapter", "bottlenecks after attention and feed-forward network (arXiv 1902.00751)",
