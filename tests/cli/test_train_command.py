@@ -104,8 +104,8 @@ def test_both_methods_on_minilm(run_train, glue: Path, tmp_path: Path) -> None:
          "found use_dorra; the nearest is use_dora"),
         (("--task", "mrpc", "--method", "lora", "--set", "bias=some"), "options: bias: expected one of none, all, "
          "lora_only, found some"),
-        (("--task", "mrpc", "--method", "lora", "--set", "r=4"), "options: expected the setting rank instead, "
-         "found r"),
+        (("--task", "mrpc", "--method", "lora", "--set", "r=4"), "options: expected the setting rank in place "
+         "of an option, found r"),
         (("--task", "mrpc", "--ranks", "8,4"), "--ranks: expected three ranks: global, mid, layer, as in 8,4,2, "
          "found 8,4"),
         (("--task", "mrpc", "--ranks", "8,-4,2"), "ranks: expected three whole numbers (global, mid, layer), each at "
