@@ -27,11 +27,13 @@ def ill_conditioned(size: Size) -> tuple[NDArray[np.float64], NDArray[np.float64
     return B @ mix, mix.T @ A
 
 
-def adapter(folder: Path, size: Size, seed: int = 0) -> Path:
-    """Write a PEFT LoRA adapter of query and value to a new folder."""
+def adapter(folder: Path, size: Size, dtype: str = "float32", seed: int = 0) -> Path:
+    """Write a PEFT LoRA adapter of query and value, in float32 or bfloat16, to a new folder."""
+    import ml_dtypes
     from safetensors.numpy import save_file
 
-    B, A = factors(size, seed)
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float32)
+    B, A = (factor.astype(kind) for factor in factors(size, seed))
     layers, (query, value) = size.matrices // 2, ("query", "value") if size.width < 4096 else ("q_proj", "v_proj")
     paths = [f"base_model.model.model.layers.{i}.self_attn.{name}" for i in range(layers) for name in (query, value)]
     tensors = {
