@@ -134,6 +134,17 @@ def _counts(diagnosis: Diagnosis) -> str:
     return f"{counts[worst]} {worst}{plural}"
 
 
+def nested_table(rows: Sequence[Mapping[str, float]]) -> Any:
+    """Return a table of the measures of DyLoRA's update at each rank (see `nested_measures`)."""
+    from msplora_cli.tables import titled_table
+
+    drawn = titled_table("Cut at rank b, as DyLoRA trains it: means", ["b", "σ₁", "M_eff-1", "entropy rank"], left=0)
+    for row in rows:
+        share = "–" if math.isnan(row["m_eff_1"]) else f"{row['m_eff_1']:.3f}"
+        drawn.add_row(str(row["rank"]), f"{row['sigma_1']:.3g}", share, f"{row['entropy_rank']:.2f}")
+    return drawn
+
+
 def shortened(names: Sequence[str], width: int) -> list[str]:
     """Shorten names in the middle to a width, unless two names would become equal.
 

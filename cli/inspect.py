@@ -70,7 +70,7 @@ def _line(text: str) -> None:
 
 def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis") -> None:
     from msplora_cli.console import data
-    from msplora_cli.description import heading, table, totals
+    from msplora_cli.description import heading, nested_table, table, totals
     from msplora_core.checkup.finding import summarised
 
     _line(heading(adapter))
@@ -82,8 +82,6 @@ def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis")
         _line(f"all: {common}")
     data().print(rows)
     if nested := _nested(adapter):
-        from msplora_cli.nested_ranks import nested_table
-
         data().print(nested_table(nested))
     for note in _notes(adapter, run):
         _line(f"note: {note}")
@@ -115,14 +113,14 @@ def _name(path: str, adapter: "Adapter") -> str:
 
 
 def _nested(adapter: "Adapter") -> list[dict[str, float]]:
-    """The spectra at each rank of a DyLoRA adapter; empty for other methods, and if values are not finite."""
+    """The measures at each rank of a DyLoRA adapter; empty for other methods, and if values are not finite."""
     from msplora_core.errors import MSPLoraError
 
     if adapter.method.startswith("dylora"):
-        from msplora_cli.nested_ranks import nested_rows
+        from msplora_analysis.nested_ranks import nested_measures
 
         with suppress(MSPLoraError):  # the findings say which
-            return nested_rows(adapter.components())
+            return nested_measures(adapter.components())
     return []
 
 

@@ -43,11 +43,12 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         | epoch | float64 | of the last evaluation; NaN if there is none |
         | metric, score | str, float64 | the task's metric and its last value; empty and NaN if unknown |
         | constant_score | float64 | of a constant answer, which ignores the input; NaN if unknown |
-        | chance_score | float64 | what a constant answer's skill reaches by chance on other examples (below) |
+        | chance_score | float64 | exceeded without skill in 5% of samples of the examples (below); NaN if unknown |
         | constant | boolean | whether the last score is not above `chance_score`; missing if unknown |
 
         `chance_score` is the upper end of a one-sided 95% interval: c + 1.645·√(c(1 - c)/n) for an accuracy and
-        c + 1.645/√n for a correlation, with the constant score c and n examples; c itself where n is unknown.
+        c + 1.645/√n for a correlation, with the constant score c and n examples (older runs: their limit on evaluated
+        examples); c itself if n is unknown.
 
     Example:
         >>> import tempfile

@@ -153,9 +153,10 @@ def test_the_data_is_what_it_says(bench: Any, tmp_path: Path) -> None:
 
     made, sizes = bench("made"), bench("sizes")
     size = sizes.Size(4, 96, 8)
-    adapter = read_adapter(made.adapter(tmp_path / "adapter", size))
-    assert adapter.method == "lora-r8"
-    assert {(part.shapes, part.ranks, part.dtypes) for part in adapter.modules()} == {(((96, 96),), (8,), ("float32",))}
+    for dtype in ("float32", "bfloat16"):
+        adapter = read_adapter(made.adapter(tmp_path / dtype, size, dtype))
+        assert adapter.method == "lora-r8"
+        assert {(part.shapes, part.ranks, part.dtypes) for part in adapter.modules()} == {(((96, 96),), (8,), (dtype,))}
     B, A = made.ill_conditioned(size)
     assert np.linalg.cond(B).min() > 1e11
     assert np.linalg.cond(A).min() > 1e11
