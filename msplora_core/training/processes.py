@@ -51,6 +51,10 @@ def ended_early(path: Path) -> TrainingError:
     )
 
 
+class _Terminated(BaseException):
+    """The signal has arrived. No `Exception`: those are caught by libraries, which would train on or raise another."""
+
+
 @contextmanager
 def told_when_terminated(path: Path) -> Iterator[None]:
     """Turn SIGTERM, which schedulers and launchers send, into an error with a message on the run.
@@ -65,12 +69,14 @@ def told_when_terminated(path: Path) -> Iterator[None]:
     """
 
     def stop(_: int, __: FrameType | None) -> None:
-        raise ended_early(path)
+        raise _Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if isinstance(error, _Terminated):
+            raise ended_early(path) from None
         raise
     signal.signal(signal.SIGTERM, before)

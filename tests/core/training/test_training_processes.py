@@ -103,6 +103,28 @@ except TrainingError as error:
     )
 
 
+@pytest.mark.parametrize("then", ["pass", "raise ValueError('in a template')"])
+def test_a_library_that_catches_errors_does_not_hide_the_signal(then: str) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from msplora_core.errors import TrainingError
+from msplora_core.training.processes import told_when_terminated
+try:
+    with told_when_terminated(Path("runs/mine")):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            {then}
+        print("trains on")
+except TrainingError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    expected = "runs/mine: ended by a signal to terminate; its records are kept, and --resume continues from there"
+    assert (done.returncode, done.stdout.splitlines()) == (0, [expected]), done.stderr
+
+
 SHARDED = """
 import sys, torch
 from pathlib import Path
