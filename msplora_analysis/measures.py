@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from msplora_analysis import kernels
 from msplora_core.errors import ParameterError
+from msplora_core.wording import natural_order
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 Average = Literal["spectra", "measures"]
 BY = ("model", "method", "stack", "epoch", "scale")
@@ -125,7 +126,10 @@ def last_epochs(table: DataFrame) -> DataFrame:
 
 
 def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """Sort by value, scales from global to total. The order of categories, which differs between tables, is ignored."""
+    """Sort by value: names in natural order, scales from global to total.
+
+    The order of categories, which differs between tables, is ignored.
+    """
     import pandas as pd
 
     scales = pd.CategoricalDtype(list(SCALES), ordered=True)
@@ -134,7 +138,17 @@ def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
         for name in keys
         if name == "scale" or isinstance(frame[name].dtype, pd.CategoricalDtype)
     }
-    return frame.astype(kinds).sort_values(list(keys), ignore_index=True)
+    return frame.astype(kinds).sort_values(list(keys), key=_order, ignore_index=True)
+
+
+def _order(column: Series) -> Series:
+    """What a column is sorted by: names by their place in natural order."""
+    import pandas as pd
+
+    if not pd.api.types.is_string_dtype(column.dtype):
+        return column
+    names = sorted(column.dropna().unique(), key=natural_order)
+    return column.map({name: place for place, name in enumerate(names)})
 
 
 def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: float) -> DataFrame:
@@ -146,7 +160,7 @@ def _measured(spectra: DataFrame, keys: list[str], ks: Sequence[int], energy: fl
     measured = [measures_of(sigma[rows], ks, energy) for rows in of_ranks]
     values = {name: np.concatenate([one[name] for one in measured]) for name in measured[0]}
     found = spectra[keys].iloc[np.concatenate([rows[:, 0] for rows in of_ranks])].reset_index(drop=True)
-    return pd.concat([found, pd.DataFrame(values, copy=False)], axis=1).sort_values(keys, ignore_index=True)
+    return ordered(pd.concat([found, pd.DataFrame(values, copy=False)], axis=1), keys)
 
 
 def measures_of(

@@ -126,16 +126,6 @@ def joint_stack(stacks: Iterable[str]) -> str:
     return "/".join([first, *(stack.rpartition(" ")[2] for stack in others)])
 
 
-def natural_order(path: str) -> list[tuple[int, str]]:
-    """Return the sort key of a dotted path with its numbers in ascending order.
-
-    Example:
-        >>> sorted(["layers.10.q", "layers.2.q"], key=natural_order)
-        ['layers.2.q', 'layers.10.q']
-    """
-    return [(int(name), "") if name.isdecimal() else (-1, name) for name in path.split(".")]
-
-
 def _split(path: str, lists: set[str]) -> tuple[str, int | None, str]:
     """Stack, layer and rest of a path; the stack of a module outside any list is empty."""
     names = path.split(".")

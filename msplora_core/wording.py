@@ -1,7 +1,8 @@
-"""Lists and counts in messages, titles and tables."""
+"""Lists, counts and the order of names in messages, titles and tables."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -23,3 +24,15 @@ def counted(count: int, word: str) -> str:
         ('1 run', '2 runs')
     """
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that compares numbers within names by value: lora-r2 comes before lora-r16.
+
+    Example:
+        >>> sorted(["layers.10.q", "layers.2.q"], key=natural_order)
+        ['layers.2.q', 'layers.10.q']
+    """
+    parts = [part for part in re.split(r"([0-9]+)", name) if part]
+    # A number compares by its length, then its digits: int() refuses very long ones.
+    return [(0, len(part.lstrip("0")), part.lstrip("0")) if part[0] in "0123456789" else (1, 0, part) for part in parts]

@@ -21,7 +21,7 @@ from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS
 from msplora_core.linalg.updates import LowRankUpdate
-from msplora_core.placement import natural_order
+from msplora_core.wording import natural_order
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from msplora_core.storage.atomic import append_line, write_atomically
 from msplora_core.storage.folder import inside
 from msplora_core.storage.json_file import LONGEST_NAME, TornLineError, is_printable_name, read_json_lines
 from msplora_core.storage.strict_json import plain
+from msplora_core.wording import natural_order
 
 TUNING = "tuning"
 """Subfolder of a study with the runs that chose its learning rates, in `lr-*`."""
@@ -100,7 +101,7 @@ class RunDirectory:
         paths = [path for path in folder.glob("epoch-*.safetensors") if _SNAPSHOT.fullmatch(path.name)]
         if len(paths) > MOST_SNAPSHOTS:
             raise RunDirectoryError(folder, expected=f"at most {MOST_SNAPSHOTS} snapshots", found=len(paths))
-        return sorted(paths, key=_epoch_and_step)
+        return sorted(paths, key=lambda path: natural_order(path.name))
 
     def snapshots(self, errors: list[FileError] | None = None) -> Iterator[Snapshot]:
         """Return the snapshots in the order of training, one in memory at a time.
@@ -163,12 +164,7 @@ class RunDirectory:
 
 
 MOST_SNAPSHOTS = 100_000
-_SNAPSHOT = re.compile(r"epoch-[0-9]{4,9}(\.step-[0-9]{8,16})?\.safetensors")
-
-
-def _epoch_and_step(path: Path) -> list[int]:
-    """`epoch-0001` before `epoch-0001.step-00000120` before `epoch-0002`."""
-    return [int(number) for number in re.findall(r"[0-9]+", path.stem)]
+_SNAPSHOT = re.compile(r"epoch-[0-9]{4,}(\.step-[0-9]{8,})?\.safetensors")
 
 
 def holds_tuning(folder: Path) -> bool:

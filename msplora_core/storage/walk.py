@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from msplora_core.errors import FileError
 from msplora_core.storage.folder import inside
+from msplora_core.wording import natural_order
 
 Opened = TypeVar("Opened")
 Recogniser = Callable[[Path], Callable[[], Opened] | None]
@@ -79,12 +79,7 @@ def _entries(folder: Path) -> list[Path]:
         names = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise FileError(folder, expected="a folder that can be read", found=str(error)) from error
-    return [folder / name for name in sorted(names, key=_natural)]
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Numbers by value, so that run-10 follows run-9."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [folder / name for name in sorted(names, key=natural_order)]
 
 
 def within(folder: Path, link: Path, opened: Callable[[], Opened]) -> Callable[[], Opened]:

@@ -49,6 +49,16 @@ def test_a_ratio_at_or_above_the_rank_says_nothing(study):
 
 
 @pytest.mark.parametrize("average", ["spectra", "measures"])
+def test_names_come_in_the_order_of_their_numbers(average):
+    one = pd.DataFrame({"epoch": 1, "step": 1, "scale": "layer", "stack": "", "module": "q", "unit": 0, "rank": 1,
+                        "k": 1, "sigma": 1.0}, index=[0])  # fmt: skip
+    table = pd.concat(one.assign(run=name, method=name) for name in ("lora-r16", "lora-r2", "lora-r8"))
+    for kind in ("str", "category"):
+        found = measure(table.astype({"method": kind}), by=["method"], average=average)["method"]
+        assert list(found) == ["lora-r2", "lora-r8", "lora-r16"]
+
+
+@pytest.mark.parametrize("average", ["spectra", "measures"])
 def test_zero_spectra_have_no_measures(study, average):
     measured = measure(load_spectra(study), average=average)
     before = measured[measured["epoch"] == 0]

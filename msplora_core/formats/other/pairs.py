@@ -10,8 +10,8 @@ from msplora_core.formats.notes import alpha_notes, beside_notes
 from msplora_core.formats.stored import StoredUpdate, low_rank, needed, size_of
 from msplora_core.linalg.updates import LowRankUpdate, Update
 from msplora_core.methods import method_name
-from msplora_core.placement import natural_order
 from msplora_core.storage.tensors import Tensor
+from msplora_core.wording import natural_order
 
 _DOWN = ("down", "a", "A")
 _MARK = re.compile(r"(?<![^._:/])(down|up|a|b|A|B)(?=$|[._:/])")

@@ -79,6 +79,13 @@ def test_snapshots_within_epochs_are_read_in_the_order_of_training(tmp_path: Pat
     assert run.snapshot_paths()[2].name == "epoch-0000.step-00000900.safetensors"
 
 
+def test_a_snapshot_with_a_very_long_number_in_its_name_is_read_last(run: RunDirectory) -> None:
+    first = run.snapshot_paths()[0]
+    long = first.with_name(f"epoch-{'9' * 20}.safetensors")
+    long.write_bytes(first.read_bytes())
+    assert run.snapshot_paths()[-1] == long
+
+
 def test_sets_and_enums_of_configurations_become_plain_json(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_record(RunRecord("lora-r8", "m", configuration={"target_modules": {"value", "query"}}))
