@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msplora_analysis.report.tables import short_stacks
+from msplora_core.wording import significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +63,8 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
 
 
 def _row(label: str, answer: Verdict) -> str:
-    interval = "{:.2g} to {:.2g}".format(*answer.interval) if answer.interval else "–"
-    effect, p = (f"{answer.effect:+.2g}", f"{answer.p:.2g}") if answer.p == answer.p else ("", "")
+    interval = " to ".join(map(significant, answer.interval)) if answer.interval else "–"
+    effect, p = (significant(answer.effect, sign="+"), f"{answer.p:.2g}") if answer.p == answer.p else ("", "")
     needed = f"/{answer.needed if answer.needed < 1_000 else '>999'}" if answer.needed else ""
     count = f"{answer.n}{needed} {answer.of.removesuffix(' of runs')}"
     return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, count)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from msplora_cli.options import groups_option, three_ranks
+from msplora_core.wording import significant
 
 _SQUARE_MODULES = 2
 _MEMORY = "Memory and time"
@@ -222,7 +223,7 @@ def _cost_table(training: dict[str, Any]) -> Any:
         table.add_row(part, *(f"{cost['bytes'][part] / 2**30:.2f} GiB" for cost in training.values()))
     sums = [sum(cost["bytes"].values()) / 2**30 for cost in training.values()]
     table.add_row("sum", *(f"{size:.1f} GiB" for size in sums), end_section=True)
-    table.add_row("time", *(f"{cost['hours']:.2g} h" for cost in training.values()))
+    table.add_row("time", *(f"{significant(cost['hours'])} h" for cost in training.values()))
     return table
 
 

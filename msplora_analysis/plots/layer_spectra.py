@@ -205,4 +205,5 @@ def _write_values(ax: Axes, values: NDArray[np.float64], norm: Normalize) -> Non
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if norm(value) < 0.55 else "black"
-            ax.text(column, row, f"{value:#.2g}".rstrip("."), ha="center", va="center", fontsize=6, color=colour)
+            number = f"{value:.0f}" if value >= 99.5 else f"{value:#.2g}".rstrip(".")
+            ax.text(column, row, number, ha="center", va="center", fontsize=6, color=colour)
