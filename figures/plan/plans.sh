@@ -1,7 +1,7 @@
 #!/bin/sh
 # The plans of study.toml: per task from all its probes, at a quarter of their parameters; and one shuffled for each seed.
 #
-#     sh figures/plan/plans.sh runs/minilm
+#     sh figures/plan/plans.sh runs/probes
 set -e
 probes=$1 plans=$(dirname "$0")/plans
 for task in stsb mrpc sst2; do
