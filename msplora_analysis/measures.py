@@ -145,7 +145,8 @@ def _order(column: Series) -> Series:
     """What a column is sorted by: names by their place in natural order."""
     import pandas as pd
 
-    if not pd.api.types.is_string_dtype(column.dtype):
+    # of the values, since a column of objects may hold anything; scales are categories and have their own order
+    if isinstance(column.dtype, pd.CategoricalDtype) or not pd.api.types.is_string_dtype(column):
         return column
     names = sorted(column.dropna().unique(), key=natural_order)
     return column.map({name: place for place, name in enumerate(names)})

@@ -26,19 +26,18 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def significant(value: float, digits: int = 2, sign: str = "") -> str:
-    """Return a number with few significant digits; up to a million without an exponent.
+def significant(value: float, sign: str = "") -> str:
+    """Return a number with two significant digits; up to a million without an exponent.
 
     Args:
         value: the number.
-        digits: how many.
         sign: `+` to show that of positive numbers, too.
 
     Example:
         >>> significant(157.3), significant(0.01234), significant(3.0, sign="+")
         ('160', '0.012', '+3')
     """
-    return f"{float(f'{value:.{digits}g}'):{sign}g}"
+    return f"{float(f'{value:.2g}'):{sign}g}"
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:

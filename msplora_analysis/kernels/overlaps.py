@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -48,8 +49,12 @@ class DirectionOverlaps:
     outputs: NDArray[np.floating[Any]]
     inputs: NDArray[np.floating[Any]]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ends", np.cumsum([0, *map(len, self.sigma)]))
+    @cached_property
+    def _ends(self) -> NDArray[np.intp]:
+        return np.cumsum([0, *map(len, self.sigma)])
+
+    def _whole(self, side: Side) -> NDArray[np.floating[Any]]:
+        return self.inputs if side == "inputs" else self.outputs
 
     @property
     def ranks(self) -> list[int]:
@@ -58,7 +63,7 @@ class DirectionOverlaps:
 
     def block(self, side: Side, i: int, j: int) -> NDArray[np.floating[Any]]:
         """Return the overlaps of the singular vectors of update i with those of update j: (k_i, k_j)."""
-        return getattr(self, side)[self._own(i), self._own(j)]  # type: ignore[no-any-return]
+        return self._whole(side)[self._own(i), self._own(j)]
 
     def inner_products(self) -> NDArray[np.float64]:
         """Return ⟨ΔW_i, ΔW_j⟩ of all updates, (L, L) float64."""
@@ -76,7 +81,7 @@ class DirectionOverlaps:
     def full_similarities(self, side: Side) -> NDArray[np.float64]:
         """Return φ at full rank of all pairs of updates: (L, L) float64; NaN for a zero update."""
         smaller = np.minimum.outer(self.ranks, self.ranks)
-        sums = self._block_sums(np.square(getattr(self, side)))
+        sums = self._block_sums(np.square(self._whole(side)))
         shares = np.divide(sums, smaller, out=np.full(sums.shape, np.nan), where=smaller > 0)
         return np.asarray(np.minimum(shares, 1.0))
 
@@ -115,7 +120,7 @@ class DirectionOverlaps:
             side: inputs or outputs.
             rank: dimension of the subspace.
         """
-        whole: NDArray[np.floating[Any]] = getattr(self, side)
+        whole = self._whole(side)
         weights = np.concatenate([values / (np.linalg.norm(values) or 1.0) for values in self.sigma])
         weights = weights.astype(whole.dtype)
         gram = whole * weights
@@ -128,14 +133,13 @@ class DirectionOverlaps:
         found = np.zeros((len(self.sigma), len(self.sigma)))
         known = np.flatnonzero(self.ranks)
         if len(known):
-            starts = self._ends[known]  # type: ignore[attr-defined]
+            starts = self._ends[known]
             sums = np.add.reduceat(np.add.reduceat(terms, starts, axis=0, dtype=np.float64), starts, axis=1)
             found[np.ix_(known, known)] = sums
         return found
 
     def _own(self, i: int) -> slice:
-        ends = self._ends  # type: ignore[attr-defined]
-        return slice(int(ends[i]), int(ends[i + 1]))
+        return slice(int(self._ends[i]), int(self._ends[i + 1]))
 
 
 def direction_overlaps(

@@ -58,6 +58,17 @@ def test_names_come_in_the_order_of_their_numbers(average):
         assert list(found) == ["lora-r2", "lora-r8", "lora-r16"]
 
 
+def test_a_column_of_objects_that_are_no_names_is_sorted_by_value():
+    one = {"run": "a", "k": 1, "rank": 1, "sigma": 1.0}
+    table = pd.DataFrame([one | {"fold": (10,)}, one | {"fold": (2,)}])
+    assert list(average_spectra(table, by=["fold"])["fold"]) == [(2,), (10,)]
+
+
+def test_scales_come_from_global_to_total(study):
+    scales = measure(load_spectra(study)).query("method == 'msplora-8-8-8' and epoch == 1")["scale"]
+    assert list(scales) == ["global", "mid", "layer", "total"]
+
+
 @pytest.mark.parametrize("average", ["spectra", "measures"])
 def test_zero_spectra_have_no_measures(study, average):
     measured = measure(load_spectra(study), average=average)
