@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msplora_analysis.checked_runs import checked_runs
+from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
 from msplora_analysis.comparison.controls import beside_controls, controlled
 from msplora_analysis.comparison.difference import Comparison, Lengths
@@ -96,6 +97,12 @@ class Analysis:
     def doubts(self) -> dict[tuple[str, str], str]:
         """By model and method, the number of runs that were not finished or learned nothing (see `remarks.doubts`)."""
         return doubts(self.table, self.runs)
+
+    @cached_property
+    def courses(self) -> DataFrame:
+        """The measures of each run over training: of all module types, where `module` is empty, and of each."""
+        by = ["model", "method", "task", "seed", "run", "stack", "clock", "time", "scale"]
+        return by_choice(partial(measure, average=self.average), courses(self.table), by, choices=["module"])
 
     def __repr__(self) -> str:
         parts = [

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.plots.paper import size_in_points
+
 _PLAIN = -2, 4
 """Powers of ten that are written without exponent."""
 _MOST_TICKS = 8
@@ -157,8 +159,7 @@ def whole_ticks(count: int, most: int) -> NDArray[np.int64]:
 def most_rows(ax: Axes) -> int:
     """Return the number of row labels that fit an axes without overlap, at the font size of its ticks."""
     size = float(ax.yaxis.get_ticklabels()[0].get_fontsize()) if ax.yaxis.get_ticklabels() else 10.0
-    points = ax.get_window_extent().height / ax.get_figure(root=True).dpi * 72  # type: ignore[union-attr]
-    return max(int(points / (1.15 * size)), 2)
+    return max(int(size_in_points(ax)[1] / (1.15 * size)), 2)
 
 
 def index_ticks(count: int, most: int) -> tuple[NDArray[np.int64], list[str]]:

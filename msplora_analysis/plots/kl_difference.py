@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.plots.colours import DIFFERENCE
 from msplora_analysis.plots.layer_matrix import ALL_LAYERS_ALIKE, as_matrix, default_title, draw_layer_matrix
-from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.paper import paper_style, size_in_points
 from msplora_analysis.plots.words import comparison_title
 from msplora_core.errors import ParameterError
 
@@ -88,8 +88,7 @@ def mark_difference(ax: Axes, matrix: NDArray[np.float64], decided: NDArray[np.b
         return
     (image,) = ax.get_images()
     image.set_alpha(np.where(decided, 1.0, _PALE))
-    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
-    size = min(72 * inches / len(matrix) * 0.45, 5)
+    size = min(size_in_points(ax)[0] / len(matrix) * 0.45, 5)
     for marker, which in (("+", matrix > 0), ("_", matrix < 0)):
         rows, columns = np.nonzero(decided & which)
         ax.plot(columns, rows, linestyle="", marker=marker, markersize=size, markeredgewidth=0.8, color="black")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from msplora_analysis.plots.canvas import Frame, Row
 from msplora_analysis.plots.heatmap import add_colour_bar, draw_heatmap, tick_rows, whole_ticks
 from msplora_analysis.plots.lettering import write_around
-from msplora_analysis.plots.paper import SMALL, magnification, paper_style
+from msplora_analysis.plots.paper import SMALL, magnification, paper_style, size_in_points
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def draw_cells(ax: Axes, matrix: NDArray[np.float64], layers: ArrayLike | None, 
     if len(names) != len(matrix):
         raise ParameterError("layers", expected=f"{len(matrix)} names, one for each row", found=len(names))
     drawn = draw_heatmap(ax, matrix, **image)
-    inches = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    width, _ = size_in_points(ax)
     labels = ax.xaxis.get_ticklabels()
     larger = float(labels[0].get_fontsize()) / (SMALL * magnification()) if labels else 1.0
-    most = max(int(inches / (_TICK_GAP + _DIGIT * larger * len(names[-1]))), 3)
+    most = max(int(width / 72 / (_TICK_GAP + _DIGIT * larger * len(names[-1]))), 3)
     tick_rows(ax, names, most)
     places = whole_ticks(len(names), most)
     ax.set_xticks(places, [names[place] for place in places])

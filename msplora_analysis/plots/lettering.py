@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH
+from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH, size_in_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def count_lines(text: str) -> int:
 
 def write_around(ax: Axes, title: str, foot: str) -> None:
     """Add a title and a foot to the title and x label of the caller's axes, for which its layout keeps room."""
-    width = ax.get_window_extent().width / ax.get_figure(root=True).dpi * 72  # type: ignore[union-attr]
+    width, _ = size_in_points(ax)
     if title:
         lines = fitted(title, width, float(ax.title.get_fontsize())).split("\n")
         if len(lines) > _MOST_TITLE_LINES:

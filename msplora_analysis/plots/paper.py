@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH = 3.3
@@ -94,3 +95,16 @@ def new_figure(height: float) -> Figure:
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=size, dpi=_DPI if same else None)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes are on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # it is missing only after the axes were removed
+    return figure
+
+
+def size_in_points(ax: Axes) -> tuple[float, float]:
+    """Return the width and height of axes in points, at their current place."""
+    extent, dpi = ax.get_window_extent(), figure_of(ax).dpi
+    return 72 * extent.width / dpi, 72 * extent.height / dpi

@@ -26,6 +26,8 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
 
     yield "spectra", analysis.spectra
     yield "trajectory", analysis.trajectory
+    if len(analysis.trajectory) > len(analysis.final):
+        yield "courses", analysis.courses
     yield "measures", analysis.final
     yield "measures-by-run", analysis.by_run
     kinds = ["model", "method", "scale", "stack", "modules"]

@@ -60,7 +60,7 @@ def embedded(analysis: Analysis) -> dict[str, Any]:
         "layers": _with_sigma(
             by_choice(average_spectra, analysis.compared, ["model", "method", "stack", "scale", "unit"], most=_MOST)
         ),
-        "courses": _courses(timed, analysis),
+        "courses": _courses(analysis),
         "scores": as_columns(
             analysis.scores.loc[analysis.scores["metric"] != "loss", ["run", "epoch", "metric", "value"]], RUN_DIGITS
         ),
@@ -164,10 +164,9 @@ def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
     return as_columns(starts.merge(measured[[*keys, *_MEASURES[:2]]], on=keys, how="left")) | {"sigma": _split(spectra)}
 
 
-def _courses(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
+def _courses(analysis: Analysis) -> dict[str, Any]:
     """Return the measures of each run over training."""
-    by_run = partial(measure, average=analysis.average)
-    frame = by_choice(by_run, timed, [*COURSE, "run"], choices=["module"], most=_MOST)
+    frame = _thinned(_without_total(analysis.courses), len(analysis.spectra))
     known = frame[frame["entropy_rank"].notna() & (frame["rank"] > 1)]
     return as_columns(known[["run", "stack", "module", "clock", "time", "scale", "rank", *_MEASURES]], RUN_DIGITS)
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from msplora_analysis.plots.paper import offscreen
+from msplora_analysis.plots.paper import figure_of, offscreen
 from msplora_analysis.report.layer_pictures import By, by_task_or_module, comparisons, divergences, interference
 from msplora_analysis.report.pictured_study import PicturedStudy
 from msplora_analysis.report.spectra_pictures import (
@@ -17,7 +17,6 @@ from msplora_analysis.report.spectra_pictures import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from msplora_analysis.analysis import Analysis
@@ -60,13 +59,6 @@ def _placed(name: str, model: str, models: Sequence[str]) -> tuple[str, ...]:
     """Return the parts of a file name: the kind, the model if there are several, the rest."""
     kind, _, rest = name.partition("-") if not name.startswith("m-eff") else ("m-eff", "", name[6:])
     return (kind, model if len(models) > 1 else "", rest)
-
-
-def figure_of(ax: Axes) -> Figure:
-    """Return the figure that axes are on."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # the plots just made it
-    return figure
 
 
 def file_name(*words: str) -> str:

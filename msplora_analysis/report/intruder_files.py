@@ -67,9 +67,9 @@ def _files(found: Intrusion, figures: bool) -> Iterator[tuple[str, bytes]]:
 
 def _drawn(found: Intrusion) -> Iterator[tuple[str, Figure]]:
     from msplora_analysis.plots.intruder_cosines import plot_intruders
-    from msplora_analysis.plots.paper import offscreen
+    from msplora_analysis.plots.paper import figure_of, offscreen
     from msplora_analysis.plots.words import task_title
-    from msplora_analysis.report.gallery import figure_of, file_name
+    from msplora_analysis.report.gallery import file_name
 
     several = found.directions["run"].nunique() > 1
     for run, rows in found.directions.groupby("run", sort=False):

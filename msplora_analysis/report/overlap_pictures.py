@@ -14,11 +14,11 @@ from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.directions.run_directions import LayerDirections
 from msplora_analysis.plots.energy_shares import plot_energy_shares
 from msplora_analysis.plots.layer_cosines import plot_layer_cosines
-from msplora_analysis.plots.paper import offscreen
+from msplora_analysis.plots.paper import figure_of, offscreen
 from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
 from msplora_analysis.plots.words import base_title, heading, task_title
-from msplora_analysis.report.gallery import figure_of, file_name
+from msplora_analysis.report.gallery import file_name
 from msplora_core.methods import title
 from msplora_core.wording import counted
 

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msplora_analysis.plots.paper import offscreen
+from msplora_analysis.plots.paper import figure_of, offscreen
 from msplora_analysis.plots.planned_ranks import plot_plan
 from msplora_analysis.plots.words import few_names, task_title
-from msplora_analysis.report.gallery import figure_of
 from msplora_analysis.report.pictured_study import known_tasks
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.writing import write_files

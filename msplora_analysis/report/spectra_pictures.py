@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msplora_analysis.courses import COURSE
-from msplora_analysis.measures import average_spectra, last_epochs, measure
+from msplora_analysis.choices import ALL
+from msplora_analysis.measures import average_spectra, last_epochs
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra, plot_spectra_panels
 from msplora_analysis.plots.measures_by_run import plot_measures
@@ -97,8 +97,8 @@ def measures_over_training(study: PicturedStudy) -> Drawn:
     recorded = study.recorded()
     if not recorded:
         return
-    measured = measure(study.timed, [*COURSE, "run"], average=study.analysis.average)
-    measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1)]
+    measured = study.of(study.analysis.courses)
+    measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1) & (measured["module"] == ALL)]
     for name, by, what, rows in study.groups(recorded & set(measured["method"].astype(str)), MOST_METHODS):
         part = measured[measured["run"].isin(rows["run"].unique()) & measured["stack"].isin(rows["stack"].unique())]
         for clock, of_clock in part.groupby("clock", observed=True, sort=False):

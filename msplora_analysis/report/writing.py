@@ -47,6 +47,7 @@ def write_analysis(
     | fig3-by-task-METHOD.png, ... | with `by`: fig3 or spectra, and kl, of each method, by task or module |
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
+    | courses.csv | the same for each run, of all module types and of each, if there are several times of training |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
     | measures-by-run.csv | the same for each run |
     | kl.csv | KL of every pair of layers, by method and scale |

@@ -164,6 +164,7 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
     tables = [
         "spectra.csv",
         "trajectory.csv",
+        "courses.csv",
         "measures.csv",
         "measures-by-run.csv",
         "kl.csv",

@@ -30,14 +30,14 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
-@pytest.mark.parametrize(("one", "other"), combinations(SCALE_COLOURS, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(SCALE_COLOURS, 2)))
 def test_two_scales_differ(one, other, deficiency):
     matrix = np.array(DEFICIENCIES[deficiency])
     seen = [lab(matrix @ linear(SCALE_COLOURS[name])) for name in (one, other)]
     assert np.linalg.norm(seen[0] - seen[1]) > 25
 
 
-@pytest.mark.parametrize(("one", "other"), combinations(SCALE_COLOURS, 2))
+@pytest.mark.parametrize(("one", "other"), list(combinations(SCALE_COLOURS, 2)))
 def test_two_scales_differ_in_grey(one, other):
     lightness = [lab(linear(SCALE_COLOURS[name]))[0] for name in (one, other)]
     assert abs(lightness[0] - lightness[1]) > 14

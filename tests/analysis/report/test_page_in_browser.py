@@ -129,6 +129,20 @@ def test_the_legend_filters(page: Any) -> None:
     assert lines.count() == 3
 
 
+def test_a_course_is_the_mean_of_the_runs_in_the_table(page: Any, folder: Path) -> None:
+    plot = page.locator("#courses .plot svg")
+    plot.hover(position={"x": plot.bounding_box()["width"] - 30, "y": 100})
+    tip = page.locator("#courses g[aria-label=tip] text").text_content().replace("\u200b", "")
+    courses = pd.read_csv(folder / "courses.csv").query("method == @METHOD and module.isna() and time == 3")
+    values = courses.groupby("scale")["entropy_rank"].agg(["mean", "min", "max", "count"])
+    for scale in ("global", "mid", "layer"):
+        mean, low, high, runs = values.loc[scale]
+        if tip.startswith(scale):
+            assert tip.endswith(f"epoch 3{shown(mean)} ({shown(low)} to {shown(high)}, {runs:g} runs)")
+            return
+    pytest.fail(f"no scale in {tip!r}")
+
+
 def test_one_choice_applies_to_all_pictures(page: Any, folder: Path) -> None:
     for name, value in (("method", "lora-r8"), ("task", "stsb"), ("module", "value")):
         page.select_option(f"select[name={name}]", value)
