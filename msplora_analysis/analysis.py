@@ -24,7 +24,7 @@ from msplora_analysis.loading.cosines import load_interference
 from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
-from msplora_analysis.measures import Average, average_spectra, last_epochs, measure
+from msplora_analysis.measures import Average, average_spectra, last_epochs, measure, measure_averages
 from msplora_analysis.remarks import broken_notes, doubts, null_notes, pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, settle
 from msplora_analysis.statistics.complexity import RUN, complexity_drafts
@@ -200,6 +200,7 @@ def analyse(
     runs = load_runs(path, scores)
     findings = checked_runs(final, scores, loaded.attrs["findings"])
     timed = courses(table)
+    spectra = average_spectra(timed, COURSE)
     by = ["model", "method", "stack", "scale"]
     measured = measure(final, by, average=average)
     drawn = DrawnSpectra.of(final if draws != 0 else final.iloc[:0], draws or None, null_seed)
@@ -222,8 +223,10 @@ def analyse(
         path=Path(path),
         table=table,
         compared=final,
-        spectra=average_spectra(timed, COURSE),
-        trajectory=measure(timed, COURSE, average=average),
+        spectra=spectra,
+        trajectory=(
+            measure_averages(spectra, COURSE) if average == "spectra" else measure(timed, COURSE, average=average)
+        ),
         final=measured,
         by_run=measure(final, ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"], average=average),
         layers=layers,

@@ -103,7 +103,7 @@ def measure(
     """
     by = list(by)
     if average == "spectra":
-        return _measured(average_spectra(table, by), [*by, "rank", "runs", "components"], ks, energy)
+        return measure_averages(average_spectra(table, by), by, ks=ks, energy=energy)
     if average != "measures":
         raise ParameterError("average", expected="'spectra' or 'measures'", found=average)
     keys = list(dict.fromkeys([*by, "rank", *COMPONENT]))
@@ -115,6 +115,19 @@ def measure(
     result.insert(0, "components", groups["entropy_rank"].count())
     result.insert(0, "runs", groups["run"].nunique())
     return ordered(result.reset_index(), [*by, "rank"])
+
+
+def measure_averages(
+    spectra: DataFrame, by: Sequence[str] = BY, *, ks: Sequence[int] = KS, energy: float = 0.9
+) -> DataFrame:
+    """Return what `measure` returns, from spectra that are already averaged.
+
+    Args:
+        spectra: from `average_spectra`.
+        by: the columns that they were grouped by.
+        ks, energy: as for `measure`.
+    """
+    return _measured(spectra, [*by, "rank", "runs", "components"], ks, energy)
 
 
 def last_epochs(table: DataFrame) -> DataFrame:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,8 @@ _PENDING = np.empty(0)
 class _Batches:
     """Low-rank updates by shape, until enough are collected to compute them in batches."""
 
-    MOST_ELEMENTS = 2**22
+    MOST_ELEMENTS = 2**19
+    """4 MB in float64. Larger updates are computed one by one: together they take longer, for the copy."""
 
     def __init__(self, found: ComponentSpectra, *, factors: bool) -> None:
         self.found = found
@@ -164,8 +166,8 @@ class _Batches:
     def compute(self) -> None:
         for batch in self.by_shape.values():
             scaling = np.array([update.scaling for _, update in batch])
-            B = np.stack([update.B for _, update in batch])
-            A = np.stack([update.A for _, update in batch])
+            B = _stacked([update.B for _, update in batch])
+            A = _stacked([update.A for _, update in batch])
             keys = [key for key, _ in batch]
             try:
                 if self.factors:
@@ -179,3 +181,7 @@ class _Batches:
             self.found.spectra.update(zip(keys, sigma, strict=True))
         self.by_shape.clear()
         self.elements = 0
+
+
+def _stacked(factors: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return factors[0][None] if len(factors) == 1 else np.stack(factors)

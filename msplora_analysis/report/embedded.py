@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.chosen_layers import chosen_differences, chosen_divergences
 from msplora_analysis.courses import COURSE, courses
-from msplora_analysis.measures import average_spectra, measure
+from msplora_analysis.measures import average_spectra, measure, measure_averages
 from msplora_analysis.plots.colours import DIFFERENCE, DIVERGENCE, MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.report.packing import packed
 from msplora_core.methods import title
@@ -156,7 +156,7 @@ def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
     keys = [*COURSE, "task", "module"]
     spectra = by_choice(average_spectra, timed, COURSE, most=_MOST)
     if analysis.average == "spectra":
-        measured = measure(spectra.assign(run=""), keys)  # each is one spectrum: nothing is averaged again
+        measured = measure_averages(spectra, keys)
     else:
         measured = by_choice(partial(measure, average=analysis.average), timed, COURSE, most=_MOST)
     keys.append("rank")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import permutations
 from math import factorial, nan, prod
 
@@ -127,6 +128,7 @@ def _label_test(distances: NDArray[np.float64], near: NDArray[np.bool_], same: i
     )
 
 
+@lru_cache(maxsize=1)  # one analysis tests many matrices of one size
 def _orders(n: int, seed: int) -> NDArray[np.int_]:
     """Permutations of n layers: all if there are few, else random ones. scipy.stats is too slow to import for this."""
     if factorial(n) <= DRAWS:

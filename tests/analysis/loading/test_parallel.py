@@ -13,7 +13,11 @@ from matplotlib.figure import Figure
 from msplora_analysis.loading.parallel import while_made
 from msplora_analysis.report.pictures import pictures
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only"),
+    # other tests leave threads of torch in this process; commands that fork have none (Python 3.12 and later warn)
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
