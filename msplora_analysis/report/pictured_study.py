@@ -64,7 +64,7 @@ class PicturedStudy:
     @cached_property
     def stack_titles(self) -> dict[str, str]:
         """The name of each stack: its modules, where they tell the stacks of one list of layers apart."""
-        members = self.table[["stack", "module"]].astype(str).drop_duplicates()
+        members = self.table[["stack", "module"]].drop_duplicates().astype(str)
         titles = {str(stack): few_names(list(rows["module"])) for stack, rows in members.groupby("stack", sort=False)}
         lists = {stack.rpartition(" ")[0] for stack in titles}
         if members["module"].is_unique and len(lists) == 1 and len(set(titles.values())) == len(titles):
@@ -123,7 +123,7 @@ class PicturedStudy:
 
 def known_tasks(rows: DataFrame) -> list[str]:
     """The tasks of runs; those that are not known are named after their runs and left out."""
-    tasks = rows[["task", "run"]].astype(str).drop_duplicates()
+    tasks = rows[["task", "run"]].drop_duplicates().astype(str)
     return list(dict.fromkeys(tasks["task"][tasks["task"] != tasks["run"]]))
 
 
