@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from msplora_core.errors import FileError
+from msplora_core.errors import FileError, RunDirectoryError
 from msplora_core.runs import RunDirectory, read_snapshot
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.training.processes import wait_for_all
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from msplora_core.training.attaching.attachment import Attachment
 
 _MARK = "complete"
+_FULL = 2**20
+"""Bytes free on a disk that is taken to be full."""
 
 
 class MarkCheckpoints(TrainerCallback):
@@ -45,6 +48,21 @@ class SaveTrained(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero:
             self.attachment.save(model, self.run.adapter_path)
+
+
+def full_disk(run: RunDirectory, error: Exception) -> RunDirectoryError | None:
+    """Return the error to raise if training failed because the disk is full; the writer of checkpoints does not say so.
+
+    Args:
+        run: the run.
+        error: what ended the training.
+    """
+    free = shutil.disk_usage(run.path).free
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and free > _FULL:
+        return None
+    found = f"{free // 1000:,} kB free ({error or type(error).__name__})"
+    hint = "make room, then resume: finished epochs are kept"
+    return RunDirectoryError(run.path, expected="room on the disk for a checkpoint", found=found, hint=hint)
 
 
 def last_checkpoint(run: RunDirectory) -> Path | None:

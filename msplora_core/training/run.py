@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import MSPLoraError, ParameterError
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.lock import run_lock
 from msplora_core.training.attaching.attachment import attachment_of
@@ -36,7 +36,14 @@ from msplora_core.training.processes import (
     started_processes,
     wait_for_all,
 )
-from msplora_core.training.resuming import MarkCheckpoints, SaveTrained, keep_checkpoint, last_checkpoint, rewind
+from msplora_core.training.resuming import (
+    MarkCheckpoints,
+    SaveTrained,
+    full_disk,
+    keep_checkpoint,
+    last_checkpoint,
+    rewind,
+)
 from msplora_core.training.run_config import RunConfig
 from msplora_core.training.run_place import check_place, is_extendable
 from msplora_core.training.run_warning import RunWarning
@@ -163,9 +170,13 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             set_seed(config.seed + arguments.process_index)  # different dropout in each process
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except RuntimeError as error:
-            if arguments.world_size > 1 and is_lost_connection(error):
+        except MSPLoraError:
+            raise
+        except Exception as error:
+            if arguments.world_size > 1 and isinstance(error, RuntimeError) and is_lost_connection(error):
                 raise ended_early(run.path) from error
+            if full := full_disk(run, error):
+                raise full from error
             raise
         wait_for_all()
         if is_main_process():

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +169,26 @@ def test_run_that_exists(config: RunConfig, few: TaskData) -> None:
     with pytest.raises(ParameterError) as changed:
         train_run(replace(config, learning_rate=0.5), data=few, resume=True)
     assert str(changed.value) == (f"learning_rate: expected 0.001, as in the run to resume, {run.path}, found 0.5")
+
+
+def test_a_disk_that_fills_is_named_and_the_run_resumes(
+    config: RunConfig, few: TaskData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 6:
+                raise RuntimeError("iostream error")  # as torch.save
+
+    with pytest.raises(RuntimeError, match="iostream error"):
+        train_run(config, data=few, callbacks=[Full()])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    with pytest.raises(RunDirectoryError) as caught:
+        train_run(config, data=few, resume=True, callbacks=[Full()])
+    assert str(caught.value) == (
+        f"{config.path}: expected room on the disk for a checkpoint, found 4 kB free (iostream error); "
+        "make room, then resume: finished epochs are kept"
+    )
+    assert len(list(train_run(config, data=few, resume=True).snapshots())) == 3
 
 
 def test_more_epochs_extend_a_finished_run(config: RunConfig, few: TaskData) -> None:
