@@ -47,8 +47,9 @@ def plot_effective_rank(
     """Draw measures over training: a row of panels for each rank, a line for each method and scale of that rank.
 
     Spectra of different rank have separate axes, since their measures are not comparable. With several runs, a line is
-    their mean and the band reaches from the lowest to the highest run; if times are shares of training, which runs need
-    not have in common, each run has its own line. Zero spectra have no value.
+    their mean and the band reaches from the lowest to the highest run; points are hollow where not all runs have that
+    time. If times are shares of training, which runs need not have in common, each run has its own line. Zero spectra
+    have no value.
 
     Args:
         measured: measures over training (see `measure`), of one stack: columns method, scale, rank, epoch (or clock
@@ -80,7 +81,7 @@ def plot_effective_rank(
     many = "run" in rows.columns and rows.groupby("method")["run"].nunique().max() > 1
     nulls = None if nulls is None else _shown(nulls, rows)
     grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range(nulls)}"]
-    foot = "; ".join([*(_spread(clock) if many else []), *grey, *map(reading, measures)])
+    foot = "; ".join([*(_spread(clock, rows, time) if many else []), *grey, *map(reading, measures)])
     with paper_style(ax is None):
         axes = given or _new_axes(ranks, len(measures), title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
@@ -162,8 +163,12 @@ def _draw(
                     ax.plot(run[time], run[name], **look)
                     look["label"] = None
                 continue
-            over = part.groupby(time)[name].agg(["mean", "min", "max"])
+            over = part.groupby(time)[name].agg(["mean", "min", "max", "count"])
             ax.plot(over.index, over["mean"], **look)
+            fewer = over[over["count"] < over["count"].max()]
+            if len(fewer):
+                look = {"marker": style["marker"], "markersize": style.get("markersize"), "markeredgewidth": 0.8}
+                ax.plot(fewer.index, fewer["mean"], linestyle="", color=colour, markerfacecolor="white", **look)
             if (over["max"] > over["min"]).any():
                 ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, linewidth=0)
 
@@ -179,5 +184,10 @@ def _add_key(ax: Axes, rank: int, *, own: bool) -> None:
     )  # fmt: skip
 
 
-def _spread(clock: str) -> list[str]:
-    return ["each line is a run" if clock == SHARE else "line: mean of the runs; band: lowest to highest run"]
+def _spread(clock: str, rows: DataFrame, time: str) -> list[str]:
+    if clock == SHARE:
+        return ["each line is a run"]
+    counts = rows.groupby(["method", time])["run"].nunique().groupby("method").agg(["min", "max"])
+    counts = counts[counts["min"] < counts["max"]]
+    fewer = [f"hollow: fewer runs, down to {counts['min'].min()}"] if len(counts) else []
+    return ["line: mean of the runs; band: lowest to highest run", *fewer]

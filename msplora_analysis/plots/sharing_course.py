@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from msplora_analysis.courses import SHARE
 from msplora_analysis.plots.canvas import LINE, Frame, Row
 from msplora_analysis.plots.colours import NULL_COLOUR
 from msplora_analysis.plots.epochs import tick_times, time_axis
@@ -25,8 +26,9 @@ _BAND = 2.0
 def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
     """Draw the share of the energy that layers share beyond chance, over training, one line for each method.
 
-    The line is the mean over module types and runs; the band reaches from the lowest to the highest run. The grey band
-    is 0 ± two standard deviations of one run whose layers share nothing.
+    The line is the mean over module types and runs; the band reaches from the lowest to the highest run. If times are
+    shares of training, which runs need not have in common, each run has its own line. The grey band is 0 ± two standard
+    deviations of one run whose layers share nothing.
 
     Args:
         course: of one model: columns method, run, module, epoch (or clock and time, see `courses`), excess and
@@ -44,7 +46,13 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
     rows = known.groupby(["method", "run", time], sort=False)[["excess", "deviation_own"]].mean().reset_index()
     methods = list(rows["method"].unique())
     runs = rows.groupby("method", sort=False)["run"].nunique()
-    foot = "line: mean of the runs; band: lowest to highest; grey: layers that share nothing"
+    apart = clock == SHARE
+    drawn = "each line is a run" if apart else "line: mean of the runs; band: lowest to highest"
+    spread: dict[str, Any] = (
+        {"units": "run", "estimator": None} if apart
+        else {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.2, "linewidth": 0}}
+    )  # fmt: skip
+    foot = f"{drawn}; grey: layers that share nothing"
     own = ax is None
     with paper_style(own):
         if ax is None:
@@ -54,8 +62,7 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
         half = _BAND * rows["deviation_own"].mean()
         ax.axhspan(-half, half, color=NULL_COLOUR, linewidth=0)
         sns.lineplot(rows, x=time, y="excess", hue="method", hue_order=methods, style="method", style_order=methods,
-                     palette="colorblind", errorbar=("pi", 100), markers=True, markeredgewidth=0, ax=ax,
-                     err_kws={"alpha": 0.2, "linewidth": 0})  # fmt: skip
+                     palette="colorblind", markers=True, markeredgewidth=0, ax=ax, **spread)  # fmt: skip
         ax.set_xlabel(clock)
         ax.set_ylabel("shared beyond chance")
         tick_times(ax, rows[time].to_numpy(float), 6)

@@ -42,11 +42,19 @@ def spectra_over_training(study: PicturedStudy) -> Drawn:
     for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
         part = study.named(matching(spectra, rows))
         above, note = beside_null(study, rows, study.above(_about("Singular values over training", what), rows))
+        note = "; ".join(filter(None, [_runs_of_columns(part), note]))
         vmax = None if study.log else highest
         yield (
             f"fig3-{name}",
             plot_svd_heatmaps(part, by=by, top=study.top, log=bool(study.log), title=above, note=note, vmax=vmax)[0],
         )
+
+
+def _runs_of_columns(spectra: DataFrame) -> str:
+    """Return how many runs a column averages, where that differs within a method."""
+    runs = spectra.groupby(["method", "stack"], observed=True)["runs"].agg(["min", "max"])
+    runs = runs[runs["min"] < runs["max"]]
+    return f"a column averages {runs['min'].min()} to {runs['max'].max()} runs" if len(runs) else ""
 
 
 def spectra_by_layer(study: PicturedStudy) -> Drawn:

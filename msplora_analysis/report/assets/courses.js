@@ -1,4 +1,6 @@
 // Measures and task scores over training: a line is the mean over runs, a band reaches from the lowest to the highest.
+// Over shares of training, which runs need not have in common, each run has its own line.
+const SHARE = "share of training";
 const course = { measure: "entropy_rank", compare: "scale", scale: "layer" };
 let hidden = new Set();
 
@@ -37,8 +39,8 @@ figure("courses", (part) => {
   const many = unique(mine.map((row) => row.run)).length > 1;
   const beside = nullsOf(groups.filter((name) => !hidden.has(name)));
   const drawnBy = beside.length ? ` Dashed: the null model at the end (${unique(beside.map((one) => one.null)).join(", ")}), with a bar for 95% of its draws.` : "";
-  part("about").textContent = `${about()}. ${many ? "Line: mean over the runs; band: lowest to highest run." : "One run."}${drawnBy}`;
-  const points = summarised(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure);
+  part("about").textContent = `${about()}. ${linesMean(many, clock)}${drawnBy}`;
+  const points = summarised(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure, clock);
   part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 300, colour, named, clock, label: MEASURES[course.measure], beside }));
   return true;
 });
@@ -70,10 +72,16 @@ figure("scores", (part) => {
   return true;
 });
 
-function summarised(rows, group, time, value) {
+function linesMean(many, clock) {
+  if (!many) return "One run.";
+  return clock === SHARE ? "A line for each run." : "Line: mean over the runs; band: lowest to highest run.";
+}
+
+function summarised(rows, group, time, value, clock) {
   return d3.flatRollup(rows, (part) => ({
     value: d3.mean(part, (row) => row[value]), low: d3.min(part, (row) => row[value]), high: d3.max(part, (row) => row[value]), runs: part.length,
-  }), (row) => row[group], (row) => row[time]).map(([name, at, found]) => ({ name, time: at, ...found }))
+  }), (row) => row[group], (row) => (clock === SHARE ? row.run : ""), (row) => row[time])
+    .map(([name, run, at, found]) => ({ name, run, line: JSON.stringify([name, run]), time: at, ...found }))
     .sort((a, b) => d3.ascending(a.time, b.time));
 }
 
@@ -86,7 +94,7 @@ function ticksOf(times, width) {
 function linesOf(points, { width, height, colour, named, clock, label, beside = [], zero = false, chance = 0 }) {
   const end = d3.max(points, (point) => point.time);
   const times = unique(points.map((point) => point.time)).sort(d3.ascending);
-  const single = times.length < 2;
+  const single = times.length < 2, several = points.some((point) => point.runs > 1);
   return Plot.plot({
     width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, ticks: ticksOf(times, width), tickFormat: "~g" }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
     marks: [
@@ -94,10 +102,10 @@ function linesOf(points, { width, height, colour, named, clock, label, beside = 
       ...(zero ? [Plot.ruleY([0], { stroke: "var(--soft)" })] : []),
       Plot.ruleY(beside, { y: "null_mean", stroke: (one) => colour(one.name), strokeDasharray: "5 4", className: "null" }),
       Plot.ruleX(beside, { x: () => end, y1: "null_low", y2: "null_high", stroke: (one) => colour(one.name), strokeWidth: 8, strokeOpacity: 0.35 }),
-      Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "name", fill: (point) => colour(point.name), fillOpacity: 0.2 }),
-      Plot.lineY(points, { x: "time", y: "value", z: "name", stroke: (point) => colour(point.name), strokeWidth: 2, className: "course" }),
+      Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "line", fill: (point) => colour(point.name), fillOpacity: 0.2 }),
+      Plot.lineY(points, { x: "time", y: "value", z: "line", stroke: (point) => colour(point.name), strokeWidth: 2, className: "course" }),
       ...(single ? [Plot.dot(points, { x: "time", y: "value", fill: (point) => colour(point.name), r: 4 })] : []),
-      ...tips(points, { x: "time", y: "value", title: (point) => `${named(point.name)}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : "") }),
+      ...tips(points, { x: "time", y: "value", title: (point) => `${[named(point.name), point.run].filter(Boolean).join(", ")}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : several ? " (1 run)" : "") }),
     ],
   });
 }

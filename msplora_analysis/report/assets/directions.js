@@ -90,8 +90,8 @@ figure("sharing-course", (part) => {
     legend(groups, named, colour),
   );
   const words = [shared.compare === "method" ? "" : methodTitle(choice.method), shared.compare === "task" ? "" : choice.task || EVERY.task, shared.compare === "module" ? "" : choice.module || EVERY.module];
-  part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. Line: mean over the runs; band: lowest to highest run. Grey: what layers that share nothing give, two standard deviations.`;
-  part("plot").replaceChildren(linesOf(summarised(byRun, "name", "time", "excess"), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.mean(byRun, (row) => row.deviation) }));
+  part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. ${linesMean(unique(mine.map((row) => row.run)).length > 1, clock)} Grey: what layers that share nothing give, two standard deviations.`;
+  part("plot").replaceChildren(linesOf(summarised(byRun, "name", "time", "excess", clock), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.mean(byRun, (row) => row.deviation) }));
   return true;
 });
 

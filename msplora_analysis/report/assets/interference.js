@@ -19,7 +19,7 @@ figure("interference", (part) => {
     legend(pairs, named, colour),
   );
   const many = unique(mine.map((row) => row.run)).length > 1;
-  part("about").textContent = `${methodTitle(choice.method)}, ${choice.task || EVERY.task}, all modules. Mean cosine of an epoch: 0 for unrelated directions; below 0 one undoes part of what the other does. ${many ? "Line: mean over the runs; band: lowest to highest run." : "One run."}`;
+  part("about").textContent = `${methodTitle(choice.method)}, ${choice.task || EVERY.task}, all modules. Mean cosine of an epoch: 0 for unrelated directions; below 0 one undoes part of what the other does. ${linesMean(many)}`;
   const points = summarised(mine, "pair", "epoch", "cosine");
   part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 260, colour, named, clock: "epoch", label: "cosine", zero: true }));
   return true;

@@ -17,7 +17,8 @@ figure("spectra", (part) => {
     const column = times.indexOf(row.time);
     return { facet: facet(row), scale: row.scale, time: row.time, x1: edges[column], x2: edges[column + 1], k: place + 1, sigma };
   }));
-  part("about").textContent = `${about()}. Colour: average singular value; the slider marks a moment, whose spectra stand below.`;
+  const [few, most] = d3.extent(trained, (row) => row.runs);
+  part("about").textContent = `${about()}. Colour: average singular value; the slider marks a moment, whose spectra stand below.${few < most ? ` A column averages ${few} to ${most} runs.` : ""}`;
 
   const slider = element("input", { type: "range", min: 0, max: times.length - 1, value: Math.min(moment, times.length - 1) });
   slider.setAttribute("aria-label", clock);
@@ -33,7 +34,7 @@ figure("spectra", (part) => {
   const width = widthOf(part("plot"));
   const narrow = width < 560;
   const facets = unique(cells.map((cell) => cell.facet));
-  const most = d3.max(cells, (cell) => cell.k);
+  const rank = d3.max(cells, (cell) => cell.k);
 
   function update() {
     const place = Number(slider.value), time = times[place];
@@ -42,18 +43,18 @@ figure("spectra", (part) => {
     const mark = facets.map((name) => ({ facet: name, x1: edges[place], x2: edges[place + 1] }));
     const side = narrow ? { fy: "facet" } : { fx: "facet" };
     heat.replaceChildren(Plot.plot({
-      width, height: narrow ? 40 + facets.length * Math.max(90, most * 9) : Math.max(190, 70 + most * 14), marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }),
+      width, height: narrow ? 40 + facets.length * Math.max(90, rank * 9) : Math.max(190, 70 + rank * 14), marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }),
       marginRight: narrow ? 90 : 20, fx: { label: null, domain: facets }, fy: { label: null, domain: facets },
-      x: { label: clock, ticks: narrow ? 5 : 4 }, y: { label: "singular value index", domain: [most + 0.5, 0.5], ticks: d3.range(1, most + 1, Math.ceil(most / 8)), tickFormat: "d" },
+      x: { label: clock, ticks: narrow ? 5 : 4 }, y: { label: "singular value index", domain: [rank + 0.5, 0.5], ticks: d3.range(1, rank + 1, Math.ceil(rank / 8)), tickFormat: "d" },
       color: { ...colours(data.colours.magnitude), type: choice.log ? "log" : "linear", legend: true, label: "average magnitude" },
       style: FONT, ariaLabel: "Singular values by scale over training",
       marks: [
         Plot.rect(cells.filter((cell) => !choice.log || cell.sigma > 0), { ...side, x1: "x1", x2: "x2", y1: (cell) => cell.k - 0.5, y2: (cell) => cell.k + 0.5, fill: "sigma", inset: 0, shapeRendering: "crispEdges" }),
-        Plot.rect(mark, { ...side, x1: "x1", x2: "x2", y1: 0.5, y2: most + 0.5, stroke: "var(--ink)", strokeWidth: 2, fill: "none" }),
+        Plot.rect(mark, { ...side, x1: "x1", x2: "x2", y1: 0.5, y2: rank + 0.5, stroke: "var(--ink)", strokeWidth: 2, fill: "none" }),
         ...tips(cells, { ...side, x: (cell) => (cell.x1 + cell.x2) / 2, y: "k", title: (cell) => `${cell.scale}, ${clock} ${shown(cell.time)}\nσ${cell.k} = ${shown(cell.sigma)}` }),
       ],
     }));
-    bars.replaceChildren(barChart(cells.filter((cell) => cell.time === time), { side, width, narrow, facets, most, high: d3.max(cells, (cell) => cell.sigma) }));
+    bars.replaceChildren(barChart(cells.filter((cell) => cell.time === time), { side, width, narrow, facets, most: rank, high: d3.max(cells, (cell) => cell.sigma) }));
     numbers.replaceChildren(measuresAt(trained.filter((row) => row.time === time), facet));
   }
   update();

@@ -121,6 +121,15 @@ def test_a_course_has_the_mean_and_the_range_of_its_runs():
     assert inside(ax.figure)
 
 
+def test_over_shares_of_training_each_run_has_its_own_line():
+    times = {"a": (0.5, 1.0), "b": (0.3, 0.6, 1.0)}
+    rows = [("lora-r8", run, "share of training", time, time / 10, 0.01) for run in times for time in times[run]]
+    ax = plot_sharing_course(pd.DataFrame(rows, columns=["method", "run", "clock", "time", "excess", "deviation_own"]))
+    assert [len(line.get_xdata()) for line in ax.get_lines() if len(line.get_xdata())] == [2, 3]
+    assert not ax.collections
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["LoRA r=8, 2 runs"]
+
+
 def test_subspaces_have_a_panel_a_side_with_one_colour_scale():
     inputs, outputs = np.full((8, 8), 0.0812), np.full((8, 8), 0.0104)
     outputs[0, 0] = np.nan

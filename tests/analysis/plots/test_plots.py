@@ -323,6 +323,17 @@ def nulls(by_run):
     return kinds.assign(measure="m_eff_1", null="rotation", null_low=0.2, null_high=0.3)
 
 
+def test_points_are_hollow_where_not_all_runs_have_them(make_run, tmp_path):
+    for seed, epochs in enumerate((2, 3)):
+        make_run(f"study/{seed}", "lora-r4", seed=seed, epochs=epochs)
+    course = courses(load_spectra(tmp_path / "study"))
+    (ax,) = plot_effective_rank(measure(course, [*COURSE, "run"]), measures=["entropy_rank"])
+    mean, hollow = ax.lines
+    assert mean.get_xdata().tolist() == [1, 2, 3]
+    assert (hollow.get_xdata().tolist(), hollow.get_markerfacecolor(), hollow.get_linestyle()) == ([3], "white", "None")
+    assert any("hollow: fewer runs, down to 1" in text.get_text().replace("\n", " ") for text in words(ax.figure))
+
+
 def test_measures_have_a_point_a_run_and_a_band_for_the_null(found):
     by_run = found.by_run
     axes = plot_measures(by_run, nulls=nulls(by_run), measures=["m_eff_1"])

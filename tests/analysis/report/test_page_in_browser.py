@@ -26,7 +26,7 @@ from msplora_analysis import (
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
 from msplora_core.runs import RunDirectory, Snapshot
-from tests.analysis.conftest import write_run
+from tests.analysis.conftest import spectra_of, write_run
 
 METHOD = "msplora-8-8-8"
 
@@ -141,6 +141,22 @@ def test_a_course_is_the_mean_of_the_runs_in_the_table(page: Any, folder: Path) 
             assert tip.endswith(f"epoch 3{shown(mean)} ({shown(low)} to {shown(high)}, {runs:g} runs)")
             return
     pytest.fail(f"no scale in {tip!r}")
+
+
+def test_runs_without_a_common_epoch_each_have_a_line(visit: Any, tmp_path: Path) -> None:
+    for seed, epochs in enumerate([(1, 2, 3), (4, 8), (5, 7)]):
+        run = write_run(tmp_path / "study" / f"mrpc-lora-r8-seed{seed}", seed=seed, epochs=-1)
+        for epoch in epochs:
+            run.write_epoch(
+                epoch,
+                step=10 * epoch,
+                spectra=spectra_of("lora-r8", layers=6, modules=("query", "value"), epoch=epoch, seed=seed),
+            )
+    write_analysis(analyse(tmp_path / "study", draws=0))
+    page = visit(tmp_path / "study" / "analysis" / "report.html")
+    assert "A column averages 1 to 3 runs." in page.locator("#spectra .about").inner_text()
+    assert page.locator("#courses .about").inner_text().endswith("A line for each run.")
+    assert page.locator("#courses g[aria-label=line] path").count() == 3
 
 
 def test_one_choice_applies_to_all_pictures(page: Any, folder: Path) -> None:
