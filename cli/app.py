@@ -6,6 +6,7 @@ a tenth of the time of `--help`.
 
 import logging
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -56,7 +57,10 @@ app.add_typer(study, name="study")
 
 
 def main() -> None:
-    """Run the application. A `MsploraError` ends it with one line on standard error and exit code 1."""
+    """Run the application. An `MSPLoraError` ends it with one line on standard error and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # an encoding without σ, as on old Windows consoles, is no error
+            stream.reconfigure(errors="replace")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it, and it warns of a kernel that it lacks
     try:
         app()

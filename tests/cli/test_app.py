@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 HIDE = """
 import sys
@@ -28,6 +33,17 @@ def test_the_version() -> None:
 
     done = run("sys.argv[1:] = ['--version']\nfrom msplora_cli.app import main\nmain()", "torch", "pandas")
     assert (done.returncode, done.stdout) == (0, f"msplora {version('msplora')}\n")
+
+
+def test_a_terminal_without_our_signs_gets_question_marks(tmp_path: Path) -> None:
+    factors = {"lora_A": np.ones((2, 8)), "lora_B": np.ones((6, 2))}
+    weights = {f"base_model.model.layers.0.query.{name}.weight": value for name, value in factors.items()}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4}')
+    code = "from msplora_cli.app import main; main()"
+    command = [sys.executable, "-c", code, "inspect", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert b"6 ? 8" in done.stdout
 
 
 def test_so_does_a_name_of_the_library() -> None:
