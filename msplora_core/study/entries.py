@@ -16,6 +16,7 @@ from msplora_core.runs.lock import is_locked
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.json_file import read_json_object
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.run_settings import other_setting
 from msplora_core.training.tasks import task_named
 
 State = Literal["done", "running", "failed", "to do"]
@@ -64,6 +65,8 @@ def look(config: RunConfig) -> Entry:
         except FileError as error:
             failure = Failure(str(error))
         epochs = max(0, len(run.snapshot_paths()) - 1)
+    if record is not None and not is_locked(run.path) and (other := other_setting(config, run, record)):
+        return Entry(config, "failed", epochs, error=str(other))
     if record is not None and record.finished and record.hyperparameters.get("epochs") == config.epochs:
         started = datetime.fromisoformat(record.started or record.finished)
         seconds = (datetime.fromisoformat(record.finished) - started).total_seconds()

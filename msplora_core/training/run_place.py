@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
-
-from msplora_core.errors import ParameterError, RunDirectoryError
+from msplora_core.errors import RunDirectoryError
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.lock import NAME as LOCK
 from msplora_core.training.attaching.attachment import attachment_of
 from msplora_core.training.data.task_data import data_digest
-from msplora_core.training.models import model_label, packaged_model
 from msplora_core.training.resuming import last_checkpoint
 from msplora_core.training.run_config import RunConfig
+from msplora_core.training.run_settings import other_setting, unlike
 from msplora_core.training.tasks import task_named
 
 
@@ -47,24 +44,17 @@ def check_place(config: RunConfig, *, resume: bool) -> str:
             found="one on a file of the same name with other contents",
             hint="rename the file, or use another --out",
         )
-    found = {"model": record.model, **record.hyperparameters}
-    wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
-    extended = _is_extended(config, found.get("epochs"))
-    defaults = {field.name: field.default for field in fields(config)}  # for settings missing in older records
-    for name, value in json.loads(json.dumps(wanted)).items():
-        if found.get(name, defaults.get(name)) != value and not (name == "epochs" and extended):
-            there = f"{found.get(name)!r}, as in the run to resume, {run.path}"
-            raise ParameterError(name, expected=there, found=value)
+    if other := other_setting(config, run, record):
+        raise other
+    epochs = record.hyperparameters.get("epochs")
+    extended = isinstance(epochs, int) and config.epochs > epochs
+    if extended and not is_extendable(config):
+        raise unlike("epochs", epochs, config.epochs, run)
     if record.finished and extended and last_checkpoint(run) is None:
         raise RunDirectoryError(
             run.checkpoints_path, expected="the checkpoint to continue from", found="none that is complete"
         )
     return "extended" if extended else "finished" if record.finished else "unfinished"
-
-
-def _is_extended(config: RunConfig, epochs: object) -> bool:
-    """Return whether the configuration has more epochs than a run, and the run can continue."""
-    return isinstance(epochs, int) and config.epochs > epochs and is_extendable(config)
 
 
 def is_extendable(config: RunConfig) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,10 +38,9 @@ def record(config: RunConfig, score: float | None, *, epochs: int = 2, finished:
     run, began = RunDirectory(config.path), datetime(2025, 1, 1, tzinfo=UTC)
     metric = {"cola": "matthews", "mrpc": "accuracy"}[config.task]
     end = (began + timedelta(seconds=100)).isoformat() if finished else None
-    hyperparameters = {"epochs": config.epochs}
     run.write_record(
-        RunRecord(config.method_name, "m", config.task, config.seed, hyperparameters=hyperparameters,
-                  started=began.isoformat(), finished=end)
+        RunRecord(config.method_name, "all-MiniLM-L6-v2", config.task, config.seed,
+                  hyperparameters=config.hyperparameters(), started=began.isoformat(), finished=end)
     )  # fmt: skip
     for epoch in range(epochs + 1):
         run.write_epoch(epoch, step=epoch, spectra=SPECTRA)
@@ -57,6 +57,16 @@ def test_states(study: Study) -> None:
     clear_failure(config)
     record(config, 0.5)
     assert look(config) == Entry(config, "done", epochs=2, seconds=100)
+
+
+def test_a_run_with_other_settings_is_not_done(study: Study) -> None:
+    config = study.config(study.methods[0], "cola", 0)
+    record(config, 0.5)
+    assert look(replace(config, epochs=3)) == Entry(replace(config, epochs=3), "to do", epochs=2)
+    for setting, there, wanted in (("batch_size", 32, 8), ("epochs", 2, 1), ("model", "'all-MiniLM-L6-v2'", "other")):
+        found = look(replace(config, **{setting: wanted}))
+        expected = f"{setting}: expected {there}, as in the run to resume, {config.path}, found {wanted}"
+        assert (found.state, found.error) == ("failed", expected)
 
 
 def test_a_run_whose_lock_is_held_is_running_and_a_file_left_over_locks_nothing(study: Study) -> None:
