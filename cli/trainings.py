@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
         resume: resume interrupted runs, and skip finished ones.
     """
     from msplora_cli.console import messages, shown_warnings
+    from msplora_core.adapter.sites import PlacementWarning
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated
@@ -35,14 +37,17 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
     from msplora_core.training.tasks import task_named
 
     places = [check_place(config, resume=resume) for config in configs]
-    data = check_inputs(configs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PlacementWarning)  # it comes again when the run is trained
+        data = check_inputs(configs)
     from msplora_cli.progress import TrainingProgress  # last: transformers itself warns if torch is missing
 
+    kinds = RunWarning, TrainingAlert, PlacementWarning
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         if is_main_process():
             messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
         progress = TrainingProgress(RunDirectory(config.path), task_named(config.task).metric, messages())
-        with told_when_terminated(config.path), closing(progress), shown_warnings(RunWarning, TrainingAlert):
+        with told_when_terminated(config.path), closing(progress), shown_warnings(*kinds):
             train_run(config, resume=resume, data=data[config.task], callbacks=[progress])
         if is_main_process():
             print(config.path, flush=True)

@@ -20,6 +20,10 @@ from msplora_core.placement import Placement, place_modules
 from msplora_core.pyramid import SCALES, group_by_layer, unit_of
 
 
+class PlacementWarning(UserWarning):
+    """Modules are adapted otherwise than a reader of the configuration would expect."""
+
+
 @dataclass(frozen=True)
 class Site:
     """The place of one adapted module, and the components that serve it.
@@ -63,6 +67,11 @@ class Site:
         """Return the unit of the component of a scale that serves it."""
         return unit_of(scale, self.layer, self.group)
 
+    @property
+    def exceeds(self) -> bool:
+        """Whether a rank is larger than that of any update of its weight."""
+        return max(self.ranks) > self.sizes.most_directions
+
     def record(self) -> dict[str, Any]:
         """Return its entry in `MSPLoraConfig.placement`."""
         record = {"module": self.module, "layer": self.layer, "group": self.group, "scaling": self.scaling}
@@ -104,19 +113,21 @@ def plan_sites(
     for module, members in by_type.items():
         stack = max((_stack_length(path, lists) for path in members), default=0)
         sites |= _plan_type(module, {path: placements[path] for path in members}, sizes, stack, config)
-    split = sorted({placements[path].module for path in sizes if sites[path].module != placements[path].module})
-    if split:
-        warnings.warn(
-            f"{', '.join(split)}: shapes differ between layers, so only layers of the same shape share",
-            stacklevel=2,
-        )
-    grouped = sorted({placements[path].module for path in paths if sizes[path].groups > 1})
-    if grouped:
-        warnings.warn(f"{', '.join(grouped)}: adapters of convolutions with groups cannot be merged", stacklevel=2)
+    split = {placements[path].module for path in sizes if sites[path].module != placements[path].module}
+    _warn(split, "shapes differ between layers, so only layers of the same shape share")
+    beyond = {f"{site.module} ({site.sizes})" for site in sites.values() if site.exceeds}
+    _warn(beyond, "a rank exceeds the smaller side; the excess adds no direction")
+    grouped = {placements[path].module for path in paths if sizes[path].groups > 1}
+    _warn(grouped, "adapters of convolutions with groups cannot be merged")
     return {
         path: replace(sites[path], embedding=isinstance(_base(model.get_submodule(path)), nn.Embedding))
         for path in paths
     } | {path: replace(sites[path], parameter=path.rpartition(".")[2]) for path in parameters}
+
+
+def _warn(modules: set[str], says: str) -> None:
+    if modules:
+        warnings.warn(f"{', '.join(sorted(modules))}: {says}", PlacementWarning, stacklevel=3)
 
 
 def _plan_type(

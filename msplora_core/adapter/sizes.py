@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from peft.tuners.tuners_utils import _get_in_out_features
 from torch import nn
@@ -34,6 +35,11 @@ class Sizes:
     kernel: tuple[int, ...] = ()
     groups: int = 1
     experts: int = 1
+
+    @property
+    def most_directions(self) -> int:
+        """The largest rank that an update can have."""
+        return min(self.out_features, self.in_features * prod(self.kernel))
 
     def A_shape(self, rank: int) -> tuple[int, ...]:
         return rank * self.experts, self.in_features, *self.kernel

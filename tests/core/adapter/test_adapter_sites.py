@@ -45,6 +45,13 @@ def keys(model: nn.Module, scale: str) -> list[str]:
     return [str(component.key) for component in read_components(model) if component.key.scale == scale]
 
 
+def test_ranks_beyond_the_smaller_side_are_told_once() -> None:
+    with pytest.warns(UserWarning, match="exceeds") as caught:
+        get_peft_model(Stack([16, 16, 16]), MSPLoraConfig(ranks=(9, 4, 2), target_modules=["up", "down"]))
+    (said,) = [str(one.message) for one in caught]
+    assert said == "down (8x16), up (16x8): a rank exceeds the smaller side; the excess adds no direction"
+
+
 def test_parameter_counts_of_the_paper_on_a_real_model() -> None:
     with torch.device("meta"):
         model = get_peft_model(RobertaModel(RobertaConfig()), MSPLoraConfig(target_modules=["query", "value"]))
