@@ -48,7 +48,8 @@ class Redundancy:
 
     def __str__(self) -> str:
         answer, _, facts = str(self.verdict).partition(": ")
-        return f"{QUESTION}: {answer} for {self.method} ({'; '.join(filter(None, (self.numbers, facts)))})"
+        what = f"{self.method} on {self.model}" if self.model else self.method
+        return f"{QUESTION}: {answer} for {what} ({'; '.join(filter(None, (self.numbers, facts)))})"
 
 
 def run_excess(sharing: DataFrame) -> DataFrame:
@@ -129,10 +130,11 @@ def _answer(
     differences = its - mine
     total = ours[ours["scale"] == "total"]["excess"].mean()
     deviation = plain["deviation"].mean()
+    spread = f" ({its.min():+.4f} to {its.max():+.4f})" if len(its) > 1 else ""
     numbers = (
-        f"compared with random directions, the layers of {title(baseline)} share {its.mean():.4f} more of their energy "
-        f"({its.min():+.4f} to {its.max():+.4f}), the layers' own components of {title(method)} {mine.mean():.4f}; "
-        f"including shared components {total:.3f}"
+        f"compared with random directions, the layers of {title(baseline)} share {its.mean():.4f} more of their energy"
+        f"{spread}, the layers' own components of {title(method)} {mine.mean():.4f}; including shared components "
+        f"{total:.3f}"
     )
     null = f"0 ± {deviation:.4f} for one run whose layers share nothing"
     found = verdict(sign_flip_test(differences), unit="of the energy", null=null)
