@@ -26,7 +26,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
         resume: resume interrupted runs, and skip finished ones.
     """
     from msplora_cli.console import messages, shown_warnings
-    from msplora_core.adapter.sites import PlacementWarning
+    from msplora_core.placement import PlacementWarning
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
     from msplora_core.training.processes import is_main_process, told_when_terminated

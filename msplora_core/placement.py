@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 
+class PlacementWarning(UserWarning):
+    """Modules are adapted otherwise than a reader of the configuration would expect."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """The place of one adapted module.

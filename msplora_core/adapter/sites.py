@@ -16,12 +16,8 @@ from torch import nn
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.sizes import Sizes, parameter_sizes, sizes_of
 from msplora_core.errors import ParameterError
-from msplora_core.placement import Placement, place_modules
+from msplora_core.placement import Placement, PlacementWarning, place_modules
 from msplora_core.pyramid import SCALES, group_by_layer, unit_of
-
-
-class PlacementWarning(UserWarning):
-    """Modules are adapted otherwise than a reader of the configuration would expect."""
 
 
 @dataclass(frozen=True)
