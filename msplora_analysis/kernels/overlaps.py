@@ -6,7 +6,7 @@ similarities and angles of subspaces, and the energy of one update in the subspa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -68,9 +68,7 @@ class DirectionOverlaps:
     def inner_products(self) -> NDArray[np.float64]:
         """Return ⟨ΔW_i, ΔW_j⟩ of all updates, (L, L) float64."""
         sigma = np.concatenate(self.sigma)
-        terms = self.outputs * self.inputs * sigma
-        terms *= sigma[:, None]
-        return self._block_sums(terms)
+        return self._block_sums(lambda rows: sigma[rows] @ (self.outputs[rows] * self.inputs[rows]) * sigma)
 
     def similarity(self, side: Side, i: int, j: int) -> NDArray[np.float64]:
         """Return φ of the leading directions of two updates, (k_i, k_j) (see `subspace_similarity`)."""
@@ -81,7 +79,8 @@ class DirectionOverlaps:
     def full_similarities(self, side: Side) -> NDArray[np.float64]:
         """Return φ at full rank of all pairs of updates: (L, L) float64; NaN for a zero update."""
         smaller = np.minimum.outer(self.ranks, self.ranks)
-        sums = self._block_sums(np.square(self._whole(side)))
+        whole = self._whole(side)
+        sums = self._block_sums(lambda rows: np.square(whole[rows]).sum(axis=0, dtype=np.float64))
         shares = np.divide(sums, smaller, out=np.full(sums.shape, np.nan), where=smaller > 0)
         return np.asarray(np.minimum(shares, 1.0))
 
@@ -128,14 +127,12 @@ class DirectionOverlaps:
         count = np.count_nonzero(self.ranks)
         return min(1.0, leading_sum(gram, rank) / count) if count else float("nan")
 
-    def _block_sums(self, terms: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Of each pair of updates the sum of its block: (N, N) -> (L, L)."""
+    def _block_sums(self, over_rows: Callable[[slice], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Of each pair of updates the sum of its block, from sums (N,) over the rows of each update."""
         found = np.zeros((len(self.sigma), len(self.sigma)))
         known = np.flatnonzero(self.ranks)
-        if len(known):
-            starts = self._ends[known]
-            sums = np.add.reduceat(np.add.reduceat(terms, starts, axis=0, dtype=np.float64), starts, axis=1)
-            found[np.ix_(known, known)] = sums
+        for place in known.tolist():
+            found[place, known] = np.add.reduceat(over_rows(self._own(place)), self._ends[known])
         return found
 
     def _own(self, i: int) -> slice:
