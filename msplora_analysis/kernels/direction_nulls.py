@@ -169,7 +169,9 @@ def common_subspace_null(
     for draw in range(draws):
         (gaussian,) = gaussian_triangles(size, layers * width, 1, random)
         weighted = _frames(gaussian.reshape(len(gaussian), layers, width).swapaxes(0, 1)) * sigma[:, None, :size]
-        rows = weighted.swapaxes(0, 1).reshape(len(gaussian), -1)
+        rows: NDArray[np.floating[Any]] = weighted.swapaxes(0, 1).reshape(len(gaussian), -1)
+        if parts > 1:  # thinned, so that only three digits are exact
+            rows = rows.astype(np.float32)
         gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
         energies[draw] = leading_sum(gram, rank / parts) * parts / energy
     mean = float(energies.mean())
