@@ -1,6 +1,6 @@
 # make figures   set up, train the demo study offline, draw the paper's two figures into demo/
 # make test      set up, then ruff, mypy and pytest
-# make fuzz      200,000 mutated adapters and run directories, where the tests take 8,000; MSPLORA_FUZZ_SEED for others
+# make fuzz      200,000 mutated adapters and run directories, where the tests take 12,000; MSPLORA_FUZZ_SEED for others
 # make calibration  how often the statistical tests reject in 4,000 simulated studies without an effect
 PYTHON ?= python3
 VENV := .venv

@@ -74,7 +74,7 @@ class MergeableLayer(nn.Module, BaseTunerLayer):
         groups = getattr(self.get_base_layer(), "groups", 1)
         if groups == 1:
             return weight
-        rows: torch.Tensor = torch.block_diag(*weight.flatten(1).chunk(groups))  # type: ignore[no-untyped-call]
+        rows: torch.Tensor = torch.block_diag(*weight.flatten(1).chunk(groups))  # type: ignore[no-untyped-call] # torch's
         return rows.reshape(len(weight), -1, *weight.shape[2:])
 
     def rescaling(self, adapter_name: str, weight: torch.Tensor, update: torch.Tensor) -> torch.Tensor:

@@ -65,13 +65,14 @@ def look(config: RunConfig) -> Entry:
         except FileError as error:
             failure = Failure(str(error))
         epochs = max(0, len(run.snapshot_paths()) - 1)
-    if record is not None and not is_locked(run.path) and (other := other_setting(config, run, record)):
+    locked = is_locked(run.path)
+    if record is not None and not locked and (other := other_setting(config, run, record)):
         return Entry(config, "failed", epochs, error=str(other))
     if record is not None and record.finished and record.hyperparameters.get("epochs") == config.epochs:
         started = datetime.fromisoformat(record.started or record.finished)
         seconds = (datetime.fromisoformat(record.finished) - started).total_seconds()
         return Entry(config, "done", epochs, seconds)
-    if is_locked(run.path):
+    if locked:
         return Entry(config, "running", epochs)
     if failure is not None:
         return Entry(config, "failed", epochs, error=failure.error)

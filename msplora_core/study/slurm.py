@@ -44,7 +44,7 @@ class SlurmLauncher:
 
     def __init__(self, folder: Path, jobs: int | None = None, options: Mapping[str, str] | None = None) -> None:
         try:
-            import submitit  # noqa: F401
+            import submitit  # noqa: F401 - only to see whether it is installed
         except ImportError as error:
             raise MissingDependencyError("submitit", purpose="the Slurm launcher", extra="slurm") from error
         self.folder = folder.resolve()

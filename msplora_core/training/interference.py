@@ -128,7 +128,7 @@ class InterferenceRecorder:
         views = tuple(factor.view_as(factor) for factor in pair)
         for place, view in enumerate(views):
             if view.requires_grad:  # false if frozen, and in the first pass through a checkpointed layer
-                view.register_hook(  # type: ignore[no-untyped-call]
+                view.register_hook(  # type: ignore[no-untyped-call] # torch's
                     partial(self._add, factors, self._path, place)
                 )
         return views

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from msplora_core.errors import ParameterError
-from msplora_core.training.models import model_label, packaged_model
+from msplora_core.training.models import PACKAGED_MODEL, model_label
 
 if TYPE_CHECKING:
     from msplora_core.runs import RunDirectory, RunRecord
@@ -25,7 +25,7 @@ def other_setting(config: RunConfig, run: RunDirectory, record: RunRecord) -> Pa
         record: its record.
     """
     found = {"model": record.model, **record.hyperparameters}
-    wanted = {"model": model_label(config.model or packaged_model()), **config.hyperparameters()}
+    wanted = {"model": model_label(config.model) or PACKAGED_MODEL, **config.hyperparameters()}
     defaults = {field.name: field.default for field in fields(config)}  # for settings missing in older records
     for name, value in json.loads(json.dumps(wanted)).items():
         there = found.get(name, defaults.get(name))

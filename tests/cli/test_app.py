@@ -35,17 +35,6 @@ def test_the_version() -> None:
     assert (done.returncode, done.stdout) == (0, f"msplora {version('msplora')}\n")
 
 
-def test_a_terminal_without_our_signs_gets_question_marks(tmp_path: Path) -> None:
-    factors = {"lora_A": np.ones((2, 8)), "lora_B": np.ones((6, 2))}
-    weights = {f"base_model.model.layers.0.query.{name}.weight": value for name, value in factors.items()}
-    save_file(weights, tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4}')
-    code = "from msplora_cli.app import main; main()"
-    command = [sys.executable, "-c", code, "inspect", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
-    assert b"6 ? 8" in done.stdout
-
-
 def test_so_does_a_name_of_the_library() -> None:
     done = run("from msplora_core import MSPLoraConfig", "peft")
     assert 'msplora_core.MSPLoraConfig needs peft: pip install "msplora[train]"' in done.stderr
@@ -55,3 +44,14 @@ def test_another_missing_module_is_a_fault_of_ours_and_stays_one() -> None:
     done = run("from msplora_core import RunDirectory", "safetensors")
     assert "ModuleNotFoundError" in done.stderr
     assert "msplora[train]" not in done.stderr
+
+
+def test_a_terminal_without_our_signs_gets_question_marks(tmp_path: Path) -> None:
+    factors = {"lora_A": np.ones((2, 8)), "lora_B": np.ones((6, 2))}
+    weights = {f"base_model.model.layers.0.query.{name}.weight": value for name, value in factors.items()}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 4}')
+    code = "from msplora_cli.app import main; main()"
+    command = [sys.executable, "-c", code, "inspect", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert b"6 ? 8" in done.stdout

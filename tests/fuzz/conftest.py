@@ -25,7 +25,7 @@ from msplora_analysis.report.gallery import draw_figures
 from msplora_analysis.report.summary import to_json
 from msplora_core.errors import MSPLoraError
 
-MUTATIONS = int(os.environ.get("MSPLORA_FUZZ", 8_000))
+MUTATIONS = int(os.environ.get("MSPLORA_FUZZ", 12_000))
 SEED = int(os.environ.get("MSPLORA_FUZZ_SEED", 0))
 CONSTANT = 2**26
 """Bytes of memory that reading may take, beside twice the size of the files."""

