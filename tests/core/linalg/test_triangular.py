@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msplora_core.linalg import triangular
 from msplora_core.linalg.triangular import stacked_triangular_factor, triangular_factor
 
 
@@ -43,15 +42,8 @@ def test_singular_values_far_apart_keep_full_accuracy(decades: float) -> None:
     assert np.allclose(np.linalg.svd(triangular_factor(M[None])[0], compute_uv=False), expected, rtol=0, atol=1e-14)
 
 
-def test_ill_conditioned_factors_do_not_need_householder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triangular, "stacked_triangular_factor", None)  # fails when called
-    triangular_factor(np.stack([spread(12), spread(3), spread(0)]))
-
-
-@pytest.mark.parametrize(
-    "case", ["dependent", "zero", "zero column", "one row outweighs", "rows that cancel in the sketch", "huge", "tiny"]
-)
-def test_what_the_fast_routes_cannot_do_householder_does(case: str) -> None:
+@pytest.mark.parametrize("case", ["dependent", "zero", "zero column", "one row outweighs", "huge", "tiny"])
+def test_what_cholesky_cannot_do_householder_does(case: str) -> None:
     M = spread(1)
     if case == "dependent":
         M[:, 3] = M[:, 0] + M[:, 1]
@@ -61,11 +53,6 @@ def test_what_the_fast_routes_cannot_do_householder_does(case: str) -> None:
         M[:, 5] = 0
     elif case == "one row outweighs":
         M[7] *= 1e14
-    elif case == "rows that cancel in the sketch":
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=len(M))
-        size = 2 * M.shape[1]
-        M[:] = 0
-        M[:12], M[size : size + 12] = np.eye(12), -np.eye(12) * (signs[:12] * signs[size : size + 12])[:, None]
     else:
         M *= 1e200 if case == "huge" else 1e-200
     R = triangular_factor(np.stack([M, spread(2)]))
