@@ -88,39 +88,39 @@ class _Clock(TrainerCallback):
 
 
 def tokens(bench: Bench) -> list[Line]:
-    """500 MRPC examples, from the sentences to the trained adapter, in batches of 32 and of 64 as in the paper."""
+    """500 examples of one sentence and of two, from the text to the trained adapter."""
     from msplora_core.training import TASKS, Examples
     from msplora_core.training.data.task_data import read_task
 
-    target = Target("faster", 1.5)
-    work = f"training on {_EXAMPLES:,} MRPC examples, MSPLoRA 8/4/2 on MiniLM-L6"
+    target, lines = Target("faster", 1.2), []
     peers = {"plain Trainer, random batches": "random", "plain Trainer, group_by_length": "group_by_length"}
-    if not (_GLUE / "MRPC").is_dir():
-        return [Line(work, peer, None, None, target, "the GLUE data is not there") for peer in peers]
-    train = read_task(TASKS["mrpc"], _GLUE).train.subset(64 if bench.quick else _EXAMPLES)
-    assert isinstance(train, Examples)
-    lines = []
-    for size in (32, 64):
-        found = bench.medians(_trainings(bench, train, size, peers), rounds=1, seconds=60.0)
-        lines += [Line(f"{work}, batches of {size}", peer, found["ours"], found[peer], target) for peer in peers]
+    for task, folder in (("sst2", "SST-2"), ("mrpc", "MRPC")):
+        work = f"training on {_EXAMPLES:,} {folder} examples, MSPLoRA 8/4/2 on MiniLM-L6, batches of 32"
+        if not (_GLUE / folder).is_dir():
+            lines += [Line(work, peer, None, None, target, "the GLUE data is not there") for peer in peers]
+            continue
+        train = read_task(TASKS[task], _GLUE).train.subset(64 if bench.quick else _EXAMPLES)
+        assert isinstance(train, Examples)
+        found = bench.medians(_trainings(bench, task, train, peers), rounds=1, seconds=60.0)
+        lines += [Line(work, peer, found["ours"], found[peer], target) for peer in peers]
     return lines
 
 
-def _trainings(bench: Bench, train: Examples, size: int, peers: Mapping[str, str]) -> dict[str, Callable[[], None]]:
+def _trainings(bench: Bench, task: str, train: Examples, peers: Mapping[str, str]) -> dict[str, Callable[[], None]]:
     """Return our training and the plain Trainer's for each sampling strategy; each call uses a new folder."""
     from msplora_core.training import RunConfig, train_run
     from msplora_core.training.data.task_data import TaskData
     from msplora_core.training.models import quiet_transformers
 
-    settings, number = {**_SETTINGS, "batch_size": size}, count()
+    settings, number = {**_SETTINGS, "task": task}, count()
 
     def ours() -> None:
-        config = RunConfig(**settings, out=bench.folder / f"{size}-{next(number)}")
+        config = RunConfig(**settings, out=bench.folder / f"{task}-{next(number)}")
         train_run(config, data=TaskData(train, train.subset(8)), callbacks=[])
 
     def plain(sampling: str) -> None:
         with quiet_transformers():
-            _plain_trainer(RunConfig(**settings), train, bench.folder / f"{size}-{next(number)}", sampling)
+            _plain_trainer(RunConfig(**settings), train, bench.folder / f"{task}-{next(number)}", sampling)
 
     return {"ours": ours} | {peer: partial(plain, sampling) for peer, sampling in peers.items()}
 
