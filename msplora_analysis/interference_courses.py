@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
@@ -27,20 +28,21 @@ def interference_courses(table: DataFrame) -> DataFrame:
     return groups.agg(cosine=("cosine", "mean"), spread=("spread", "mean"), count=("cosine", "size")).reset_index()
 
 
-def interference_by_epoch(courses: DataFrame) -> DataFrame:
+def interference_by_epoch(courses: DataFrame, by: Sequence[str] = ()) -> DataFrame:
     """Return the mean of the runs at each epoch.
 
     Args:
         courses: from `interference_courses`.
+        by: columns to group by, besides model, method, kind, pair and epoch: `task`, for example.
 
     Returns:
-        One row a model, method, kind, pair and epoch: `cosine`, `low` and `high` (95% t interval over the runs; NaN
+        One row a group: `cosine`, `low` and `high` (95% t interval over the runs; NaN
         for one run), `spread`, `runs`.
     """
     import numpy as np
     from scipy.special import stdtrit
 
-    groups = courses.groupby([*_BY, "epoch"], observed=True, sort=False)
+    groups = courses.groupby([*_BY, *by, "epoch"], observed=True, sort=False)
     found = groups.agg(
         cosine=("cosine", "mean"), spread=("spread", "mean"), runs=("run", "nunique"), deviation=("cosine", "std")
     ).reset_index()

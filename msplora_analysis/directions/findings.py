@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _FAR = 2.0
 _KEYS = ["model", "method", "scale", "module"]
 
 
-def by_module(table: DataFrame) -> DataFrame:
+def by_module(table: DataFrame, by: Sequence[str] = ()) -> DataFrame:
     """Average the runs of each method: a row a model, method, scale, module type, and side if there are sides.
 
     Standard deviations of the null model become those of the mean over the runs. Largest cosines of several runs are
@@ -30,8 +30,9 @@ def by_module(table: DataFrame) -> DataFrame:
 
     Args:
         table: `Overlap.sharing` or `Overlap.subspaces`.
+        by: columns to group by besides these: `task`, for example.
     """
-    keys = [*_KEYS, "stack", *(["side"] if "side" in table.columns else [])]
+    keys = [*_KEYS, "stack", *(["side"] if "side" in table.columns else []), *by]
     apart = {"run", "task", "seed", "epoch", "step", "between", *keys}
     spreads = [name for name in table.columns if name.startswith("deviation_")]
     groups = table.groupby(keys, observed=True, sort=False)

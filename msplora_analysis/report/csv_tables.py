@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.controls import controlled
 from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.report.summary import claims_frame
+from msplora_analysis.run_means import course_means, score_means
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,6 +30,7 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
     yield "trajectory", analysis.trajectory
     if len(analysis.trajectory) > len(analysis.final):
         yield "courses", analysis.courses
+        yield "course-means", course_means(analysis.courses)
     yield "measures", analysis.final
     yield "measures-by-run", analysis.by_run
     kinds = ["model", "method", "scale", "stack", "modules"]
@@ -38,8 +41,9 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
             yield name, table
     if len(analysis.scores):
         yield "scores", analysis.scores
+        yield "score-means", score_means(analysis.scores)
     if len(analysis.interference):
-        yield "interference", interference_by_epoch(analysis.interference)
+        yield "interference", by_choice(interference_by_epoch, analysis.interference, [], choices=["task"])
         yield "interference-by-run", analysis.interference
     if analysis.layers:
         tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], **_with_control(one, analysis.layers))

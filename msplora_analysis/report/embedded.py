@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from math import isfinite
@@ -29,48 +30,43 @@ if TYPE_CHECKING:
 
 DIGITS = 4
 """Significant digits of the numbers in pictures; tables hold all digits."""
-RUN_DIGITS = 7
-"""The same for numbers of single runs, whose means the page shows with `DIGITS` digits."""
 _MOST = 60_000
 """Limit on the numbers of one kind. Above it, times of the training are left out, then choices of task and module."""
 _LETTERS = string.digits + string.ascii_letters
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
 
 
-def embedded(analysis: Analysis) -> dict[str, Any]:
+def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     """Return the data for the page's script.
 
     Args:
         analysis: from `analyse`.
+        tables: its CSV tables by name (see `csv_tables`).
 
     Returns:
-        Tables as from `as_columns` (runs, spectra, layers, courses, scores), matrices, comparisons, claims, titles of
+        Tables as from `as_columns` (spectra, layers, courses, scores, ...), matrices, comparisons, claims, titles of
         methods and colours. All of it can be written as JSON.
     """
-    timed = _thinned(courses(_without_total(analysis.table)), len(analysis.spectra))
-    runs = analysis.table[["run", "method", "model", "task", "seed"]].drop_duplicates()
+    timed = _thinned(courses(_without_total(analysis.table, ["run"])), len(analysis.spectra))
     return {
         "colours": {
             "scales": SCALE_COLOURS, "magnitude": MAGNITUDE, "divergence": DIVERGENCE, "difference": DIFFERENCE,
         },
-        "titles": {str(method): title(str(method)) for method in runs["method"].unique()},
+        "titles": {str(method): title(str(method)) for method in analysis.table["method"].unique()},
         "scale": analysis.scale,
-        "runs": as_columns(runs.sort_values("run")),
         "spectra": _spectra(timed, analysis),
         "layers": _with_sigma(
             by_choice(average_spectra, analysis.compared, ["model", "method", "stack", "scale", "unit"], most=_MOST)
         ),
-        "courses": _courses(analysis),
-        "scores": as_columns(
-            analysis.scores.loc[analysis.scores["metric"] != "loss", ["run", "epoch", "metric", "value"]], RUN_DIGITS
-        ),
+        "courses": _courses(tables, len(analysis.spectra)),
+        "scores": as_columns(tables["score-means"].query("metric != 'loss'")) if "score-means" in tables else {},
         "matrices": [
             _divergence(one, analysis) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
         ],
         "comparisons": [_comparison(one, analysis) for one in analysis.comparisons if len(one.layers) > 1],
         "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
         "spread": as_columns(analysis.spread),
-        "interference": as_columns(analysis.interference[["run", "epoch", "between", "pair", "cosine"]], RUN_DIGITS),
+        "interference": as_columns(tables["interference"].drop(columns="spread")) if "interference" in tables else {},
         "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}
                    for claim in analysis.claims],
     }  # fmt: skip
@@ -134,10 +130,10 @@ def square(matrix: Any) -> Any:
     return rounded(matrix) if text is None else {"square": text}
 
 
-def _without_total(table: DataFrame) -> DataFrame:
+def _without_total(table: DataFrame, by: Sequence[str]) -> DataFrame:
     """Leave out totals: they are the longest spectra, and the pictures over training show their scales instead."""
     others = table["scale"] != "total"
-    return table[others | ~table["run"].isin(table.loc[others, "run"].unique())]
+    return table[others | ~others.groupby([table[name] for name in by], observed=True).transform("any")]
 
 
 def _thinned(timed: DataFrame, rows: int) -> DataFrame:
@@ -164,11 +160,13 @@ def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
     return as_columns(starts.merge(measured[[*keys, *_MEASURES[:2]]], on=keys, how="left")) | {"sigma": _split(spectra)}
 
 
-def _courses(analysis: Analysis) -> dict[str, Any]:
-    """Return the measures of each run over training."""
-    frame = _thinned(_without_total(analysis.courses), len(analysis.spectra))
-    known = frame[frame["entropy_rank"].notna() & (frame["rank"] > 1)]
-    return as_columns(known[["run", "stack", "module", "clock", "time", "scale", "rank", *_MEASURES]], RUN_DIGITS)
+def _courses(tables: Mapping[str, DataFrame], rows: int) -> dict[str, Any]:
+    """Return the measures over training, of all tasks and of each."""
+    if "course-means" not in tables:
+        return {}
+    frame = _thinned(_without_total(tables["course-means"], ["model", "method"]), rows)
+    values = [f"{name}{end}" for name in _MEASURES for end in ("", "_low", "_high")]
+    return as_columns(frame.loc[frame["rank"] > 1, [*COURSE, "task", "module", "line", "rank", "runs", *values]])
 
 
 def _with_sigma(spectra: DataFrame) -> dict[str, Any]:

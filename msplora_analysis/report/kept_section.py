@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from msplora_analysis.choices import by_choice
 from msplora_analysis.courses import courses
-from msplora_analysis.report.embedded import RUN_DIGITS, as_columns, as_script, rounded, square
+from msplora_analysis.directions.findings import by_module
+from msplora_analysis.report.embedded import as_columns, as_script, rounded, square
 from msplora_analysis.report.kept_results import (
     INTRUDERS,
     OVERLAP,
@@ -22,9 +24,13 @@ from msplora_analysis.report.kept_results import (
     read_kept,
 )
 from msplora_analysis.report.templates import cells, number, template
+from msplora_analysis.run_means import sharing_course_means
 from msplora_core.errors import FileError
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.folder import inside, read_file
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PAGE = "report.html"
 _START, _END = "<!--kept-->", "<!--/kept-->"
@@ -37,7 +43,6 @@ _NAMES = ["run", "model", "method", "task", "stack", "scale", "module"]
 _SHARING = ["layers", "rank", "shared_by_all", "shared_by_groups", "own", "null_shared_by_all", "null_shared_by_groups",
             "null_own", "deviation_own", "excess", "largest_cosine", "cosine_bound"]  # fmt: skip
 _SUBSPACES = ["rank", "size", "common", "null_common", "pairs", "neighbours", "chance"]
-_COURSE = [*_NAMES, "clock", "time", "excess", "deviation_own"]
 _PLAN = ["unit", "rank_before", "rank", "parameters_before", "parameters", "energy", "kept", "kept_uniform"]
 
 
@@ -100,13 +105,17 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "tables": shown,
         "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
         "data": {
-            "sharing": as_columns(sharing[[*_NAMES, *_SHARING]], RUN_DIGITS) if len(sharing) else {},
-            "subspaces": as_columns(subspaces[[*_NAMES, "side", *_SUBSPACES]], RUN_DIGITS) if len(subspaces) else {},
-            "course": as_columns(courses(course)[_COURSE], RUN_DIGITS) if len(course) else {},
+            "sharing": _means(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
+            "subspaces": _means(subspaces[[*_NAMES, "side", *_SUBSPACES]]) if len(subspaces) else {},
+            "course": as_columns(sharing_course_means(courses(course))) if len(course) else {},
             "cosines": _thinned(cosines),
             "grids": _cropped(grids),
         },
     }
+
+
+def _means(table: DataFrame) -> dict[str, Any]:
+    return as_columns(by_choice(by_module, table, [], choices=["task"]))
 
 
 def _answer(one: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msplora_analysis.choices import by_choice
+from msplora_analysis.courses import courses
+from msplora_analysis.directions.findings import by_module
 from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.report.homes import home
 from msplora_analysis.report.overlap_summary import overlap_json
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.writing import write_files
+from msplora_analysis.run_means import sharing_course_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +44,7 @@ def write_overlap(
     | sharing.csv | how much the layers of each run share at its end (`Overlap.sharing`) |
     | course.csv | the same over training |
     | subspaces.csv | how the layers' subspaces overlap |
+    | sharing-means.csv, course-means.csv, subspaces-means.csv | means over several runs, of all tasks and of each |
     | cosines.csv | the cosine of every pair of layers |
     | methods.csv | mean excess of each method, with its interval |
     | adapters.csv | each module of each pair of adapters, if there are several adapters (`AdapterPair.modules`) |
@@ -66,6 +71,11 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
     tables = {"sharing": found.sharing, "course": found.course, "subspaces": found.subspaces,
               "cosines": _cosines(found), "methods": found.methods,
               "adapters": _adapters(found)}  # fmt: skip
+    if len(found.runs) > 1:
+        for name in ("sharing", "subspaces"):
+            tables[f"{name}-means"] = by_choice(by_module, tables[name], [], choices=["task"])
+        if len(found.course):
+            tables["course-means"] = sharing_course_means(courses(found.course))
     for name, table in tables.items():
         if len(table):
             yield f"{name}.csv", table.to_csv(index=False).encode()

@@ -102,7 +102,7 @@ def page(
         averaging=AVERAGING[analysis.average],
         provenance=_provenance(analysis, made),
         kept=kept_section(*filter(None, (folder, home(analysis.path)))),
-        data=as_script(embedded(analysis)),
+        data=as_script(embedded(analysis, tables)),
         style=(ASSETS / "page.css").read_text(encoding="utf-8"),
         scripts=scripts,
         policy=_policy(scripts),

@@ -48,6 +48,7 @@ def write_analysis(
     | spectra.csv | averaged spectra over training, with shares, M_eff-k and the number of runs: the data of Fig. 3 |
     | trajectory.csv | measures over training, with the number of runs |
     | courses.csv | the same for each run, of all module types and of each, if there are several times of training |
+    | course-means.csv | their means over runs with the lowest and the highest, of all tasks and of each |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
     | measures-by-run.csv | the same for each run |
     | kl.csv | KL of every pair of layers, by method and scale |
@@ -57,9 +58,10 @@ def write_analysis(
     | findings.csv | findings of the check-up in each run, worst first |
     | spread.csv | KL between the same layer's spectra of two seeds |
     | nulls.csv | the values of a null model for each number of measures.csv |
-    | interference.csv | cosines between scales and between layers by epoch, if recorded |
+    | interference.csv | cosines between scales and between layers by epoch, of all tasks and of each, if recorded |
     | interference-by-run.csv | the same for each run |
     | scores.csv | evaluation metrics by run and epoch |
+    | score-means.csv | their means over the seeds of each task, with the lowest and the highest |
     | claims.csv | each verdict on each claim |
     | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), with `latex` |
     | report.html | the analysis as one page, with the results of `overlap` and `plan` (see `write_report`) |

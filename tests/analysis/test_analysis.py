@@ -165,6 +165,7 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
         "spectra.csv",
         "trajectory.csv",
         "courses.csv",
+        "course-means.csv",
         "measures.csv",
         "measures-by-run.csv",
         "kl.csv",

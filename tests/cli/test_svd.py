@@ -97,7 +97,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     assert lines[place + 2].split()[-3:] == ["1", "1/6", "pair"]  # p, n of how many
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
     assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
-    assert "12 files in" in err
+    assert "13 files in" in err
     assert str(study / "analysis") in err
 
 

@@ -1,18 +1,17 @@
 // Measures and task scores over training: a line is the mean over runs, a band reaches from the lowest to the highest.
-// Over shares of training, which runs need not have in common, each run has its own line.
-const SHARE = "share of training";
+// Over shares of training, which runs need not have in common, each run has its own line. All means are those of the CSVs.
 const course = { measure: "entropy_rank", compare: "scale", scale: "layer" };
 let hidden = new Set();
 
 figure("courses", (part) => {
   const { compare } = course;
   const fixed = ["model", "stack", ...(compare === "method" ? [] : ["method"])];
-  const known = courses.filter((row) => chosen(row, fixed) && (!choice.task || row.task === choice.task || compare === "task"));
+  const chosenOrEach = (name) => (row) => (compare === name ? row[name] !== "" : row[name] === choice[name]);
+  const known = courses.filter((row) => chosen(row, fixed)).filter(chosenOrEach("task")).filter(chosenOrEach("module"));
   const clock = courses.find((row) => chosen(row, ["model", "method", "stack"]))?.clock;
-  const module = (row) => (compare === "module" ? row.module !== "" : row.module === choice.module);
   const scales = unique(known.map((row) => row.scale));
   if (compare !== "scale" && !scales.includes(course.scale)) course.scale = scales.at(-1);
-  const mine = known.filter((row) => row.clock === clock && module(row) && (compare === "scale" || row.scale === course.scale) && row[course.measure] != null);
+  const mine = known.filter((row) => row.clock === clock && (compare === "scale" || row.scale === course.scale) && row[course.measure] != null);
   const groups = unique(mine.map((row) => row[compare]));
   if (compare === "scale") groups.sort((a, b) => SCALES.indexOf(a) - SCALES.indexOf(b));
   const every = unique(courses.filter((row) => chosen(row, ["model", "method", "stack"])).map((row) => row.time));
@@ -36,11 +35,10 @@ figure("courses", (part) => {
     ...(compare === "scale" ? [] : [chooser("scale", "scale", scales.map((name) => [name, name]), course.scale, set("scale"))]),
     legend(groups, named, colour, redraw),
   );
-  const many = unique(mine.map((row) => row.run)).length > 1;
   const beside = nullsOf(groups.filter((name) => !hidden.has(name)));
   const drawnBy = beside.length ? ` Dashed: the null model at the end (${unique(beside.map((one) => one.null)).join(", ")}), with a bar for 95% of its draws.` : "";
-  part("about").textContent = `${about()}. ${linesMean(many, clock)}${drawnBy}`;
-  const points = summarised(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure, clock);
+  part("about").textContent = `${about()}. ${linesMean(mine)}${drawnBy}`;
+  const points = pointsOf(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure);
   part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 300, colour, named, clock, label: MEASURES[course.measure], beside }));
   return true;
 });
@@ -66,23 +64,24 @@ figure("scores", (part) => {
   const room = widthOf(several) + 16, columns = Math.max(1, Math.floor(room / 256));
   const width = Math.min(room / columns - 16, 340);
   several.append(...kinds.map(({ task, metric, rows }) => {
-    const points = summarised(rows.filter((row) => row.value != null), "method", "epoch", "value");
+    const points = pointsOf(rows, "method", "epoch", "value");
     return linesOf(points, { width, height: 190, colour, named: methodTitle, clock: "epoch", label: `${task || "unknown task"}, ${metric}` });
   }));
   return true;
 });
 
-function linesMean(many, clock) {
-  if (!many) return "One run.";
-  return clock === SHARE ? "A line for each run." : "Line: mean over the runs; band: lowest to highest run.";
+function linesMean(rows, band = "lowest to highest run") {
+  if (rows.some((row) => row.runs > 1)) return `Line: mean over the runs; band: ${band}.`;
+  return rows.some((row) => row.line) ? "A line for each run." : "One run.";
 }
 
-function summarised(rows, group, time, value, clock) {
-  return d3.flatRollup(rows, (part) => ({
-    value: d3.mean(part, (row) => row[value]), low: d3.min(part, (row) => row[value]), high: d3.max(part, (row) => row[value]), runs: part.length,
-  }), (row) => row[group], (row) => (clock === SHARE ? row.run : ""), (row) => row[time])
-    .map(([name, run, at, found]) => ({ name, run, line: JSON.stringify([name, run]), time: at, ...found }))
-    .sort((a, b) => d3.ascending(a.time, b.time));
+function pointsOf(rows, group, time, value) {
+  const ranks = unique(rows.map((row) => row.rank));
+  return rows.map((row) => {
+    const rank = ranks.length > 1 ? `r=${row.rank}` : "", mean = row[value];
+    return { name: row[group], kind: [rank, row.line].filter(Boolean).join(", "), line: JSON.stringify([row[group], row.rank, row.line]), time: row[time],
+      value: mean, low: row[`${value}_low`] ?? mean, high: row[`${value}_high`] ?? mean, runs: row.runs };
+  }).sort((a, b) => d3.ascending(a.time, b.time));
 }
 
 // Whole epochs and steps have their ticks there; shares of a training anywhere.
@@ -105,7 +104,7 @@ function linesOf(points, { width, height, colour, named, clock, label, beside = 
       Plot.areaY(points, { x: "time", y1: "low", y2: "high", z: "line", fill: (point) => colour(point.name), fillOpacity: 0.2 }),
       Plot.lineY(points, { x: "time", y: "value", z: "line", stroke: (point) => colour(point.name), strokeWidth: 2, className: "course" }),
       ...(single ? [Plot.dot(points, { x: "time", y: "value", fill: (point) => colour(point.name), r: 4 })] : []),
-      ...tips(points, { x: "time", y: "value", title: (point) => `${[named(point.name), point.run].filter(Boolean).join(", ")}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : several ? " (1 run)" : "") }),
+      ...tips(points, { x: "time", y: "value", title: (point) => `${[named(point.name), point.kind].filter(Boolean).join(", ")}, ${clock} ${shown(point.time)}\n${shown(point.value)}` + (point.runs > 1 ? ` (${shown(point.low)} to ${shown(point.high)}, ${point.runs} runs)` : several ? " (1 run)" : "") }),
     ],
   });
 }

@@ -38,15 +38,13 @@ function asRows(table) {
 }
 
 const data = embedded("data");
-const runs = new Map(asRows(data.runs).map((run) => [run.run, run]));
-const ofRun = (row) => ({ ...runs.get(row.run), ...row });
 const spectra = asRows(data.spectra);
 const layerSpectra = asRows(data.layers);
-const courses = asRows(data.courses).map(ofRun);
-const scores = asRows(data.scores).map(ofRun);
+const courses = asRows(data.courses);
+const scores = asRows(data.scores);
 const nulls = asRows(data.nulls);
 const spread = asRows(data.spread);
-const interference = asRows(data.interference).map(ofRun);
+const interference = asRows(data.interference);
 const kept = embedded("kept-data");
 const directions = kept.summary ?? { sharing: {}, subspaces: {}, course: {}, cosines: [], grids: [] };
 

@@ -5,14 +5,12 @@ const sharedCourse = asRows(directions.course);
 
 const directionsOf = (method) => [...sharing, ...subspaces].filter((row) => row.model === choice.model && row.method === method);
 const ofModule = (row) => chosen(row, ["model", "method", "stack"]) && (!choice.module || row.module === choice.module);
-const keptRows = (rows) => rows.filter((row) => ofModule(row) && (!choice.task || row.task === choice.task));
 
-// The mean over runs of each component and of whatever else is named.
-function meansOf(rows, keys, values) {
-  return d3.groups(rows, (row) => JSON.stringify(keys.map((key) => row[key]))).map(([, part]) => ({
-    ...part[0], runs: part.length, ...Object.fromEntries(values.map((name) => [name, d3.mean(part, (row) => row[name])])),
-    label: unique(rows.map((row) => row.scale)).length > 1 ? `${part[0].module}, ${part[0].scale}` : part[0].module,
-  }));
+// The means over runs that fit the choices, each with a label for its component.
+function chosenMeans(table) {
+  const rows = table.filter((row) => ofModule(row) && row.task === choice.task);
+  const several = unique(rows.map((row) => row.scale)).length > 1;
+  return rows.map((row) => ({ ...row, label: several ? `${row.module}, ${row.scale}` : row.module }));
 }
 
 const runsOf = (rows) => {
@@ -23,8 +21,7 @@ const labelsWidth = (rows) => 16 + 6.5 * Math.min(24, d3.max(rows, (row) => row.
 const shortened = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
 
 figure("sharing", (part) => {
-  const values = ["shared_by_all", "shared_by_groups", "null_shared_by_all", "null_shared_by_groups", "deviation_own", "excess"];
-  const rows = meansOf(keptRows(sharing).filter((row) => row.excess != null), ["scale", "module"], values);
+  const rows = chosenMeans(sharing.filter((row) => row.excess != null));
   if (!rows.length) return false;
   const kinds = { "all layers": DISTINCT[0], "groups of layers": DISTINCT[2] };
   const bars = rows.flatMap((row) => [
@@ -47,7 +44,7 @@ figure("sharing", (part) => {
 });
 
 figure("subspaces", (part) => {
-  const rows = meansOf(keptRows(subspaces), ["scale", "module", "side"], ["neighbours", "pairs", "chance", "common", "null_common"]);
+  const rows = chosenMeans(subspaces);
   if (!rows.length) return false;
   const sides = unique(rows.map((row) => row.side));
   const colour = (side) => DISTINCT[sides.indexOf(side)];
@@ -70,18 +67,16 @@ figure("subspaces", (part) => {
 const shared = { compare: "method" };
 
 figure("sharing-course", (part) => {
-  const fits = (row, names) => names.every((name) => name === shared.compare || !choice[name] || row[name] === choice[name]);
+  const fits = (row, names) => names.every((name) => (name === shared.compare ? row[name] !== "" : row[name] === choice[name]));
   const known = sharedCourse.filter((row) => row.model === choice.model);
   const comparable = ["method", "module", "task"].filter((name) => unique(known.map((row) => row[name])).length > 1);
   if (!comparable.includes(shared.compare)) shared.compare = comparable[0] ?? "method";
   const clock = known.find((row) => row.method === choice.method)?.clock ?? known[0]?.clock;
-  const mine = known.filter((row) => row.clock === clock && fits(row, shared.compare === "method" ? ["module", "task"] : ["method", "module", "task"]));
+  const mine = known.filter((row) => row.clock === clock && fits(row, ["method", "module", "task"]));
   if (unique(mine.map((row) => row.time)).length < 2) return false;
   const groups = unique(mine.map((row) => row[shared.compare]));
   const colour = (name) => DISTINCT[groups.indexOf(name) % DISTINCT.length];
   const named = (name) => (shared.compare === "method" ? methodTitle(name) : name || "unknown");
-  const byRun = d3.flatRollup(mine, (rows) => ({ excess: d3.mean(rows, (row) => row.excess), deviation: d3.mean(rows, (row) => row.deviation_own) }), (row) => row[shared.compare], (row) => row.run, (row) => row.time)
-    .map(([name, run, time, found]) => ({ name, run, time, ...found }));
   part("controls").replaceChildren(
     ...(comparable.length > 1 ? [chooser("shared", "a line for each", comparable.map((name) => [name, name]), shared.compare, (value) => {
       shared.compare = value;
@@ -90,8 +85,8 @@ figure("sharing-course", (part) => {
     legend(groups, named, colour),
   );
   const words = [shared.compare === "method" ? "" : methodTitle(choice.method), shared.compare === "task" ? "" : choice.task || EVERY.task, shared.compare === "module" ? "" : choice.module || EVERY.module];
-  part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. ${linesMean(unique(mine.map((row) => row.run)).length > 1, clock)} Grey: what layers that share nothing give, two standard deviations.`;
-  part("plot").replaceChildren(linesOf(summarised(byRun, "name", "time", "excess", clock), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.mean(byRun, (row) => row.deviation) }));
+  part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. ${linesMean(mine)} Grey: what layers that share nothing give, at most two standard deviations.`;
+  part("plot").replaceChildren(linesOf(pointsOf(mine, shared.compare, "time", "excess"), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.max(mine, (row) => row.deviation_own) }));
   return true;
 });
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from msplora_analysis import analyse, overlap, write_report
@@ -97,10 +98,12 @@ def test_the_arrow_keys_reach_the_values_of_each_picture(visit: Any, study: Path
 
 def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     page = visit(study / "report.html")
-    course = pd.read_csv(study / "overlap" / "course.csv")
+    course, means = (pd.read_csv(study / "overlap" / f"{name}.csv") for name in ("course", "course-means"))
     data = json.loads(page.locator("#kept-data").text_content())["summary"]["course"]
-    values = data["excess"]["values"] if isinstance(data["excess"], dict) else data["excess"]
-    assert values == [float(f"{value:.7g}") for value in course["excess"]]
+    assert data["excess"] == [float(f"{value:.4g}") for value in means["excess"]]
+    all_runs = means[means["task"].isna() & means["module"].isna()].set_index("time")
+    of_runs = course.groupby(["run", "step"])["excess"].mean().groupby("step").agg(["mean", "min", "max", "size"])
+    assert_allclose(all_runs[["excess", "excess_low", "excess_high", "runs"]], of_runs)
     assert page.locator("#sharing-course g[aria-label=line] path").count() == len(MODULES)
     assert page.locator("#sharing-course g[aria-label=rect] rect").count() == 1
     page.select_option("select[name=shared]", "task")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from msplora_analysis import (
@@ -25,6 +27,7 @@ from msplora_analysis import (
 )
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
+from msplora_analysis.report.templates import ASSETS
 from msplora_core.runs import RunDirectory, Snapshot
 from tests.analysis.conftest import spectra_of, write_run
 
@@ -129,18 +132,30 @@ def test_the_legend_filters(page: Any) -> None:
     assert lines.count() == 3
 
 
-def test_a_course_is_the_mean_of_the_runs_in_the_table(page: Any, folder: Path) -> None:
+@pytest.mark.parametrize(("task", "module"), [("", ""), ("mrpc", "value")])
+def test_a_course_is_the_mean_of_the_runs_in_the_table(page: Any, folder: Path, task: str, module: str) -> None:
+    page.select_option("select[name=task]", task)
+    page.select_option("select[name=module]", module)
     plot = page.locator("#courses .plot svg")
     plot.hover(position={"x": plot.bounding_box()["width"] - 30, "y": 100})
     tip = page.locator("#courses g[aria-label=tip] text").text_content().replace("\u200b", "")
-    courses = pd.read_csv(folder / "courses.csv").query("method == @METHOD and module.isna() and time == 3")
+    every = {"module": "", "task": ""}
+    courses = pd.read_csv(folder / "courses.csv").fillna(every)
+    courses = courses.query("method == @METHOD and module == @module and time == 3")
+    courses = courses[courses["task"] == task] if task else courses
     values = courses.groupby("scale")["entropy_rank"].agg(["mean", "min", "max", "count"])
-    for scale in ("global", "mid", "layer"):
-        mean, low, high, runs = values.loc[scale]
-        if tip.startswith(scale):
-            assert tip.endswith(f"epoch 3{shown(mean)} ({shown(low)} to {shown(high)}, {runs:g} runs)")
-            return
-    pytest.fail(f"no scale in {tip!r}")
+    scale = next(name for name in values.index if tip.startswith(name))
+    mean, low, high, runs = values.loc[scale]
+    assert tip.endswith(f"epoch 3{shown(mean)} ({shown(low)} to {shown(high)}, {runs:g} runs)")
+    means = pd.read_csv(folder / "course-means.csv").fillna(every)
+    means = means.query("method == @METHOD and module == @module and time == 3 and task == @task and scale == @scale")
+    assert_allclose(means[["entropy_rank", "entropy_rank_low", "entropy_rank_high"]], [[mean, low, high]])
+
+
+def test_the_page_averages_nothing() -> None:
+    scripts = "".join(path.read_text(encoding="utf-8") for path in ASSETS.glob("*.js"))
+    assert scripts
+    assert not re.search(r"d3\.(mean|median|deviation|quantile)", scripts)
 
 
 def test_runs_without_a_common_epoch_each_have_a_line(visit: Any, tmp_path: Path) -> None:

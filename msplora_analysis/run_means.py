@@ -1,0 +1,98 @@
+"""Means over runs, with the lowest and the highest run: what lines and bands over training show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msplora_analysis.choices import by_choice
+from msplora_analysis.courses import COURSE, SHARE
+from msplora_analysis.measures import ordered
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_NO_MEASURES = {*COURSE, "module", "task", "seed", "run", "rank", "runs", "components"}
+
+
+def means_over_runs(table: DataFrame, by: Sequence[str], values: Sequence[str]) -> DataFrame:
+    """Return the mean of each value over the runs of each group, with the lowest and the highest.
+
+    Args:
+        table: a row for each run in each group.
+        by: columns to group by.
+        values: columns to average. Rows without the first are left out.
+
+    Returns:
+        Columns `by`, `runs` (their number), and for each value its mean, under its own name, `..._low` and `..._high`
+        (missing for one run).
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"method": ["lora", "lora", "dora"], "kl": [1.0, 3.0, 5.0]})
+        >>> means_over_runs(table, ["method"], ["kl"])
+          method  runs   kl  kl_low  kl_high
+        0   dora     1  5.0     NaN      NaN
+        1   lora     2  2.0     1.0      3.0
+    """
+    groups = table[table[values[0]].notna()].groupby(list(by), observed=True, dropna=False, sort=False)
+    found = groups.agg(
+        runs=(values[0], "size"),
+        **{
+            f"{value}{name}": (value, how)
+            for value in values
+            for name, how in (("", "mean"), ("_low", "min"), ("_high", "max"))
+        },
+    ).reset_index()
+    ends = [f"{value}{end}" for value in values for end in ("_low", "_high")]
+    found[ends] = found[ends].where(found["runs"] > 1)
+    return ordered(found, by)
+
+
+def course_means(courses: DataFrame) -> DataFrame:
+    """Return the measures over training, averaged over runs: of all tasks, where `task` is empty, and of each.
+
+    Args:
+        courses: the measures of each run (`Analysis.courses`).
+
+    Returns:
+        Columns task, model, method, stack, clock, time, scale, rank, module, line, and those of `means_over_runs`.
+        `line` is empty, but over shares of training, which runs need not have in common, it is the run.
+    """
+    values = ["entropy_rank", *(name for name in courses.columns if name not in {*_NO_MEASURES, "entropy_rank"})]
+    by = [*COURSE, "rank", "module", "line"]
+    return by_choice(partial(means_over_runs, values=values), _with_line(courses), by, choices=["task"])
+
+
+def score_means(scores: DataFrame) -> DataFrame:
+    """Return the evaluation metrics over training, averaged over the seeds of each task.
+
+    Args:
+        scores: from `load_scores`.
+    """
+    return means_over_runs(scores, ["model", "method", "task", "metric", "epoch"], ["value"])
+
+
+def sharing_course_means(course: DataFrame) -> DataFrame:
+    """Return what layers share over training, averaged over components and then over runs.
+
+    Args:
+        course: `Overlap.course` with the columns `clock` and `time` (see `courses`).
+
+    Returns:
+        Columns task and module (each empty for all), model, method, clock, time, line, and those of `means_over_runs`
+        for excess and deviation_own.
+    """
+    values = ["excess", "deviation_own"]
+
+    def of_runs(rows: DataFrame, by: Sequence[str]) -> DataFrame:
+        return rows.groupby(list(by), observed=True, sort=False)[values].mean().reset_index()
+
+    by_run = by_choice(of_runs, course, ["model", "method", "task", "run", "clock", "time"], choices=["module"])
+    by = ["model", "method", "module", "clock", "time", "line"]
+    return by_choice(partial(means_over_runs, values=values), _with_line(by_run), by, choices=["task"])
+
+
+def _with_line(rows: DataFrame) -> DataFrame:
+    return rows.assign(line=rows["run"].astype(str).where(rows["clock"] == SHARE, ""))
