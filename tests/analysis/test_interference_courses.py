@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
@@ -126,3 +127,10 @@ def test_an_analysis_holds_it(study: Path) -> None:
     assert {"interference.csv", "interference-by-run.csv", "interference-msplora-2-2-2.png"} <= {
         p.name for p in written
     }
+    table = pd.read_csv(study / "out" / "interference.csv").fillna({"task": ""}).query("pair == 'global-mid'")
+    runs = analysis.interference.query("pair == 'global-mid'")
+    for task, count in (("", 6), ("cola", 3), ("mrpc", 3)):
+        values = runs.loc[(runs["epoch"] == 2) & (not task or runs["task"] == task), "cosine"]
+        low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+        one = table.query("task == @task and epoch == 2")
+        assert_allclose(one[["runs", "cosine", "low", "high"]], [[count, values.mean(), low, high]])
