@@ -69,12 +69,13 @@ def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
 
     from msplora_cli.study_progress import duration
     from msplora_core.study import ledger
-    from msplora_core.study.entries import log_path, time_left
+    from msplora_core.study.entries import failure_of, log_path, time_left
 
     entries = ledger(_read(file, out, data_dir))
     for entry in entries:
         part = f"  epoch {entry.epochs}/{entry.config.epochs}" if entry.state != "done" and entry.epochs else ""
-        failed = f"  {entry.error}; log: {log_path(entry.config)}" if entry.error else ""
+        log = f"; log: {log_path(entry.config)}" if failure_of(entry.config) else ""
+        failed = f"  {entry.error}{log}" if entry.error else ""
         print(f"{entry.state:8s}{entry.config.path}{part}{failed}")
     count = Counter(entry.state for entry in entries)
     print(", ".join(f"{count[state]} {state}" for state in ("done", "running", "failed", "to do")))

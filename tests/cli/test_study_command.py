@@ -106,6 +106,10 @@ def test_from_the_file_to_the_runs(command, tiny_model: Path, tmp_path: Path) ->
     assert command("study", "run", path)[0] == 0
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.safetensors")}
     assert command("study", "commands", path) == (0, "", "")
+    path.write_text(path.read_text().replace("batch_size = ", "batch_size = 1"))
+    first, *_ = command("study", "status", path)[1].splitlines()
+    assert first.startswith(f"failed  {tmp_path}/runs/{names[0]}  epoch 3/3  batch_size: expected")
+    assert ".log" not in first  # nothing was run
 
 
 @pytest.mark.parametrize(
