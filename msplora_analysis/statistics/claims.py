@@ -142,6 +142,8 @@ def untestable(claim: Claim, reason: str, next_step: str = "") -> Draft:
 def settle(drafts: Iterable[Draft]) -> list[Claim]:
     """Return the claims with their verdicts; p is corrected over the tests of all claims of one number and question.
 
+    Claims are ordered by number, and for each number models, methods and stacks in the same order.
+
     A claim of several steps is borne out if all steps are, and contradicted if one step is; its verdict is that of
     the deciding step.
     """
@@ -164,7 +166,8 @@ def settle(drafts: Iterable[Draft]) -> list[Claim]:
         _settled(draft, [corrected[place, number] for number in range(len(draft.questions))])
         for place, draft in enumerate(drafts)
     ]
-    return sorted(claims, key=lambda claim: claim.number)
+    whose = list(dict.fromkeys((claim.model, claim.method, claim.stack) for claim in claims))
+    return sorted(claims, key=lambda claim: (claim.number, whose.index((claim.model, claim.method, claim.stack))))
 
 
 _ORDER = ("borne out", "not decided", "cannot tell", "contradicted")

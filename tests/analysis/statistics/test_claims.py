@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from msplora_analysis import analyse
-from msplora_analysis.statistics.claims import STATEMENTS
+from msplora_analysis.statistics.claims import STATEMENTS, Claim, settle, untestable
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.snapshot import Snapshot
 
@@ -285,3 +285,14 @@ def test_an_untrained_adapter_is_told_to_train(make_run, tmp_path):
     make_run("run", epochs=0)
     first, *_ = analyse(tmp_path / "run").claims
     assert (first.verdict.reason, first.verdict.next_step) == ("every update is zero", "train at least one epoch")
+
+
+def test_models_and_stacks_are_in_the_same_order_for_every_claim():
+    drafts = [
+        untestable(Claim(number, "msplora", model, stack), "") for number, model, stack in
+        [("1a", "x", "8x8"), ("1a", "x", "4x8"), ("1a", "w", ""), ("2", "w", ""), ("2", "x", "4x8"), ("2", "x", "8x8")]
+    ]  # fmt: skip
+    order = ["8x8", "4x8", ""]
+    assert [(claim.number, claim.stack) for claim in settle(drafts)] == [
+        *(("1a", stack) for stack in order), *(("2", stack) for stack in order)
+    ]  # fmt: skip
