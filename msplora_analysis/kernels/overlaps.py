@@ -22,7 +22,8 @@ from msplora_core.linalg.updates import LowRankUpdate
 
 Side = Literal["inputs", "outputs"]
 SIDES: tuple[Side, Side] = ("inputs", "outputs")
-_ORTHONORMAL = 1e-12
+_MOST_GROWTH = 5e3
+"""Limit on |R|·|R⁻¹·U|: a basis B·R⁻¹·U is orthonormal to eps times that, here 1e-12."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,45 +158,58 @@ def direction_overlaps(
     shapes = {update.shape for update in updates}
     if len(shapes) != 1:
         raise ParameterError("updates", expected="updates of one shape", found=sorted(shapes))
-    (out, in_), most = shapes.pop(), sum(update.rank for update in updates)
-    left, right = np.empty((most, out), dtype), np.empty((most, in_), dtype)
-    sigma, end = list[NDArray[np.float64]](), 0
-    for update in updates:
-        rows, values, columns = _bases(update)
-        start, end = end, end + len(values)
-        left[start:end], right[start:end] = rows, columns
-        sigma.append(values)
-    return DirectionOverlaps(sigma, left[:end] @ left[:end].T, right[:end] @ right[:end].T)
+    left, sigma, right = zip(*map(_bases, updates), strict=True)
+    # both sides use the same memory, since its first use takes as long as the arithmetic
+    room = np.empty(sum(map(len, sigma)) * max(shapes.pop()), dtype)
+    return DirectionOverlaps(sigma, _overlaps(left, room), _overlaps(right, room))
 
 
-_Bases = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+_Basis = tuple[NDArray[np.float64], NDArray[Any]]
+"""A matrix (k, r) and a factor (r, d). Their product, formed when it is needed, has orthonormal rows."""
+_Bases = tuple[_Basis, NDArray[np.float64], _Basis]
+
+
+def _overlaps(bases: Sequence[_Basis], room: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The overlaps of the rows of all bases; the rows are stacked in `room`."""
+    count, width = sum(len(transform) for transform, _ in bases), bases[0][1].shape[1]
+    stacked, end = room[: count * width].reshape(count, width), 0
+    values = np.empty((max(len(factor) for _, factor in bases), width))
+    for transform, factor in bases:
+        start, end = end, end + len(transform)
+        values[: len(factor)] = factor
+        stacked[start:end] = transform @ values[: len(factor)]
+    return stacked @ stacked.T
 
 
 def _bases(update: LowRankUpdate) -> _Bases:
-    """Uᵀ (k, out), σ (k,) and Vᵀ (k, in), without the directions of zero singular values."""
-    found = _by_triangular_factors(update)
-    if found is None:
-        U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
-        found = U.T, sigma, Vt
-    rows, sigma, columns = found
+    """Uᵀ, σ (k,) and Vᵀ, without the directions of zero singular values."""
+    (rows, B), sigma, (columns, A) = _by_triangular_factors(update) or _by_orthogonal_factors(update)
     kept = int(np.count_nonzero(sigma > sigma[:1] * np.finfo(np.float64).eps * max(update.shape)))
-    return rows[:kept], sigma[:kept], columns[:kept]
+    return (rows[:kept], B), sigma[:kept], (columns[:kept], A)
 
 
 def _by_triangular_factors(update: LowRankUpdate) -> _Bases | None:
-    """The same, several times faster than by Householder QR; None if the factors are too ill-conditioned."""
-    B, A = update.B.T.astype(np.float64), update.A.astype(np.float64)
-    if not (np.isfinite(B).all() and np.isfinite(A).all()):
-        raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
+    """Several times faster than by Householder QR; None if the factors are too ill-conditioned."""
     if update.rank > min(update.shape):
         return None
-    (left,), (right,) = triangular_factor(B.T[None]), triangular_factor(A.T[None])
+    left, right = _triangular(update.B), _triangular(update.A.T)
     U, sigma, Vt = np.linalg.svd(update.scaling * left @ right.T)
     try:
-        rows = np.linalg.solve(left, U).T @ B
-        columns = np.linalg.solve(right, Vt.T).T @ A
+        rows, columns = np.linalg.solve(left, U), np.linalg.solve(right, Vt.T)
     except np.linalg.LinAlgError:
         return None
-    unit = np.eye(update.rank)
-    sound = all(abs(basis @ basis.T - unit).max() <= _ORTHONORMAL for basis in (rows, columns))
-    return (rows, sigma, columns) if sound else None
+    sound = all((abs(R) @ abs(X)).max() <= _MOST_GROWTH for R, X in ((left, rows), (right, columns)))
+    return ((rows.T, update.B.T), sigma, (columns.T, update.A)) if sound else None
+
+
+def _triangular(factor: NDArray[Any]) -> NDArray[np.float64]:
+    if not np.isfinite(factor).all():
+        raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
+    R: NDArray[np.float64] = triangular_factor(factor.astype(np.float64)[None])[0]
+    return R
+
+
+def _by_orthogonal_factors(update: LowRankUpdate) -> _Bases:
+    U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+    unit = np.eye(len(sigma))
+    return (unit, U.T), sigma, (unit, Vt)

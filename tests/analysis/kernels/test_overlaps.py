@@ -85,6 +85,17 @@ def test_overlaps_in_single_precision():
         np.testing.assert_allclose(found.common_energy(side, 9), exact.common_energy(side, 9), atol=1e-6)
 
 
+@pytest.mark.parametrize("condition", [1, 1e2, 1e4, 1e5, 1e8])
+def test_bases_of_ill_conditioned_factors_are_orthonormal(condition):
+    update = made((20,), out=300, in_=200)[0]
+    mixed = (
+        np.linalg.qr(update.A @ update.A.T).Q * np.geomspace(1, 1 / condition, 20) @ np.linalg.qr(update.A[:, :20]).Q
+    )
+    found = direction_overlaps([LowRankUpdate(update.B @ mixed, update.A), LowRankUpdate(update.B, mixed @ update.A)])
+    for own in (found.block(side, place, place) for side in SIDES for place in (0, 1)):
+        np.testing.assert_allclose(own, np.eye(20), atol=1e-12)
+
+
 def test_ill_conditioned_dependent_and_zero_updates():
     (one,) = made((4,))
     steep = LowRankUpdate(one.B * 10.0 ** -np.arange(0, 16, 4), one.A)
