@@ -176,7 +176,10 @@ def _from_factors(
         sides = side_overlaps(overlaps, shape, draws, seed)
         return LayerDirections(found, cosine_bound(overlaps.sigma, shape, seed=seed), sides)
 
-    return in_processes(directions, kinds, n_jobs if many else 1)
+    found = in_processes(directions, kinds, n_jobs if many else 1)
+    import pandas  # noqa: F401  for the tables; here, the processes compute meanwhile
+
+    return found
 
 
 def _from_record(source: Source, moment: Moment, groups: Groups, seed: int) -> Iterator[LayerDirections]:

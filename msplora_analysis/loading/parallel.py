@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msplora_core.errors import ParameterError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +25,8 @@ def in_processes(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by several processes if that is faster.
 
-    Processes are forked, so items need not be picklable; results must be.
+    Processes are forked, so items need not be picklable; results must be. They start when this function is called, and
+    compute while the caller does something else.
 
     Args:
         function: of one item.
@@ -37,14 +41,13 @@ def in_processes(
     """
     processes = process_count(len(items), n_jobs, least)
     if processes == 1:
-        yield from map(function, items)
-        return
+        return map(function, items)
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     context = get_context("fork")
-    with ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(function, items)) as pool:
-        yield from pool.map(_done, range(len(items)), chunksize=chunk)
+    pool = ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(function, items))
+    return _until_done(pool, pool.map(_done, range(len(items)), chunksize=chunk))
 
 
 def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int) -> Iterator[Result]:
@@ -94,6 +97,11 @@ def process_count(items: int, n_jobs: int, least: int = 1) -> int:
 def _hand_over(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _handed_over
     _handed_over = function, items
+
+
+def _until_done(pool: Executor, results: Iterator[Result]) -> Iterator[Result]:
+    with pool:
+        yield from results
 
 
 def _done(place: int) -> Any:

@@ -10,7 +10,7 @@ from time import sleep
 import pytest
 from matplotlib.figure import Figure
 
-from msplora_analysis.loading.parallel import while_made
+from msplora_analysis.loading.parallel import in_processes, while_made
 from msplora_analysis.report.pictures import pictures
 
 pytestmark = [
@@ -30,14 +30,24 @@ def _touched(path: Path) -> str:
     return path.name
 
 
+def _appeared(path: Path) -> bool:
+    waits = 0
+    while waits < 3000 and not path.exists():
+        sleep(0.01)
+        waits += 1
+    return path.exists()
+
+
+def test_processes_begin_before_their_results_are_wanted(tmp_path: Path) -> None:
+    found = in_processes(_touched, [tmp_path / "first", tmp_path / "second"], n_jobs=2)
+    assert _appeared(tmp_path / "second")
+    assert list(found) == ["first", "second"]
+
+
 def test_items_are_worked_on_while_others_are_made(tmp_path: Path) -> None:
     def made() -> Iterator[Path]:
         yield tmp_path / "first"
-        waits = 0
-        while waits < 3000 and not (tmp_path / "first").exists():
-            sleep(0.01)
-            waits += 1
-        yield tmp_path / ("second" if (tmp_path / "first").exists() else "the first was not begun")
+        yield tmp_path / ("second" if _appeared(tmp_path / "first") else "the first was not begun")
 
     assert list(while_made(_touched, made(), n_jobs=2)) == ["first", "second"]
 
