@@ -55,6 +55,9 @@ def overlap(
 
         show_intruders(path, base, out, alpha=alpha, module=module or [], as_json=as_json, figures=figures)
         return
+    import gc
+
+    gc.set_threshold(200_000)  # packages and results are long-lived objects: scanning them frees nothing
     # Processes share the module types; BLAS threads in each process would only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import tracemalloc
 from pathlib import Path
@@ -17,7 +19,7 @@ from safetensors.numpy import save_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from msplora_analysis import analyse, draw_figures, load_spectra
+from msplora_analysis import analyse, direction_overlaps, draw_figures, load_spectra
 from msplora_analysis.plots.paper import new_figure, offscreen, paper_style
 from msplora_analysis.report import summary, writing
 from msplora_analysis.report.pictures import saved
@@ -25,6 +27,7 @@ from msplora_analysis.statistics import differences, power
 from msplora_cli.app import main
 from msplora_core.adapter import MSPLoraConfig
 from msplora_core.formats.peft.configuration import PeftConfig
+from msplora_core.linalg import LowRankUpdate
 from msplora_core.runs import RunDirectory, RunRecord
 
 OUT, IN = 40, 24
@@ -76,6 +79,28 @@ def test_an_adapter_of_any_size_takes_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(table) == 96 * 32
     assert peak < 64e6 < (tmp_path / "adapter_model.safetensors").stat().st_size
+
+
+def test_overlaps_have_the_singular_vectors_of_one_side_in_memory() -> None:
+    factor = np.random.default_rng(0).standard_normal((16, 2048))
+    updates = [LowRankUpdate(factor.T, factor)] * 16
+    tracemalloc.start()
+    try:
+        found = direction_overlaps(updates)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    one_side = 16 * factor.nbytes
+    assert one_side < peak < one_side + 3 * found.outputs.nbytes + 4 * factor.nbytes
+
+
+def test_a_command_ends_without_a_search_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit = list[Any]()
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    monkeypatch.setattr("sys.argv", ["msplora-analyze", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert at_exit == [gc.freeze]
 
 
 def test_the_configuration_of_an_adapter_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
