@@ -19,7 +19,10 @@ _DPI_IN_PAGE = 120
 _FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
 """Fonts for text in an SVG, which the browser sets: the font of the layout, one of the same width, or any."""
 _METADATA = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-_SHAPING = {"GDEF", "GPOS", "GSUB", "kern"}
+_UNUSED = {"GDEF", "GPOS", "GSUB", "kern", "post"}
+"""Tables of fonts that a PDF does not use: it places glyphs itself, by number;"""
+_CHARACTERS = {"cmap", "OS/2"}
+"""and matplotlib before 3.11 looks these numbers up."""
 _Work = tuple[str, "Figure", tuple[str, ...]]
 
 
@@ -85,14 +88,16 @@ def _formulas_laid_out_once() -> Iterator[None]:
 
 @contextmanager
 def _lean_fonts() -> Iterator[None]:
-    """Embed fonts without tables for shaping: a PDF places its glyphs itself, and these take half of its time."""
+    """Embed fonts without the tables that a PDF does not use: they take half of its time."""
+    import matplotlib
     from fontTools import subset
 
+    unused = _UNUSED | _CHARACTERS if matplotlib.__version_info__ >= (3, 11) else _UNUSED
     load = subset.load_font
 
     def load_lean(*arguments: Any, **options: Any) -> Any:
         font = load(*arguments, **options)
-        for table in _SHAPING & {*font.keys()}:
+        for table in unused & {*font.keys()}:
             del font[table]  # before any is read: an option of the subsetter would drop them after
         return font
 
