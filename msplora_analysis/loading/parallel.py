@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +19,8 @@ Result = TypeVar("Result")
 
 _MOST_BEHIND = 4
 """Processes that work while this one makes the items: it could not keep more of them busy."""
+_SIGNAL_OF_PARENTS_END = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 _handed_over: tuple[Callable[[Any], Any], Sequence[Any]]
 
 
@@ -68,13 +72,47 @@ def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs
     if processes == 1:
         yield from map(function, items)
         return
-    import gc
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    # What this process has made lives on in the others: scanning it there would only copy its memory.
-    with ProcessPoolExecutor(processes, get_context("fork"), initializer=gc.freeze) as pool:
+    with ProcessPoolExecutor(processes, get_context("fork"), initializer=_begin) as pool:
         yield from pool.map(function, items)
+
+
+def beside(other: Callable[[], object], function: Callable[[], Result]) -> Result:
+    """Return `function()`, computed by another process while this one calls `other()`, if there are two cores.
+
+    The process is forked, so `function` need not be picklable; its result must be. Its warnings are issued here.
+
+    Args:
+        other: for example imports; with one core it is called first.
+        function: the work.
+
+    Example:
+        >>> beside(lambda: print("meanwhile"), lambda: 6 * 7)
+        meanwhile
+        42
+    """
+    if process_count(2, -1) == 1:
+        other()
+        return function()
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    context, work = get_context("fork"), (_recorded, [function])
+    with ProcessPoolExecutor(1, context, initializer=_hand_over, initargs=work) as pool:
+        found = pool.submit(_done, 0)
+        other()
+        result: Result
+        result, caught = found.result()
+    for warning in caught:
+        warnings.warn_explicit(*warning)
+    return result
+
+
+def _recorded(function: Callable[[], Result]) -> tuple[Result, list[tuple[Warning | str, type[Warning], str, int]]]:
+    with warnings.catch_warnings(record=True) as caught:
+        return function(), [(one.message, one.category, one.filename, one.lineno) for one in caught]
 
 
 def process_count(items: int, n_jobs: int, least: int = 1) -> int:
@@ -94,8 +132,19 @@ def process_count(items: int, n_jobs: int, least: int = 1) -> int:
     return max(1, min(wanted, items // least))
 
 
+def _begin() -> None:
+    """Let this process end with the one that forked it: at Ctrl-C without a word, and if that one is killed."""
+    import gc
+    from ctypes import CDLL
+
+    gc.freeze()  # what the other has made lives on here: scanning it would only copy its memory
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    CDLL(None).prctl(_SIGNAL_OF_PARENTS_END, signal.SIGKILL)
+
+
 def _hand_over(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _handed_over
+    _begin()
     _handed_over = function, items
 
 

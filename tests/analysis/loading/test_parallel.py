@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
@@ -10,8 +14,9 @@ from time import sleep
 import pytest
 from matplotlib.figure import Figure
 
-from msplora_analysis.loading.parallel import in_processes, while_made
+from msplora_analysis.loading.parallel import beside, in_processes, while_made
 from msplora_analysis.report.pictures import pictures
+from msplora_core.errors import ParameterError
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only"),
@@ -62,3 +67,49 @@ def test_pictures_saved_by_other_processes_are_the_same() -> None:
     figure.subplots().plot([1, 2], label=r"$\sigma_1$")
     kinds = ("png", "pdf")
     assert dict(pictures([("one", figure)], 2, kinds)) == dict(pictures([("one", figure)], 1, kinds))
+
+
+def test_work_is_done_beside_other_work_and_its_warnings_and_errors_arrive() -> None:
+    def warned() -> tuple[int, set[str]]:
+        warnings.warn("seen", UserWarning, stacklevel=1)
+        return os.getpid(), {"result"}
+
+    def wrong() -> None:
+        raise ParameterError("n", expected="1", found=2)
+
+    done = list[int]()
+    with pytest.warns(UserWarning, match="seen"):
+        process, result = beside(lambda: done.append(os.getpid()), warned)
+    assert (done, result) == ([os.getpid()], {"result"})
+    assert (process == os.getpid()) == (len(os.sched_getaffinity(0)) == 1)
+    with pytest.raises(ParameterError, match="n: expected 1, found 2"):
+        beside(lambda: None, wrong)
+
+
+def _in_two_processes(other: str, work: str) -> subprocess.Popen[str]:
+    code = f"""
+import os, time
+from msplora_analysis.loading.parallel import beside
+os.sched_getaffinity = lambda _: {{0, 1}}
+beside(lambda: {other}, lambda: {work})
+"""
+    output = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=output, stderr=output, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
+    process = _in_two_processes("time.sleep(600)", "(print('begun', flush=True), time.sleep(600))")
+    process.kill()
+    process.communicate(timeout=60)  # returns when no process can write any more
+
+
+def test_an_interrupted_process_says_nothing() -> None:
+    process = _in_two_processes("time.sleep(600)", "print('begun', flush=True)")
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("Traceback") == 1  # of the process that started it
