@@ -79,23 +79,27 @@ def plot_effective_rank(
     panels = [(rank, name) for rank in ranks for name in measures]
     given = given_axes(ax, len(panels), f": {' and '.join(measures)} at {len(ranks)} ranks")
     many = "run" in rows.columns and rows.groupby("method")["run"].nunique().max() > 1
+    spread: dict[str, Any] = (
+        {"units": "run", "estimator": None} if many and clock == SHARE
+        else {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.15, "linewidth": 0}}
+    )  # fmt: skip
     nulls = None if nulls is None else _shown(nulls, rows)
     grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range(nulls)}"]
     foot = "; ".join([*(_spread(clock, rows, time) if many else []), *grey, *map(reading, measures)])
     with paper_style(ax is None):
         axes = given or _new_axes(ranks, len(measures), title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
-            _draw(one, ranks[rank], time, name, styles, titles, apart=many and clock == SHARE)
+            one.set(xlabel=clock, ylabel=measure_title(name))  # seaborn makes the ticks of an axis without a name
+            _draw(one, ranks[rank], time, name, styles, titles, spread)
             if nulls is not None:
                 band = nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)]
                 _draw_nulls(one, band, float(ranks[rank][time].max()))
-            one.set_ylabel(measure_title(name))
             one.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             tick_times(one, ranks[rank][time].to_numpy(np.float64))
             if name == measures[0]:
                 _add_key(one, rank, own=ax is None)
-        for one in axes[-len(measures) :]:
-            one.set_xlabel(clock)
+        for one in axes[: -len(measures)]:
+            one.set_xlabel("")
         if ax is not None:
             write_around(axes[0], title, foot)
     return axes
@@ -147,30 +151,32 @@ def _draw(
     name: str,
     styles: dict[str, dict[str, Any]],
     titles: dict[tuple[str, str], str],
-    *,
-    apart: bool,
+    spread: dict[str, Any],
 ) -> None:
+    import seaborn as sns
+
     few = rows[time].nunique() <= _MOST_MARKERS
     for method, style in styles.items():
-        for scale, colour in SCALE_COLOURS.items():
-            part = rows[(rows["method"] == method) & (rows["scale"] == scale) & rows[name].notna()]
-            if part.empty:
-                continue
-            look = {**style, "color": colour, "markeredgewidth": 0, "label": titles[method, scale]}
-            look["marker"] = style["marker"] if few else None
-            if apart:
-                for _, run in part.groupby("run", sort=False):
-                    ax.plot(run[time], run[name], **look)
-                    look["label"] = None
-                continue
-            over = part.groupby(time)[name].agg(["mean", "min", "max", "count"])
-            ax.plot(over.index, over["mean"], **look)
-            fewer = over[over["count"] < over["count"].max()]
-            if len(fewer):
-                look = {"marker": style["marker"], "markersize": style.get("markersize"), "markeredgewidth": 0.8}
-                ax.plot(fewer.index, fewer["mean"], linestyle="", color=colour, markerfacecolor="white", **look)
-            if (over["max"] > over["min"]).any():
-                ax.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.15, linewidth=0)
+        part = rows[(rows["method"] == method) & rows[name].notna()]
+        scales = [scale for scale in SCALE_COLOURS if scale in set(part["scale"])]
+        if not scales:
+            continue
+        before, look = len(ax.lines), {**style, "marker": style["marker"] if few else None, "markeredgewidth": 0}
+        sns.lineplot(part, x=time, y=name, hue="scale", hue_order=scales, palette=SCALE_COLOURS, legend=False, ax=ax,
+                     **look, **spread)  # fmt: skip
+        first = {line.get_color(): line for line in reversed(ax.lines[before:])}
+        for scale in scales:
+            first[SCALE_COLOURS[scale]].set_label(titles[method, scale])
+        if "units" not in spread:
+            _draw_hollow(ax, part.groupby(["scale", time])[name].agg(["mean", "count"]).reset_index(time), style)
+
+
+def _draw_hollow(ax: Axes, over: DataFrame, style: dict[str, Any]) -> None:
+    """Points of the means over fewer runs than at other times."""
+    look = {"marker": style["marker"], "markersize": style.get("markersize"), "markeredgewidth": 0.8}
+    for scale, points in over[over["count"] < over.groupby("scale")["count"].transform("max")].groupby("scale"):
+        colour = SCALE_COLOURS[str(scale)]
+        ax.plot(points.iloc[:, 0], points["mean"], linestyle="", color=colour, markerfacecolor="white", **look)
 
 
 def _add_key(ax: Axes, rank: int, *, own: bool) -> None:

@@ -76,6 +76,7 @@ def plot_measures(
         for one, (rank, name) in zip(axes, panels, strict=True):
             if nulls is not None:
                 _draw_nulls(one, nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)], kinds[rank])
+            one.set(xlabel=measure_title(name), ylabel="row")  # seaborn makes the ticks of an axis without a name
             _draw_runs(one, ranks[rank], name, kinds[rank])
             if means is not None:
                 _draw_means(one, means[(means["rank"] == rank) & (means["measure"] == name)], kinds[rank])
@@ -83,8 +84,9 @@ def plot_measures(
             one.set_yticks(range(count), labels[rank] if name == measures[0] else [""] * count)
             one.set_ylim(count - 0.5, -0.5)
             one.tick_params(axis="y", length=0)
-            if ax is not None or rank == list(ranks)[-1]:
-                one.set_xlabel(measure_title(name))
+            one.set_ylabel("")
+            if ax is None and rank != list(ranks)[-1]:
+                one.set_xlabel("")
         if ax is not None:
             write_around(axes[0], title, foot)
     return axes
@@ -117,14 +119,13 @@ def _new_axes(labels: dict[int, list[str]], measures: Sequence[str], title: str,
 
 
 def _draw_runs(ax: Axes, rows: DataFrame, name: str, kinds: dict[tuple[str, str], int]) -> None:
+    import seaborn as sns
+
     tasks = list(dict.fromkeys(rows["task"]))
     lines = dict(zip(tasks, np.linspace(-0.28, 0.28, len(tasks)) if len(tasks) > 1 else [0.0], strict=True))
-    for (method, scale), place in kinds.items():
-        part = rows[(rows["method"] == method) & (rows["scale"] == scale)]
-        ax.plot(
-            part[name], place + part["task"].map(lines), linestyle="", marker="o", markersize=2.2, alpha=0.75,
-            markeredgewidth=0, color=SCALE_COLOURS[scale],
-        )  # fmt: skip
+    heights = rows["task"].map(lines) + [kinds[kind] for kind in zip(rows["method"], rows["scale"], strict=True)]
+    sns.scatterplot(x=rows[name], y=heights, hue=rows["scale"], palette=SCALE_COLOURS, legend=False, ax=ax,
+                    s=2.2**2, alpha=0.75, linewidth=0)  # fmt: skip
 
 
 def _draw_nulls(ax: Axes, nulls: DataFrame, kinds: dict[tuple[str, str], int]) -> None:

@@ -25,9 +25,9 @@ _PICTURES = (
     spectra_over_training,
     spectra_by_layer,
     measures_by_run,
+    measures_over_training,
     divergences,
     comparisons,
-    measures_over_training,
     interference,
 )
 

@@ -128,6 +128,7 @@ def _files(
     if latex:
         for name, text in latex_tables(analysis):
             yield f"{name}.tex", text.encode()
+    summary = to_json(analysis).encode()
     static = {}
     for name, data in chain(first, saved):
         if name.endswith(".svg"):
@@ -136,4 +137,4 @@ def _files(
             yield name, data
     if made is not None:
         yield "report.html", with_pictures(html, static).encode()
-    yield "summary.json", to_json(analysis).encode()
+    yield "summary.json", summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def test_no_figures_leaves_the_pictures_out(svd: Svd, study: Path, tmp_path: Pat
     assert {"fig3.png", "fig4-msplora-4-0-4-vs-lora-r4-layer.pdf", "m-eff.png"} <= {
         path.name for path in (tmp_path / "all").iterdir()
     }
+
+
+def test_the_files_are_the_same_whatever_the_number_of_cores(study: Path, tmp_path: Path) -> None:
+    found = []
+    for cores in ({0}, {0, 1}):
+        code = f"import os; os.sched_getaffinity = lambda _: {cores}; from msplora_cli.app import main; main()"
+        out = tmp_path / f"{len(cores)}"
+        command = [sys.executable, "-c", code, "svd", str(study), "--no-report", "--out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+        found.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert "m-eff.pdf" in found[0]
+    assert found[0] == found[1]
 
 
 def test_options_reach_the_analysis(svd: Svd, study: Path) -> None:

@@ -11,7 +11,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
@@ -330,6 +330,7 @@ def test_points_are_hollow_where_not_all_runs_have_them(make_run, tmp_path):
     (ax,) = plot_effective_rank(measure(course, [*COURSE, "run"]), measures=["entropy_rank"])
     mean, hollow = ax.lines
     assert mean.get_xdata().tolist() == [1, 2, 3]
+    assert ax.collections[0].get_paths()[0].vertices[:, 0].max() == 2  # one run has no range
     assert (hollow.get_xdata().tolist(), hollow.get_markerfacecolor(), hollow.get_linestyle()) == ([3], "white", "None")
     assert any("hollow: fewer runs, down to 1" in text.get_text().replace("\n", " ") for text in words(ax.figure))
 
@@ -342,9 +343,11 @@ def test_measures_have_a_point_a_run_and_a_band_for_the_null(found):
     at_rank_8 = axes[2]
     names = [label.get_text() for label in at_rank_8.get_yticklabels()]
     assert names == ["LoRA r=8", "MSPLoRA 8/4/2, global", *(f"MSPLoRA 8/8/8, {s}" for s in SCALE_COLOURS)][:5]
-    points = at_rank_8.lines[0].get_xdata()
+    (points,) = at_rank_8.collections
     expected = by_run.query("method == 'lora-r8' and scale == 'layer'")["m_eff_1"]
-    np.testing.assert_allclose(points, expected)
+    in_row_0 = np.abs(points.get_offsets()[:, 1]) < 0.5
+    np.testing.assert_allclose(points.get_offsets()[in_row_0, 0], expected)
+    assert {to_hex(colour) for colour in points.get_facecolors()[in_row_0]} == {SCALE_COLOURS["layer"].lower()}
     assert {(patch.get_x(), round(patch.get_width(), 9)) for patch in at_rank_8.patches} == {(0.2, 0.1)}
     assert any("grey: 95% of the rotation null" in text.get_text().replace("\n", " ") for text in words(axes[0].figure))
 
@@ -354,7 +357,7 @@ def test_measures_show_means_with_their_intervals(found):
     means = by_run[["method", "scale", "rank"]].drop_duplicates()
     means = means.assign(measure="m_eff_1", mean=0.5, low=0.4, high=0.6)
     (ax,) = plot_measures(by_run, means=means, measures=["m_eff_1"])
-    assert [list(line.get_xdata()) for line in ax.lines[1:]] == [[0.4, 0.6], [0.5]]
+    assert [list(line.get_xdata()) for line in ax.lines] == [[0.4, 0.6], [0.5]]
 
 
 def test_measures_name_their_tasks_only_where_a_row_has_several(found):
