@@ -1,9 +1,14 @@
 """`msplora-analyze report`: a run or a study as one page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from msplora_analysis import Analysis
 
 
 def report(
@@ -27,12 +32,14 @@ def report(
 
     Example: msplora-analyze report runs/mrpc-msplora --baseline runs/mrpc-lora --open
     """
+    from functools import partial
+
     from msplora_analysis import analyse, draw_figures, write_report
     from msplora_analysis.report.homes import home
     from msplora_cli.console import messages, warnings_told
 
     with warnings_told():
-        analysis = analyse(path, baseline=baseline, n_jobs=-1)
+        analysis = while_drawing_loads(partial(analyse, path, baseline=baseline, n_jobs=-1))
         page = write_report(
             analysis, out or home(analysis.path) / "report.html", figures=draw_figures(analysis), made=how_it_was_made()
         )
@@ -41,6 +48,17 @@ def report(
         open_page(page)
     if analysis.failed:
         raise typer.Exit(1)
+
+
+def while_drawing_loads(work: "Callable[[], Analysis]") -> "Analysis":
+    """Return `work()`, computed by another process while this one loads what draws."""
+    from importlib import import_module
+
+    from msplora_analysis.loading.parallel import beside
+    from msplora_analysis.report.pictures import load_drawing
+
+    import_module("pandas")  # once, for both processes
+    return beside(load_drawing, work)
 
 
 def how_it_was_made() -> dict[str, str]:

@@ -87,17 +87,12 @@ def svd(
     """
     import gc
     from functools import partial
-    from importlib import import_module
 
     gc.set_threshold(200_000)  # loading and drawing make many long-lived objects: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
-    from msplora_analysis.loading.parallel import beside
-    from msplora_analysis.report.pictures import load_drawing
     from msplora_cli.console import messages, warnings_told
-    from msplora_cli.report import how_it_was_made, open_page
-
-    import_module("pandas")  # once, for both processes
+    from msplora_cli.report import how_it_was_made, open_page, while_drawing_loads
 
     with warnings_told(), _scores_without_spectra(path):
         work = partial(
@@ -120,7 +115,7 @@ def svd(
             n_jobs=-1,
             progress=_tell,
         )
-        analysis = beside(load_drawing, work) if figures else work()
+        analysis = while_drawing_loads(work) if figures else work()
         pictures = draw_figures(analysis, by=by, log=log) if figures else ()
         written = write_analysis(
             analysis, out, figures=pictures, latex=latex, n_jobs=-1, report=report or show, made=how_it_was_made()

@@ -79,13 +79,14 @@ def test_matplotlib_is_loaded_for_pictures_only(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("options", [[], ["--json", "--no-figures"]])
-def test_svd_loads_nothing_heavy(study: Path, options: list[str]) -> None:
-    names = (*HEAVY, "matplotlib") if options else (*TRAINING, "scipy")  # of seaborn, no more than what draws
-    done = check(COMMAND.format(arguments=["svd", str(study), *options]), names)
+@pytest.mark.parametrize("command", [["svd"], ["svd", "--json", "--no-figures"], ["report"]])
+def test_analysis_of_a_study_loads_nothing_heavy(study: Path, command: list[str]) -> None:
+    drawn = "--no-figures" not in command
+    names = (*TRAINING, "scipy") if drawn else (*HEAVY, "matplotlib")  # of seaborn, no more than what draws
+    done = check(COMMAND.format(arguments=[command[0], str(study), *command[1:]]), names)
     assert done.returncode == 0, done.stderr
-    assert (study / "analysis" / "summary.json").is_file()
-    assert (study / "analysis" / "fig3.png").is_file() == (not options)
+    assert (study / "analysis" / "report.html").is_file()
+    assert (study / "analysis" / "fig3.png").is_file() == (command == ["svd"])
 
 
 @pytest.fixture
