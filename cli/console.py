@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,17 @@ _FILE_WIDTH = 120
 """Without it, rich takes 80 columns, or those of the terminal that a pipe was started in."""
 
 
+def say(text: str) -> None:
+    """Print a message. It needs no rich, which loads slowly."""
+    print(text, file=sys.stderr)
+
+
 @cache
 def messages() -> Console:
-    """Return the console for progress, warnings and errors. Created on first use, because rich loads slowly."""
+    """Return the console for progress, and for messages while it is shown."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 @cache
@@ -34,7 +40,7 @@ def data() -> Console:
     """Return the console for a command's results in readable form; a file has lines of 120 columns."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _FILE_WIDTH
     return console
@@ -78,4 +84,4 @@ def warnings_told() -> Iterator[None]:
         warnings.simplefilter("always", category=RuntimeWarning)
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
-        messages().print(f"warning: {message}", markup=False, soft_wrap=True)
+        say(f"warning: {message}")

@@ -53,7 +53,7 @@ def convert(
 
     Example: msplora-analyze convert adapter_model.safetensors -o small --energy 0.99
     """
-    from msplora_cli.console import data, messages, print_json
+    from msplora_cli.console import data, print_json, say
     from msplora_cli.description import size_in_words
     from msplora_cli.options import count_option
     from msplora_core.conversion.disk import convert_adapter
@@ -93,9 +93,9 @@ def convert(
         before, after = size_in_words(conversion.bytes_before), size_in_words(conversion.bytes)
         data().print(f"{before} before, {after} after; error of all modules together {conversion.error:.2e}.")
     for note in conversion.notes:
-        messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
+        say(f"note: {one_line(note)}")
     written = "Nothing written (--dry-run)" if dry_run else f"Wrote {one_line(str(out))}"
-    messages().print(written, markup=False, soft_wrap=True)
+    say(written)
 
 
 def _print_errors(modules: "Sequence[PlainModule]") -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msplora_cli.console import data, messages, print_json
+from msplora_cli.console import data, messages, print_json, say
 from msplora_cli.options import groups_option, three_ranks
 from msplora_core.conversion.sharing_fit import NULL_DRAWS, PyramidConversion, SharingFit, convert_to_pyramid
 from msplora_core.errors import one_line
@@ -42,8 +42,8 @@ def as_pyramid(source: str, out: Path, ranks: str, groups: str | None, alpha: fl
     else:
         _print(conversion)
     for note in conversion.notes:
-        messages().print(f"note: {one_line(note)}", markup=False, soft_wrap=True)
-    messages().print(f"Wrote {one_line(str(out))}", markup=False, soft_wrap=True)
+        say(f"note: {one_line(note)}")
+    say(f"Wrote {one_line(str(out))}")
 
 
 def _print(conversion: PyramidConversion) -> None:

@@ -34,7 +34,7 @@ def inspect(
 
     Example: msplora-analyze inspect runs --strict
     """
-    from msplora_cli.console import messages, print_json
+    from msplora_cli.console import print_json, say
     from msplora_core.checkup.diagnosis import diagnose
     from msplora_core.errors import MSPLoraError, UnsupportedAdapterError
 
@@ -46,7 +46,7 @@ def inspect(
             found.append((adapter, run, diagnose(adapter)))
         except MSPLoraError as error:
             aside = isinstance(error, UnsupportedAdapterError) and len(adapters) > 1
-            messages().print(f"{'left out' if aside else 'error'}: {error}", markup=False, soft_wrap=True)
+            say(f"{'left out' if aside else 'error'}: {error}")
             failed = failed or not aside
     if as_json:
         print_json([_as_json(*one) for one in found])

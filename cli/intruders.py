@@ -11,7 +11,7 @@ import typer
 from msplora_analysis.directions.intrusion import NULL_DRAWS, Intrusion, find_intruders
 from msplora_analysis.report.intruder_files import summarise_intruders, write_intruders
 from msplora_analysis.report.kept_section import refresh_page
-from msplora_cli.console import data, messages, print_json
+from msplora_cli.console import data, messages, print_json, say
 from msplora_core.errors import one_line
 from msplora_core.wording import listed
 
@@ -42,12 +42,12 @@ def show_intruders(
     written = write_intruders(found, out, figures=figures)
     refresh_page(written[-1].parent)
     for message in found.skipped:
-        console.print(one_line(f"warning: left out: {message}"), markup=False, soft_wrap=True)
+        say(one_line(f"warning: left out: {message}"))
     if as_json:
         print_json(summarise_intruders(found))
     else:
         _print(found)
-    console.print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    say(f"{len(written)} files in {written[-1].parent}")
     if found.skipped:
         raise typer.Exit(1)
 

@@ -65,9 +65,8 @@ def overlap(
     from msplora_analysis.report.kept_section import refresh_page
     from msplora_analysis.report.overlap_files import write_overlap
     from msplora_analysis.report.overlap_pictures import draw_overlap
-    from msplora_cli.console import messages
+    from msplora_cli.console import say
     from msplora_cli.options import groups_option
-    from msplora_cli.overlap_tables import print_overlap
 
     found = measure_overlap(
         path,
@@ -83,11 +82,13 @@ def overlap(
     written = write_overlap(found, out, figures=draw_overlap(found) if figures else (), n_jobs=-1)
     refresh_page(written[-1].parent)
     for message in dict.fromkeys(found.skipped):
-        messages().print(f"warning: left out: {message}", markup=False, soft_wrap=True)
+        say(f"warning: left out: {message}")
     if as_json:
         print(written[-1].read_text(encoding="utf-8"), end="")
     else:
+        from msplora_cli.overlap_tables import print_overlap
+
         print_overlap(found)
-    messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    say(f"{len(written)} files in {written[-1].parent}")
     if found.failed:
         raise typer.Exit(1)

@@ -124,7 +124,7 @@ def _print_methods(
     *,
     as_json: bool,
 ) -> None:
-    from msplora_cli.console import data, messages, print_json
+    from msplora_cli.console import data, print_json, say
     from msplora_cli.method_counts import count_methods, methods_table
 
     counts = count_methods(model, methods, rank, ranks, groups)
@@ -134,7 +134,7 @@ def _print_methods(
     data().print(methods_table(counts, model))
     for count in counts.values():
         if "error" in count:
-            messages().print(count["error"], markup=False, soft_wrap=True)
+            say(count["error"])
 
 
 def _shapes(hidden: int | None, modules: int | None, given: list[str] | None) -> list[tuple[int, int]]:

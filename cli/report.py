@@ -36,14 +36,14 @@ def report(
 
     from msplora_analysis import analyse, draw_figures, write_report
     from msplora_analysis.report.homes import home
-    from msplora_cli.console import messages, warnings_told
+    from msplora_cli.console import say, warnings_told
 
     with warnings_told():
         analysis = while_drawing_loads(partial(analyse, path, baseline=baseline, n_jobs=-1))
         page = write_report(
             analysis, out or home(analysis.path) / "report.html", figures=draw_figures(analysis), made=how_it_was_made()
         )
-    messages().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    say(f"{page} ({page.stat().st_size / 1e6:.1f} MB)")
     if show:
         open_page(page)
     if analysis.failed:
@@ -75,7 +75,7 @@ def open_page(page: Path) -> None:
     """Open a page in the system's browser, or print its path."""
     import webbrowser
 
-    from msplora_cli.console import messages
+    from msplora_cli.console import say
 
     if not webbrowser.open(page.resolve().as_uri()):
-        messages().print(f"no browser found here: open {page.resolve()} yourself", markup=False, soft_wrap=True)
+        say(f"no browser found here: open {page.resolve()} yourself")

@@ -97,7 +97,7 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     """
     import shlex
 
-    from msplora_cli.console import messages
+    from msplora_cli.console import say
     from msplora_cli.train_command import train_command
     from msplora_core.study.running import ledger, open_tuning
 
@@ -107,7 +107,7 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
         if entry.state != "done" and (not tuning or entry.config.path in tuning):
             print(shlex.join(train_command(entry.config)))
     if tuning:
-        messages().print("These runs choose the learning rates. Ask again when they are finished.")
+        say("These runs choose the learning rates. Ask again when they are finished.")
 
 
 def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda event: None) -> None:
@@ -118,7 +118,7 @@ def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda ev
         launcher: trains the runs.
         watch: receives their events after they are shown.
     """
-    from msplora_cli.console import messages
+    from msplora_cli.console import messages, say
     from msplora_cli.study_progress import StudyProgress
     from msplora_core.study import run_study
     from msplora_core.study.tuning import chosen_rates
@@ -138,7 +138,7 @@ def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda ev
     if tuning:
         for method, rate in chosen_rates(study).items():
             text = f"learning rate of {method}: {rate:g}, all scores in {study.record_path}"
-            messages().print(text, markup=False, soft_wrap=True)
+            say(text)
     others = any(entry.state == "running" for entry in left)
     for entry in left:
         if entry.state == "running":
@@ -147,7 +147,7 @@ def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda ev
             text = f"to do: {entry.config.path}: not trained; run the study again when the other process is done"
         else:
             text = f"{entry.state}: {entry.config.path}: {entry.error or 'not trained'}"
-        messages().print(text, markup=False, soft_wrap=True)
+        say(text)
     if any(entry.state == "failed" or not others for entry in left):
         raise typer.Exit(1)
 

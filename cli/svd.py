@@ -91,7 +91,7 @@ def svd(
     gc.set_threshold(200_000)  # loading and drawing make many long-lived objects: scanning them frees nothing
 
     from msplora_analysis import analyse, draw_figures, write_analysis
-    from msplora_cli.console import messages, warnings_told
+    from msplora_cli.console import say, warnings_told
     from msplora_cli.report import how_it_was_made, open_page, while_drawing_loads
 
     with warnings_told(), _scores_without_spectra(path):
@@ -124,7 +124,7 @@ def svd(
         print(written[-1].read_text(encoding="utf-8"), end="")  # summary.json
     else:
         _print(analysis)
-    messages().print(f"{len(written)} files in {written[-1].parent}", markup=False, soft_wrap=True)
+    say(f"{len(written)} files in {written[-1].parent}")
     if show:
         open_page(written[-1].with_name("report.html"))
     if analysis.failed:
@@ -141,13 +141,13 @@ def _scores_without_spectra(path: str) -> "Iterator[None]":
     except UnsupportedAdapterError as error:
         from msplora_analysis import load_scores
         from msplora_analysis.report.tables import scores_table
-        from msplora_cli.console import data, messages
+        from msplora_cli.console import data, say
 
         scores = load_scores(path)
         if scores.empty:
             raise
         data().print(_table(scores_table(scores)))
-        messages().print(str(error), markup=False, soft_wrap=True)
+        say(str(error))
         raise typer.Exit from None
 
 

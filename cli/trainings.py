@@ -25,7 +25,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
         configs: the runs.
         resume: resume interrupted runs, and skip finished ones.
     """
-    from msplora_cli.console import messages, shown_warnings
+    from msplora_cli.console import messages, say, shown_warnings
     from msplora_core.placement import PlacementWarning
     from msplora_core.runs import RunDirectory
     from msplora_core.training.checking import check_inputs
@@ -45,7 +45,7 @@ def train_all(configs: Sequence[RunConfig], *, resume: bool) -> None:
     kinds = RunWarning, TrainingAlert, PlacementWarning
     for count, (config, place) in enumerate(zip(configs, places, strict=True), 1):
         if is_main_process():
-            messages().print(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}", markup=False, soft_wrap=True)
+            say(f"[{count}/{len(configs)}] {config.path}{_STATES[place]}")
         progress = TrainingProgress(RunDirectory(config.path), task_named(config.task).metric, messages())
         with told_when_terminated(config.path), closing(progress), shown_warnings(*kinds):
             train_run(config, resume=resume, data=data[config.task], callbacks=[progress])

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
+
+from msplora_cli.console import data, messages, say
 
 HIDE = """
 import sys
@@ -55,3 +58,10 @@ def test_a_terminal_without_our_signs_gets_question_marks(tmp_path: Path) -> Non
     command = [sys.executable, "-c", code, "inspect", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert b"6 ? 8" in done.stdout
+
+
+def test_colons_in_names_are_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    say("runs/:100:")
+    messages().print("runs/:100:")
+    data().print("runs/:100:")
+    assert capsys.readouterr() == ("runs/:100:\n", 2 * "runs/:100:\n")
