@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,21 +163,16 @@ def _draw(
         if not scales:
             continue
         before, look = len(ax.lines), {**style, "marker": style["marker"] if few else None, "markeredgewidth": 0}
-        sns.lineplot(part, x=time, y=name, hue="scale", hue_order=scales, palette=SCALE_COLOURS, legend=False, ax=ax,
-                     **look, **spread)  # fmt: skip
+        draw = partial(sns.lineplot, x=time, y=name, hue="scale", palette=SCALE_COLOURS, legend=False, ax=ax)
+        draw(part, hue_order=scales, **look, **spread)
         first = {line.get_color(): line for line in reversed(ax.lines[before:])}
         for scale in scales:
             first[SCALE_COLOURS[scale]].set_label(titles[method, scale])
-        if "units" not in spread:
-            _draw_hollow(ax, part.groupby(["scale", time])[name].agg(["mean", "count"]).reset_index(time), style)
-
-
-def _draw_hollow(ax: Axes, over: DataFrame, style: dict[str, Any]) -> None:
-    """Points of the means over fewer runs than at other times."""
-    look = {"marker": style["marker"], "markersize": style.get("markersize"), "markeredgewidth": 0.8}
-    for scale, points in over[over["count"] < over.groupby("scale")["count"].transform("max")].groupby("scale"):
-        colour = SCALE_COLOURS[str(scale)]
-        ax.plot(points.iloc[:, 0], points["mean"], linestyle="", color=colour, markerfacecolor="white", **look)
+        counts = part.groupby(["scale", time])[name].transform("count")
+        fewer = part[counts < counts.groupby(part["scale"]).transform("max")]
+        if len(fewer) and "units" not in spread:
+            draw(fewer, errorbar=None, linestyle="", marker=style["marker"], markersize=style.get("markersize"),
+                 markeredgewidth=0.8, markeredgecolor=None, markerfacecolor="white")  # fmt: skip
 
 
 def _add_key(ax: Axes, rank: int, *, own: bool) -> None:
