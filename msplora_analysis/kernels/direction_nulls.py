@@ -21,6 +21,8 @@ from msplora_core.pyramid import layer_groups
 
 _MOST_ENTRIES = 2**22
 """Random numbers of a bound on cosines: with more pairs of layers, each needs fewer draws."""
+_PRECISION = 1e-12
+"""Relative precision of a bound on cosines."""
 MOST_DIRECTIONS = 512
 """Limit of the directions of all layers together in a null model; larger numbers are thinned."""
 
@@ -104,16 +106,18 @@ def cosine_bound(spectra: Sequence[ArrayLike], shape: tuple[int, int], level: fl
     draws = int(np.clip(_MOST_ENTRIES // (len(first) * squares.shape[1] ** 2), 1, 200))
     random = np.random.default_rng(seed)
     spread = np.empty((draws, len(first)))
+    left, right = squares[first][:, None], squares[second][:, :, None]
     for draw in spread:
         overlap = np.square(random.standard_normal((len(first), squares.shape[1], squares.shape[1])))
-        draw[:] = np.sqrt(np.einsum("pa,pab,pb->p", squares[first], overlap, squares[second], optimize=True))
+        draw[:] = np.sqrt(left @ overlap @ right)[:, 0, 0]
 
-    low, high = 0.0, 1e3
-    for _ in range(60):  # bisection: scipy.optimize takes longer to load than this to run
-        middle = (low + high) / 2
-        exceeded = float(2 * ndtr(-middle / spread).mean(axis=0).sum()) > level
-        low, high = (middle, high) if exceeded else (low, middle)
-    return min(1.0, high / float(np.sqrt(shape[0] * shape[1])))
+    bound, step = 0.0, np.inf
+    while step > _PRECISION * bound:  # Newton's method, from below, since the sum of the tails is convex
+        places = bound / spread
+        excess = 2 * ndtr(-places).mean(axis=0).sum() - level
+        step = excess / (np.sqrt(2 / np.pi) * np.exp(-np.square(places) / 2) / spread).mean(axis=0).sum()
+        bound += float(step)
+    return min(1.0, bound / float(np.sqrt(shape[0] * shape[1])))
 
 
 def subspace_null(size: int, first: int, second: int) -> Spread:
