@@ -53,7 +53,7 @@ def thousand_adapters(bench: Bench) -> list[Line]:
         Line(work, f"{bare}, on all cores", found["ours"], found["bare, all cores"], Target("at most", 1.25)),
         Line(work, few_work, found["ours"], found["few"] * _MANY / _FEW, Target("at most", 1.1)),
         Line(f"{work}, a process a core", "n_jobs=1", found["ours"], found["one process"], pays),
-        Line(f"{bare}, in forked processes", "joblib.Parallel", found["forked"], found["joblib"], pays),
+        Line(f"{_MANY:,} files read in forked processes", "joblib.Parallel", found["forked"], found["joblib"], pays),
     ]
 
 

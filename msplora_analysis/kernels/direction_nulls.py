@@ -214,7 +214,8 @@ def _unit_spectra(spectra: Sequence[ArrayLike]) -> NDArray[np.float64]:
     known = [one for one in (real_numbers(one, "spectra") for one in spectra) if one.any()]
     rows = np.zeros((len(known), max((len(one) for one in known), default=0)))
     for row, values in zip(rows, known, strict=True):
-        row[: len(values)] = values / np.linalg.norm(values)
+        scaled = values / values.max()  # its square neither overflows nor vanishes
+        row[: len(values)] = scaled / np.linalg.norm(scaled)
     return rows
 
 

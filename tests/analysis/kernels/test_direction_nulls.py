@@ -56,6 +56,11 @@ def test_the_bound_on_cosines_holds_in_19_of_20_draws(rotated):
     assert np.isnan(cosine_bound([[1.0], [0.0]], (OUT, IN)))
 
 
+@pytest.mark.parametrize("size", [1e-250, 1e250])
+def test_a_bound_does_not_depend_on_the_size_of_the_updates(size):
+    assert cosine_bound([SPECTRA[0] * size, *SPECTRA[1:]], (OUT, IN)) == pytest.approx(cosine_bound(SPECTRA, (OUT, IN)))
+
+
 def test_tails_are_heavier_at_rank_one():
     assert cosine_bound(np.ones((6, 1)), (99, 99)) > 1.2 * cosine_bound(np.ones((6, 8)), (99, 99))
 
