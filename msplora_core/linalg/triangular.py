@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -45,13 +44,10 @@ def triangular_factor(M: NDArray[np.float64]) -> NDArray[np.float64]:
         return result
     R, accurate = _by_gram(M)
     if not accurate.all():
-        from concurrent.futures import ThreadPoolExecutor
-
-        from threadpoolctl import threadpool_limits
-
-        # a thread for each matrix: threads of BLAS would wait for each other after every column
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            R[~accurate] = list(pool.map(_qr, (M[place] for place in np.flatnonzero(~accurate))))
+        # Threads of BLAS would wait for each other after every column; a batch of matrices would be copied.
+        with _loaded_blas().limit(limits=1, user_api="blas"):
+            for place in np.flatnonzero(~accurate):
+                R[place] = _qr(M[place])
     return R
 
 
@@ -75,6 +71,14 @@ def stacked_triangular_factor(blocks: Iterable[NDArray[np.float64]]) -> NDArray[
         R = _qr(block if R is None else np.concatenate([R, block], axis=-2))
     assert R is not None
     return R
+
+
+@cache
+def _loaded_blas() -> Any:
+    """The library that numpy calls; it takes a millisecond to find."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _by_gram(M: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
