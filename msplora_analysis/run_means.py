@@ -13,6 +13,7 @@ from msplora_analysis.measures import ordered
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+_LAYERS = ["model", "method", "stack", "scale", "module"]
 _NO_MEASURES = {*COURSE, "module", "task", "seed", "run", "rank", "runs", "components"}
 
 
@@ -92,6 +93,44 @@ def sharing_course_means(course: DataFrame) -> DataFrame:
     by_run = by_choice(of_runs, course, ["model", "method", "task", "run", "clock", "time"], choices=["module"])
     by = ["model", "method", "module", "clock", "time", "line"]
     return by_choice(partial(means_over_runs, values=values), _with_line(by_run), by, choices=["task"])
+
+
+def cosine_means(cosines: DataFrame, sharing: DataFrame) -> DataFrame:
+    """Return the cosine of each pair of layers, averaged over runs: of all tasks and of each.
+
+    Args:
+        cosines: columns run, scale, module, layer, other_layer, cosine.
+        sharing: `Overlap.sharing`, which names the runs and has the bounds of their cosines.
+
+    Returns:
+        Columns task, model, method, stack, scale, module, layer, other_layer, those of `means_over_runs` for cosine,
+        and `bound` (see `bound_of_mean`).
+    """
+    means = partial(means_over_runs, values=["cosine", "bound"])
+    found = by_choice(means, _named(cosines, sharing), [*_LAYERS, "layer", "other_layer"], choices=["task"])
+    return found.assign(bound=found["bound"] / found["runs"] ** 0.5).drop(columns=["bound_low", "bound_high"])
+
+
+def phi_means(grids: DataFrame, sharing: DataFrame) -> DataFrame:
+    """Return φ(i, j) of neighbouring layers, averaged over runs: of all tasks and of each.
+
+    Args:
+        grids: columns run, scale, module, side, i, j, phi.
+        sharing: `Overlap.sharing`, which names the runs.
+    """
+    means = partial(means_over_runs, values=["phi"])
+    return by_choice(means, _named(grids, sharing), [*_LAYERS, "side", "i", "j"], choices=["task"])
+
+
+def bound_of_mean(bounds: Sequence[float]) -> float:
+    """Return the bound of the mean cosines of several runs: the mean of their bounds (see `cosine_bound`) over √n."""
+    return float(sum(bounds) / len(bounds) ** 1.5)
+
+
+def _named(rows: DataFrame, sharing: DataFrame) -> DataFrame:
+    keys = ["run", "scale", "module"]
+    facts = sharing[[*keys, "model", "method", "task", "stack", "cosine_bound"]]
+    return rows.merge(facts.rename(columns={"cosine_bound": "bound"}), on=keys)
 
 
 def _with_line(rows: DataFrame) -> DataFrame:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.run_means import bound_of_mean
 from msplora_core.errors import FileError, one_line
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.json_file import read_json_object
@@ -111,8 +112,8 @@ def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
         sharing: their table `sharing`.
 
     Yields:
-        The names, `layers`, `bound` (see `Overlap.sharing`), and `parts`: for all tasks (an empty name) and for each
-        task, the number of runs and the mean, lowest and highest cosine, (L, L), NaN on the diagonal.
+        The names, `layers`, and `parts`: for all tasks (an empty name) and for each task, the number of runs, the mean,
+        lowest and highest cosine, (L, L), NaN on the diagonal, and the bound of the mean (see `Overlap.sharing`).
 
     Raises:
         FileError: if a matrix does not have one row and one column for each layer.
@@ -120,8 +121,11 @@ def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
     members = [(row, _matrix(kept.path, one)) for row, one in _with_facts(kept, "cosines", sharing)]
     for about, group in _alike([(row, layers, matrix) for row, (layers, matrix) in members]):
         layers = group[0][1]
-        bound = float(np.max([row["cosine_bound"] for row, _, _ in group]))
-        yield about | {"layers": list(layers), "bound": bound, "parts": _parts(group)}
+        parts = _parts(group)
+        for part in parts:
+            bounds = [row["cosine_bound"] for row, _, _ in group if part["task"] in ("", row["task"])]
+            part["bound"] = bound_of_mean(bounds)
+        yield about | {"layers": list(layers), "parts": parts}
 
 
 def mean_grids(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:

@@ -157,10 +157,9 @@ def _thinned(cosines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ranged = sum(3 * len(other["layers"]) ** 2 for other in cosines) <= _MOST
         one["parts"] = [
             {name: square(value) if isinstance(value, np.ndarray) else value for name, value in part.items()
-             if name not in ("low", "high") or (ranged and part["runs"] > 1)}
+             if name not in ("low", "high") or (ranged and part["runs"] > 1)} | {"bound": rounded([part["bound"]])[0]}
             for part in kept
         ]  # fmt: skip
-        one["bound"] = rounded([one["bound"]])[0]
     return cosines
 
 

@@ -14,10 +14,10 @@ from msplora_analysis.courses import courses
 from msplora_analysis.directions.findings import by_module
 from msplora_analysis.directions.overlap import Overlap
 from msplora_analysis.report.homes import home
-from msplora_analysis.report.overlap_summary import overlap_json
+from msplora_analysis.report.overlap_summary import MOST_DIRECTIONS, overlap_json
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.writing import write_files
-from msplora_analysis.run_means import sharing_course_means
+from msplora_analysis.run_means import cosine_means, phi_means, sharing_course_means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ def write_overlap(
     | sharing.csv | how much the layers of each run share at its end (`Overlap.sharing`) |
     | course.csv | the same over training |
     | subspaces.csv | how the layers' subspaces overlap |
-    | sharing-means.csv, course-means.csv, subspaces-means.csv | means over several runs, of all tasks and of each |
+    | sharing-means.csv, course-means.csv, subspaces-means.csv, cosine-means.csv, phi-means.csv | means over runs |
     | cosines.csv | the cosine of every pair of layers |
     | methods.csv | mean excess of each method, with its interval |
     | adapters.csv | each module of each pair of adapters, if there are several adapters (`AdapterPair.modules`) |
@@ -76,6 +76,9 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
             tables[f"{name}-means"] = by_choice(by_module, tables[name], [], choices=["task"])
         if len(found.course):
             tables["course-means"] = sharing_course_means(courses(found.course))
+        tables["cosine-means"] = cosine_means(tables["cosines"], found.sharing)
+        if len(grids := _grids(found)):
+            tables["phi-means"] = phi_means(grids, found.sharing)
     for name, table in tables.items():
         if len(table):
             yield f"{name}.csv", table.to_csv(index=False).encode()
@@ -88,6 +91,21 @@ def _adapters(found: Overlap) -> DataFrame:
 
     pairs = found.adapters.pairs if found.adapters else ()
     parts = [pair.modules.assign(adapter=pair.first, other=pair.second) for pair in pairs]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _grids(found: Overlap) -> DataFrame:
+    """Return φ(i, j) of neighbouring layers of each run, module type, scale and side, in rows."""
+    import pandas as pd
+
+    parts = []
+    for run in found.runs:
+        for one in run.final:
+            for side in one.sides:
+                phi = side.grid[:MOST_DIRECTIONS, :MOST_DIRECTIONS]
+                i, j = (places.ravel() + 1 for places in np.indices(phi.shape))
+                about = {"run": run.name, "scale": one.cosines.scale, "module": one.cosines.module, "side": side.side}
+                parts.append(pd.DataFrame({**about, "i": i, "j": j, "phi": phi.ravel()}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -19,6 +19,7 @@ from msplora_analysis.plots.sharing_course import plot_sharing_course
 from msplora_analysis.plots.subspace_grid import plot_subspace_similarity
 from msplora_analysis.plots.words import base_title, heading, task_title
 from msplora_analysis.report.gallery import file_name
+from msplora_analysis.run_means import bound_of_mean
 from msplora_core.methods import title
 from msplora_core.wording import counted
 
@@ -65,7 +66,7 @@ def _layers(found: Overlap) -> _Named:
         tasks = [task for task in map(str, rows["task"].unique()) if task]
         above = heading(what, model, tasks, counted(len(group), "run"), [module])
         mean = np.mean([one.cosines.cosines for one in group], axis=0)
-        bound = float(rows["cosine_bound"].mean() / np.sqrt(len(group)))
+        bound = bound_of_mean([one.bound for one in group])
         ax = plot_layer_cosines(
             mean, bound=bound, layers=group[0].cosines.layers, title=f"Cosines between layers: {above}"
         )

@@ -15,7 +15,7 @@ from msplora_core.storage.strict_json import plain
 FORMAT = "msplora-overlap"
 VERSION = 1
 _COURSE = ["run", "epoch", "step", "scale", "module", "excess", "deviation_own"]
-_MOST_DIRECTIONS = 32
+MOST_DIRECTIONS = 32
 """A grid of all directions of a large rank has more numbers than all else; φ at full rank is in `subspaces`."""
 READING = {
     "shared_by_all": "share of the energy, the sum of squared norms, that the mean update over all layers explains",
@@ -64,7 +64,7 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
             "course": records(found.course[_COURSE]) if len(found.course) else [],
             "grids": [
                 {"run": run.name, "module": one.cosines.module, "scale": one.cosines.scale, "side": side.side,
-                 "phi": side.grid[:_MOST_DIRECTIONS, :_MOST_DIRECTIONS]}
+                 "phi": side.grid[:MOST_DIRECTIONS, :MOST_DIRECTIONS]}
                 for run in found.runs for one in run.final for side in one.sides
             ],
             "methods": records(found.methods),

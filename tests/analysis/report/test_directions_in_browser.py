@@ -69,6 +69,9 @@ def test_leading_directions_are_those_of_the_file(visit: Any, study: Path) -> No
         assert len(grids) == (1 if task else 2)
         cells.nth(1 * 4 + 2).hover()
         phi = np.mean(grids, axis=0)[1, 2]
+        means = pd.read_csv(study / "overlap" / "phi-means.csv").fillna({"task": ""})
+        one = means.query("task == @task and module == 'value' and side == 'inputs' and i == 2 and j == 3")
+        assert_allclose(one["phi"], [phi])
         assert f"φ(2, 3) = {shown(phi)}; random {shown(3 / 24)}" in page.locator("#grids .plot").inner_text()
 
 
@@ -94,6 +97,23 @@ def test_the_arrow_keys_reach_the_values_of_each_picture(visit: Any, study: Path
     page.keyboard.press("ArrowRight")
     table = pd.read_csv(study / "overlap" / "subspaces.csv").query("module == 'value' and side == 'inputs'")
     assert f"φ of neighbours {shown(table['neighbours'].mean())}" in page.locator("#said").text_content()
+
+
+def test_cosines_are_the_means_of_the_table(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    table = pd.read_csv(study / "overlap" / "cosine-means.csv").fillna({"task": ""}).set_index("task")
+    cosines, sharing = (pd.read_csv(study / "overlap" / f"{name}.csv") for name in ("cosines", "sharing"))
+    bounds = sharing.set_index(["run", "module"])["cosine_bound"]
+    page.select_option("select[name=show]", "cosines of query")
+    for task in ("", "rte"):
+        page.select_option("select[name=task]", task)
+        runs = [run for run in ("mrpc-r4", "rte-r4") if task in run]
+        pair = cosines.query("run in @runs and module == 'query' and layer == 1 and other_layer == 2")
+        one = table.loc[task].query("module == 'query' and layer == 1 and other_layer == 2").iloc[0]
+        bound = np.mean([bounds[run, "query"] for run in runs]) / len(runs) ** 0.5
+        assert_allclose(one[["cosine", "bound", "runs"]].astype(float), [pair["cosine"].mean(), bound, len(runs)])
+        said = page.locator("#matrices .about").inner_text()
+        assert f"none lies beyond ±{float(f'{bound:.2g}'):g} (with" in said
 
 
 def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
