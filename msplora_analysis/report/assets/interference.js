@@ -2,7 +2,9 @@
 let between = "scales";
 
 figure("interference", (part) => {
-  const known = interference.filter((row) => chosen(row, ["model", "method", "task"]));
+  const recorded = interference.filter((row) => chosen(row, ["model", "method"]));
+  const task = recorded.some((row) => row.task === choice.task) ? choice.task : ""; // not all runs may have recorded it
+  const known = recorded.filter((row) => row.task === task);
   const kinds = unique(known.map((row) => row.between));
   if (!kinds.length) return false;
   if (!kinds.includes(between)) between = kinds[0];
@@ -18,7 +20,7 @@ figure("interference", (part) => {
     }),
     legend(pairs, named, colour),
   );
-  part("about").textContent = `${methodTitle(choice.method)}, ${choice.task || EVERY.task}, all modules. Mean cosine of an epoch: 0 for unrelated directions; below 0 one undoes part of what the other does. ${linesMean(mine, "95% interval of the mean")}`;
+  part("about").textContent = `${methodTitle(choice.method)}, ${task || EVERY.task}, all modules. Mean cosine of an epoch: 0 for unrelated directions; below 0 one undoes part of what the other does. ${linesMean(mine, "95% interval of the mean")}`;
   const points = pointsOf(mine.map((row) => ({ ...row, cosine_low: row.low, cosine_high: row.high })), "pair", "epoch", "cosine");
   part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 260, colour, named, clock: "epoch", label: "cosine", zero: true }));
   return true;

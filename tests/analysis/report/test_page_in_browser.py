@@ -348,14 +348,18 @@ def test_results_that_cannot_be_read_are_named_and_the_page_is_written(
 
 
 def test_cosines_between_scales_are_drawn_where_trainings_recorded_them(visit: Any, tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", METHOD, layers=4)
+    run = write_run(tmp_path / "study" / "mrpc", METHOD, task="mrpc", layers=4)
+    write_run(tmp_path / "study" / "rte", METHOD, task="rte", layers=4)
     last = list(run.snapshots())[-1]
     for epoch in (4, 5):
         cosines = {"global-mid/query/0": np.array([-0.25, 0.1]), "mid-layer/query/0": np.array([0.125, 0.1])}
         run.write_snapshot(Snapshot(epoch, 10 * epoch, last.spectra, between_scales=cosines))
-    page = visit(write_report(analyse(run.path, draws=0), tmp_path / "page.html"))
+    page = visit(write_report(analyse(tmp_path / "study", draws=0), tmp_path / "page.html"))
     assert page.locator("#interference .plot g[aria-label=line] path").count() == 2
     assert "global and mid" in page.locator("#interference .legend").inner_text()
+    page.select_option("select[name=task]", "rte")  # which recorded none
+    assert page.locator("#interference").is_visible()
+    assert ", all tasks," in page.locator("#interference .about").inner_text()
 
 
 def test_on_paper_there_are_no_controls_and_tables_are_open(page: Any, folder: Path) -> None:
