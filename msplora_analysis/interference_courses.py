@@ -36,8 +36,7 @@ def interference_by_epoch(courses: DataFrame, by: Sequence[str] = ()) -> DataFra
         by: columns to group by, besides model, method, kind, pair and epoch: `task`, for example.
 
     Returns:
-        One row a group: `cosine`, `low` and `high` (95% t interval over the runs; NaN
-        for one run), `spread`, `runs`.
+        One row a group: `cosine`, `low` and `high` (95% t interval over the runs; NaN for one run), `spread`, `runs`.
     """
     import numpy as np
     from scipy.special import stdtrit

@@ -118,6 +118,7 @@ def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
     Raises:
         FileError: if a matrix does not have one row and one column for each layer.
     """
+    sharing = sharing.astype({"cosine_bound": "float64"})  # without shapes there is none
     members = [(row, _matrix(kept.path, one)) for row, one in _with_facts(kept, "cosines", sharing)]
     for about, group in _alike([(row, layers, matrix) for row, (layers, matrix) in members]):
         layers = group[0][1]
@@ -166,8 +167,8 @@ def known_course(kept: Kept, sharing: DataFrame) -> DataFrame:
     """
     numbers, words = ["epoch", "step", "excess", "deviation_own"], ["run", "scale", "module"]
     found = kept.table("course", numbers, words) if "course" in kept.content else sharing.iloc[:0]
-    if not len(found):
-        return found
+    if not len(found) or not len(sharing):
+        return found.iloc[:0]
     about = sharing[["run", "model", "method", "task"]].drop_duplicates("run")
     known = found[found["excess"].notna()].merge(about, on="run")
     return known.merge(sharing[["run", "module", "stack"]].drop_duplicates(["run", "module"]), on=["run", "module"])

@@ -8,7 +8,7 @@ figure("matrices", (part) => {
   if (!scales.length) return false;
   if (!scales.includes(matrix.scale)) matrix.scale = scales[0];
   const views = viewsOf((one) => fits(one) && one.scale === matrix.scale);
-  const view = views.find((one) => one.name === matrix.show) ?? views.findLast((one) => !one.bound) ?? views.at(-1);
+  const view = views.find((one) => one.name === matrix.show) ?? views.findLast((one) => !one.mean) ?? views.at(-1);
   const redraw = (name) => (value) => {
     matrix[name] = value;
     drawMatrices();
@@ -20,7 +20,7 @@ figure("matrices", (part) => {
   const { layers } = view;
   matrix.row = Math.min(matrix.row, layers.length - 1);
   matrix.column = Math.min(matrix.column, layers.length - 1);
-  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}.${view.bound ? "" : ` Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}`}`;
+  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}.${view.mean ? "" : ` Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}`}`;
 
   const cells = layers.flatMap((from, i) => layers.map((to, j) => ({ from, to, i, j, value: view.values[i][j] })));
   const width = Math.min(widthOf(part("plot")), 520);
@@ -35,7 +35,7 @@ figure("matrices", (part) => {
     marks: [
       Plot.cell(cells.filter((cell) => cell.value != null), { x: "to", y: "from", fill: "value", inset: layers.length > 16 ? 0 : 0.5 }),
       ...[["var(--ground)", 4], ["var(--ink)", 2]].map(([stroke, strokeWidth]) => Plot.cell([cells[matrix.row * layers.length + matrix.column]], { x: "to", y: "from", fill: "none", stroke, strokeWidth })),
-      Plot.tip(cells, Plot.pointer({ x: "to", y: "from", title: (cell) => `${view.bound ? `layers ${cell.from} and ${cell.to}` : `D(${cell.from} ‖ ${cell.to})`}\n${shown(cell.value)}`, ...TIP })),
+      Plot.tip(cells, Plot.pointer({ x: "to", y: "from", title: (cell) => `${view.mean ? `layers ${cell.from} and ${cell.to}` : `D(${cell.from} ‖ ${cell.to})`}\n${shown(cell.value)}`, ...TIP })),
     ],
   });
   const move = (row, column) => {
@@ -84,7 +84,7 @@ function viewsOf(fits) {
   }));
   const cosines = directions.cosines.filter(fits).map((one) => ({ ...one, ...(one.parts.find((part) => part.task === choice.task) ?? one.parts[0]) })).map((one) => ({
     ...one, name: `cosines of ${one.module}`, values: one.mean, signed: true, spectra: [one.method],
-    rule: `cosines between updates; where layers share nothing, none lies beyond ±${shown(one.bound, 2)} (with probability 0.95)`,
+    rule: `cosines between updates${one.bound == null ? "" : `; where layers share nothing, none lies beyond ±${shown(one.bound, 2)} (with probability 0.95)`}`,
   }));
   return [...own, ...compared, ...cosines];
 }
@@ -108,8 +108,10 @@ function cosineFacts(view, fact) {
   const { row: i, column: j } = matrix;
   if (i === j) return [fact("cosine", "1 by definition: a layer with itself")];
   const range = view.low ? `, ${shown(view.low[i][j])} to ${shown(view.high[i][j])} over ${view.runs} runs` : "";
+  const cosine = fact(`cosine of ${view.module}`, `${shown(view.mean[i][j])}${range}`);
+  if (view.bound == null) return [cosine];
   const beyond = Math.abs(view.mean[i][j]) > view.bound ? "beyond" : "within";
-  return [fact(`cosine of ${view.module}`, `${shown(view.mean[i][j])}${range}`), fact("if nothing is shared", `${beyond} ±${shown(view.bound, 2)}`)];
+  return [cosine, fact("if nothing is shared", `${beyond} ±${shown(view.bound, 2)}`)];
 }
 
 function pairOf(view, width) {
@@ -117,7 +119,7 @@ function pairOf(view, width) {
   const [from, to] = [view.layers[i], view.layers[j]];
   const fact = (name, value) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
   const both = (values) => `${shown(values[i][j])} and back ${shown(values[j][i])} nats`;
-  const facts = view.bound ? cosineFacts(view, fact) : [fact(`KL, ${methodTitle(view.method)}`, both(view.kl))];
+  const facts = view.mean ? cosineFacts(view, fact) : [fact(`KL, ${methodTitle(view.method)}`, both(view.kl))];
   if (view.kl_baseline) facts.push(fact(`KL, ${methodTitle(view.baseline)}`, both(view.kl_baseline)), fact("difference", both(view.difference)), fact("difference, 95% interval and p", certainty(view, i, j)));
   const shares = view.spectra.flatMap((method) => {
     const all = layerSpectra.filter((row) => row.model === view.model && row.stack === view.stack && row.method === method && row.task === choice.task);

@@ -1,6 +1,7 @@
 """What `overlap` found, in the page: what layers share over training, and their leading directions."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from msplora_analysis import analyse, overlap, write_report
+from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
 from tests.analysis.report.test_page_in_browser import shown, texts
 
@@ -116,6 +118,22 @@ def test_cosines_are_the_means_of_the_table(visit: Any, study: Path) -> None:
         assert f"none lies beyond ±{float(f'{bound:.2g}'):g} (with" in said
 
 
+def test_cosines_of_layers_without_shapes_have_no_bound(visit: Any, study: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(study, tmp_path / "analysis")
+    summary = json.loads((folder / "overlap" / "summary.json").read_text())
+    for row in summary["sharing"]:
+        row["cosine_bound"] = None
+    (folder / "overlap" / "summary.json").write_text(json.dumps(summary))
+    assert refresh_page(folder / "overlap")
+    page = visit(folder / "report.html")
+    page.select_option("select[name=show]", "cosines of query")
+    assert page.locator("#matrices .about").inner_text().endswith("cosines between updates.")
+    cosines = pd.read_csv(study / "overlap" / "cosines.csv").query(
+        "module == 'query' and layer == 0 and other_layer == 1"
+    )
+    assert f"cosine of query\n{shown(cosines['cosine'].mean())}," in page.locator("#matrices .detail").inner_text()
+
+
 def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     page = visit(study / "report.html")
     course, means = (pd.read_csv(study / "overlap" / f"{name}.csv") for name in ("course", "course-means"))
@@ -134,3 +152,11 @@ def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     assert "step 50" in page.locator("#sharing-course .plot").inner_text()
     last = course[(course["run"] == "rte-r4") & (course["step"] == 50)].set_index("module")["excess"]
     assert any(shown(value) in page.locator("#sharing-course .plot").inner_text() for value in last)
+
+
+def test_a_course_without_the_end_of_its_runs_is_left_out(study: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(study, tmp_path / "analysis")
+    summary = json.loads((folder / "overlap" / "summary.json").read_text())
+    (folder / "overlap" / "summary.json").write_text(json.dumps(summary | {"sharing": []}))
+    assert refresh_page(folder / "overlap")
+    assert '"course":{}' in (folder / "report.html").read_text()
