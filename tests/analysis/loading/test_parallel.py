@@ -109,7 +109,9 @@ def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
 
 
 def test_an_interrupted_process_says_nothing() -> None:
-    process = _in_two_processes("time.sleep(600)", "print('begun', flush=True)")
+    process = _in_two_processes("(print('begun', flush=True), time.sleep(600))", "print('begun', flush=True)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"  # of the other process: it is interrupted in its work
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert errors.count("Traceback") == 1  # of the process that started it
