@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from msplora_analysis import analyse, overlap, write_report
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
-from tests.analysis.report.test_page_in_browser import shown, texts
+from tests.analysis.report.test_page_in_browser import shown, texts, tip
 
 NAME = "base_model.model.encoder.layer.{}.self.{}.lora_{}.weight"
 LAYERS, MODULES = range(4), ("query", "value")
@@ -74,7 +74,7 @@ def test_leading_directions_are_those_of_the_file(visit: Any, study: Path) -> No
         means = pd.read_csv(study / "overlap" / "phi-means.csv").fillna({"task": ""})
         one = means.query("task == @task and module == 'value' and side == 'inputs' and i == 2 and j == 3")
         assert_allclose(one["phi"], [phi])
-        assert f"φ(2, 3) = {shown(phi)}; random {shown(3 / 24)}" in page.locator("#grids .plot").inner_text()
+        assert f"φ(2, 3) = {shown(phi)}; random {shown(3 / 24)}" in tip(page, "#grids")
 
 
 def test_the_arrow_keys_reach_the_values_of_each_picture(visit: Any, study: Path) -> None:
@@ -91,10 +91,9 @@ def test_the_arrow_keys_reach_the_values_of_each_picture(visit: Any, study: Path
                    if one["module"] == "value" and one["side"] == "inputs"], axis=0)[1, 2]  # fmt: skip
     said = page.locator("#said").text_content()
     assert said == f"value, inputs\nφ(2, 3) = {shown(phi)}; random {shown(3 / 24)}"
-    tip = page.locator("#grids g[aria-label=tip] text")
-    assert f"φ(2, 3) = {shown(phi)}" in tip.text_content()
+    assert f"φ(2, 3) = {shown(phi)}" in tip(page, "#grids")
     page.keyboard.press("Escape")
-    assert tip.count() == 0
+    assert tip(page, "#grids") == ""
     page.locator("#subspaces .plot svg[tabindex]").focus()
     page.keyboard.press("ArrowRight")
     table = pd.read_csv(study / "overlap" / "subspaces.csv").query("module == 'value' and side == 'inputs'")
@@ -149,9 +148,10 @@ def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     page.select_option("select[name=task]", "rte")
     page.select_option("select[name=shared]", "module")
     page.locator("#sharing-course .plot svg").hover(position={"x": 1000, "y": 60})
-    assert "step 50" in page.locator("#sharing-course .plot").inner_text()
+    here = tip(page, "#sharing-course")
+    assert "step 50" in here
     last = course[(course["run"] == "rte-r4") & (course["step"] == 50)].set_index("module")["excess"]
-    assert any(shown(value) in page.locator("#sharing-course .plot").inner_text() for value in last)
+    assert any(shown(value) in here for value in last)
 
 
 def test_a_course_without_the_end_of_its_runs_is_left_out(study: Path, tmp_path: Path) -> None:
