@@ -46,11 +46,7 @@ def in_processes(
     processes = process_count(len(items), n_jobs, least)
     if processes == 1:
         return map(function, items)
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    context = get_context("fork")
-    pool = ProcessPoolExecutor(processes, context, initializer=_hand_over, initargs=(function, items))
+    pool = _started(processes, _hand_over, function, items)
     return _until_done(pool, pool.map(_done, range(len(items)), chunksize=chunk))
 
 
@@ -72,10 +68,7 @@ def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs
     if processes == 1:
         yield from map(function, items)
         return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(processes, get_context("fork"), initializer=_begin) as pool:
+    with _started(processes, _begin) as pool:
         yield from pool.map(function, items)
 
 
@@ -96,11 +89,7 @@ def beside(other: Callable[[], object], function: Callable[[], Result]) -> Resul
     if process_count(2, -1) == 1:
         other()
         return function()
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    context, work = get_context("fork"), (_recorded, [function])
-    with ProcessPoolExecutor(1, context, initializer=_hand_over, initargs=work) as pool:
+    with _started(1, _hand_over, _recorded, [function]) as pool:
         found = pool.submit(_done, 0)
         other()
         result: Result
@@ -132,6 +121,21 @@ def process_count(items: int, n_jobs: int, least: int = 1) -> int:
     return max(1, min(wanted, items // least))
 
 
+def _started(processes: int, begin: Callable[..., None], *arguments: Any) -> Executor:
+    """Return a pool whose processes have been forked; each calls `begin(*arguments)` first."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(processes, get_context("fork"), initializer=begin, initargs=arguments)
+    # Python drops signals that reach a process between its fork and its first line: held back until it has begun
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pool.submit(int)  # the first task starts all processes
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    return pool
+
+
 def _begin() -> None:
     """Let this process end with the one that forked it: at Ctrl-C without a word, and if that one is killed."""
     import gc
@@ -139,6 +143,7 @@ def _begin() -> None:
 
     gc.freeze()  # what the other has made lives on here: scanning it would only copy its memory
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     CDLL(None).prctl(_SIGNAL_OF_PARENTS_END, signal.SIGKILL)
 
 

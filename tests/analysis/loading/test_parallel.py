@@ -108,10 +108,25 @@ def test_a_process_does_not_outlive_the_one_that_started_it() -> None:
     process.communicate(timeout=60)  # returns when no process can write any more
 
 
-def test_an_interrupted_process_says_nothing() -> None:
-    process = _in_two_processes("(print('begun', flush=True), time.sleep(600))", "print('begun', flush=True)")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"  # of the other process: it is interrupted in its work
+@pytest.mark.parametrize("work", ["time.sleep(600)", "(print('begun', flush=True), time.sleep(600))"])
+def test_an_interrupted_process_says_nothing(work: str) -> None:
+    process = _in_two_processes("(print('begun', flush=True), time.sleep(600))", work)
+    if "begun" in work:  # interrupted in its work, else while it begins
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert errors.count("Traceback") == 1  # of the process that started it
+
+
+def test_an_interrupt_while_a_process_begins_is_not_lost() -> None:
+    code = """
+import os, signal, time
+from msplora_analysis.loading.parallel import beside
+os.sched_getaffinity = lambda _: {0, 1}
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+beside(lambda: None, lambda: time.sleep(600))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ended.stderr.count("Traceback") == 1
+    assert "BrokenProcessPool" in ended.stderr
