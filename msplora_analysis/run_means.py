@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from msplora_analysis.measures import ordered
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
 _LAYERS = ["model", "method", "stack", "scale", "module"]
 _NO_MEASURES = {*COURSE, "module", "task", "seed", "run", "rank", "runs", "components"}
 
@@ -108,7 +108,8 @@ def cosine_means(cosines: DataFrame, sharing: DataFrame) -> DataFrame:
     """
     means = partial(means_over_runs, values=["cosine", "bound"])
     found = by_choice(means, _named(cosines, sharing), [*_LAYERS, "layer", "other_layer"], choices=["task"])
-    return found.assign(bound=found["bound"] / found["runs"] ** 0.5).drop(columns=["bound_low", "bound_high"])
+    bounds = [bound_of_mean(bound, runs) for bound, runs in zip(found["bound"], found["runs"], strict=True)]
+    return found.assign(bound=bounds).drop(columns=["bound_low", "bound_high"])
 
 
 def phi_means(grids: DataFrame, sharing: DataFrame) -> DataFrame:
@@ -122,9 +123,9 @@ def phi_means(grids: DataFrame, sharing: DataFrame) -> DataFrame:
     return by_choice(means, _named(grids, sharing), [*_LAYERS, "side", "i", "j"], choices=["task"])
 
 
-def bound_of_mean(bounds: Sequence[float]) -> float:
-    """Return the bound of the mean cosines of several runs: the mean of their bounds (see `cosine_bound`) over √n."""
-    return float(sum(bounds) / len(bounds) ** 1.5)
+def bound_of_mean(mean_bound: float, runs: int) -> float:
+    """Return the bound of mean cosines of several runs: the mean of their bounds (see `cosine_bound`) over √runs."""
+    return mean_bound / math.sqrt(runs)
 
 
 def _named(rows: DataFrame, sharing: DataFrame) -> DataFrame:

@@ -125,7 +125,7 @@ def mean_cosines(kept: Kept, sharing: DataFrame) -> Iterator[dict[str, Any]]:
         parts = _parts(group)
         for part in parts:
             bounds = [row["cosine_bound"] for row, _, _ in group if part["task"] in ("", row["task"])]
-            part["bound"] = bound_of_mean(bounds)
+            part["bound"] = bound_of_mean(float(np.mean(bounds)), len(bounds))
         yield about | {"layers": list(layers), "parts": parts}
 
 

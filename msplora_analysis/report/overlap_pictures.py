@@ -66,7 +66,7 @@ def _layers(found: Overlap) -> _Named:
         tasks = [task for task in map(str, rows["task"].unique()) if task]
         above = heading(what, model, tasks, counted(len(group), "run"), [module])
         mean = np.mean([one.cosines.cosines for one in group], axis=0)
-        bound = bound_of_mean([one.bound for one in group])
+        bound = bound_of_mean(float(np.mean([one.bound for one in group])), len(group))
         ax = plot_layer_cosines(
             mean, bound=bound, layers=group[0].cosines.layers, title=f"Cosines between layers: {above}"
         )
