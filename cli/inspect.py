@@ -152,8 +152,10 @@ def _method_of_run(run: "AdapterRun") -> str:
     from msplora_core.errors import MSPLoraError
     from msplora_core.runs import RunDirectory
 
-    with suppress(MSPLoraError):
-        return RunDirectory(run.path.parent).read_record().method
+    directory = RunDirectory(run.path.parent)
+    if run.path in (directory.adapter_path, directory.checkpoints_path):
+        with suppress(MSPLoraError):
+            return directory.read_record().method
     return ""
 
 

@@ -154,6 +154,12 @@ def test_the_method_is_that_of_the_run(tmp_path):
     assert f"{run.adapter_path}: lora-r2 in the format of PEFT" in inspect(run.path).stdout
 
 
+def test_another_adapter_beside_a_record_has_its_own_method(tmp_path):
+    RunDirectory(tmp_path / "run").write_record(RunRecord("msplora-8-4-2", "some/base"))
+    other = write_adapter(tmp_path / "run" / "other")
+    assert f"{other}: lora-r2 in the format of PEFT" in inspect(other).stdout
+
+
 def test_alpha_for_files_that_do_not_hold_it(tmp_path):
     save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
     (adapter,) = json.loads(inspect(tmp_path / "sam.safetensors", "--alpha", 16, "--json").stdout)
