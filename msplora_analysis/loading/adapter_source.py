@@ -53,12 +53,12 @@ def adapter_source(
     Raises:
         MSPLoraError: the error of the last checkpoint, if none can be opened.
     """
-    adapter, found = _last(run, read), list[Finding]()
+    (last, adapter), found = _last(run, read), list[Finding]()
 
     def moments(errors: list[MSPLoraError]) -> Iterator[Moment]:
         for epoch, step, path in run.checkpoints:
             try:
-                one = adapter if path == adapter.path else read(path)
+                one = adapter if path == last else read(path)
                 components = _checked(one, found) if one is adapter and check else one.components()
                 if factors:
                     spectra = factored_spectra(components)
@@ -130,12 +130,12 @@ def task_and_seed(name: str) -> tuple[str, int | None]:
     return task, int(seeds[-1][1]) if seeds else None
 
 
-def _last(run: AdapterRun, read: Callable[[Path], Adapter]) -> Adapter:
-    """The last checkpoint that can be opened; if none can, raise the error of the last one."""
+def _last(run: AdapterRun, read: Callable[[Path], Adapter]) -> tuple[Path, Adapter]:
+    """The path and the adapter of the last checkpoint that can be opened; if none can, raise the last one's error."""
     failed: MSPLoraError | None = None
     for checkpoint in reversed(run.checkpoints):
         try:
-            return read(checkpoint.path)
+            return checkpoint.path, read(checkpoint.path)
         except MSPLoraError as error:
             failed = failed or error
     assert failed is not None

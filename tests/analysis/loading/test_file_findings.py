@@ -37,6 +37,12 @@ def test_what_half_precision_rounded_away_is_found(tmp_path: Path) -> None:
     assert list(found[["severity", "kind", "module", "says"]].itertuples(index=False, name=None)) == expected
 
 
+def test_a_file_named_by_its_path_is_checked_as_its_folder_is(tmp_path: Path) -> None:
+    place = save(tmp_path / "half", size=2e-5, dtype=np.float16)
+    of_folder, of_file = (analyse(path, draws=0).findings for path in (place, place / "adapter_model.safetensors"))
+    assert of_file["says"].tolist() == of_folder["says"].tolist()
+
+
 @pytest.mark.filterwarnings("ignore:left out")
 def test_an_adapter_with_nan_is_a_finding_of_the_study(tmp_path: Path) -> None:
     save(tmp_path / "study" / "sound")
