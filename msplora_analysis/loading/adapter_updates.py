@@ -150,21 +150,29 @@ def last_updates(name: str, source: Source, path: str | os.PathLike[str]) -> Ada
         source: the source.
         path: for errors.
 
+    Returns:
+        The updates; a note names later checkpoints that cannot be read.
+
     Raises:
         RunDirectoryError: if it has no saved adapter.
         UnsupportedAdapterError: if no update has low-rank factors.
         AdapterFileError: if none can be read.
     """
     errors = list[MSPLoraError]()
-    saved = list(source.saved(errors))
-    if not saved:
+    saved, before = None, 0
+    for one in source.saved(errors):
+        saved, before = one, len(errors)
+    if saved is None:
         if errors:
             raise errors[-1]
         raise RunDirectoryError(
             path, expected="an adapter, or a run with adapter/ or checkpoints/", found="a run without either",
             hint="its snapshots hold inner products, but directions of single updates need the factors",
         )  # fmt: skip
-    return read_updates(name, source, saved[-1])
+    updates = read_updates(name, source, saved)
+    if newer := errors[before:]:
+        updates.notes.append(f"{name}: {saved.path.name} is used, since later ones cannot be read: {newer[-1]}")
+    return updates
 
 
 def read_updates(name: str, source: Source, saved: Saved) -> AdapterUpdates:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from msplora_analysis import analyse, compare, draw_figures, load_spectra, write_analysis
+from msplora_analysis import analyse, compare, draw_figures, load_spectra, load_updates, write_analysis
 from msplora_analysis.comparison.layers import layer_divergences
 from msplora_analysis.loading.adapter_source import task_and_seed
 from msplora_analysis.loading.table import SkippedWarning
@@ -71,6 +71,20 @@ def test_a_bad_checkpoint_among_good_ones_is_left_out(tmp_path):
     with pytest.warns(SkippedWarning, match=r"checkpoint-3/adapter_model.safetensors: header: expected"):
         table = load_spectra(tmp_path / "run")
     assert sorted(table["step"].unique()) == [1, 2]
+
+
+def test_updates_of_an_earlier_checkpoint_say_so(tmp_path):
+    for step in (1, 2, 3, 4):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}")
+    assert load_updates(tmp_path / "run").notes == []
+    (tmp_path / "run" / "checkpoint-1" / "adapter_model.safetensors").write_bytes(b"broken")
+    assert load_updates(tmp_path / "run").notes == []
+    (tmp_path / "run" / "checkpoint-4" / "adapter_model.safetensors").write_bytes(b"broken")
+    adapter = load_updates(tmp_path / "run")
+    (note,) = adapter.notes
+    assert (adapter.step, adapter.path.name) == (3, "checkpoint-3")
+    assert note.startswith("run: checkpoint-3 is used, since later ones cannot be read: ")
+    assert "checkpoint-4/adapter_model.safetensors: header: expected" in note
 
 
 def test_a_bad_adapter_among_good_ones_is_named_and_left_out(tmp_path):
