@@ -88,6 +88,6 @@ def last_scores(scores: DataFrame) -> DataFrame:
 
 
 def at_last_epoch(scores: DataFrame) -> DataFrame:
-    """Return the rows of each run's last evaluation, without the loss."""
-    last = scores["epoch"] == scores.groupby("run")["epoch"].transform("max")
+    """Return the last value of each metric of each run, without the loss."""
+    last = scores["epoch"] == scores.groupby(["run", "metric"])["epoch"].transform("max")
     return scores[last & (scores["metric"] != "loss")]

@@ -21,7 +21,8 @@ def load_several(
 ) -> DataFrame:
     """Read the spectra of several paths into one table; the names of runs begin with their path.
 
-    A run of unknown task counts as a task of its own, as in `load_spectra`.
+    Paths of one place, as `x` and `x/`, are read once. A run of unknown task counts as a task of its own, as in
+    `load_spectra`.
 
     Args:
         paths: at least one, each as for `load_spectra`.
@@ -32,10 +33,13 @@ def load_several(
     """
     import pandas as pd
 
-    if len(paths) == 1:
+    places: dict[str, str] = {}
+    for path in map(str, paths):
+        places.setdefault(os.path.realpath(path), path)
+    if len(places) == 1:
         return load_spectra(paths[0], alpha=alpha, base=base, module=module)
     tables = []
-    for path in dict.fromkeys(map(str, paths)):
+    for path in places.values():
         table = load_spectra(path, alpha=alpha, base=base, module=module)
         own = table["run"].astype(str)
         several = own.nunique() > 1

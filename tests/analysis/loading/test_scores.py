@@ -40,6 +40,12 @@ def test_last_scores_are_means_over_seeds_at_each_runs_end(tmp_path: Path) -> No
                    "mean": 0.6, "min": 0.5, "max": 0.7, "runs": 2}  # fmt: skip
 
 
+def test_a_metric_of_an_earlier_evaluation_than_another_is_kept(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", "lora-r2", 0, [0.5, 0.75]).record_scores(3, 3, {"bbh": 0.25})
+    found = last_scores(load_scores(tmp_path))
+    assert dict(zip(found["metric"], found["mean"], strict=True)) == {"accuracy": 0.75, "bbh": 0.25}
+
+
 def test_the_table_has_a_row_for_each_method_and_model(tmp_path: Path) -> None:
     make_run(tmp_path / "a", "lora-r2", 0, [0.5])
     other = make_run(tmp_path / "b", "lora-r2", 0, [0.75])
