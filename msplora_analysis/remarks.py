@@ -37,9 +37,9 @@ def time_notes(timed: DataFrame) -> list[str]:
 def pooling_notes(comparisons: Sequence[Comparison]) -> list[str]:
     """Return notes on differences whose sign depends on the order of averaging."""
     return [
-        f"{one.method} minus {one.baseline}, {one.scale}, {one.modules[0]}: the mean over {len(one.pairs)} pairs of "
-        f"runs is {one.adjacent['difference']:+.3g} nats, but {one.pooled_difference:+.3g} if singular values are "
-        "averaged over all runs before the KL, as in the paper; the mean over pairs is shown"
+        f"{one.method} minus {one.baseline}, {one.scale}, {'+'.join(one.modules)}: the mean over "
+        f"{len(one.pairs)} pairs of runs is {one.adjacent['difference']:+.3g} nats, but {one.pooled_difference:+.3g} "
+        "if singular values are averaged over all runs before the KL, as in the paper; the mean over pairs is shown"
         for one in comparisons
         if one.adjacent["difference"] * one.pooled_difference < 0
     ]

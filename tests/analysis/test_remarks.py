@@ -1,10 +1,12 @@
 """Runs that were killed or learned nothing are marked wherever their numbers are shown."""
 
+from dataclasses import replace
+
 import pytest
 from matplotlib.text import Text
 
 from msplora_analysis import analyse, draw_figures
-from msplora_analysis.remarks import doubts
+from msplora_analysis.remarks import doubts, pooling_notes
 from msplora_core.runs import RunDirectory
 
 
@@ -35,6 +37,12 @@ def test_their_pictures_say_so(doubtful):
     assert shown["fig4-msplora-8-8-8-vs-lora-r8-layer"]
     assert shown["kl-layer"]
     assert not shown["fig4-msplora-8-4-2-vs-lora-r8-layer"]
+
+
+def test_a_note_on_pooling_names_all_modules_that_are_averaged(study):
+    one = analyse(study, draws=0).comparisons[0]
+    (note,) = pooling_notes([replace(one, pooled_difference=-one.adjacent["difference"])])
+    assert note.startswith(f"{one.method} minus {one.baseline}, {one.scale}, query+value: the mean over 4 pairs")
 
 
 def test_one_exploded_module_and_a_loss_that_blew_up_are_named(tmp_path):
