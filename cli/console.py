@@ -32,7 +32,7 @@ def messages() -> Console:
     """Return the console for progress, and for messages while it is shown."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, emoji=False)
+    return Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
 @cache
@@ -40,17 +40,10 @@ def data() -> Console:
     """Return the console for a command's results in readable form; a file has lines of 120 columns."""
     from rich.console import Console
 
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _FILE_WIDTH
     return console
-
-
-def print_sentence(text: str) -> None:
-    """Print a sentence of an answer, with lines broken between words."""
-    from rich.text import Text
-
-    data().print(Text(text))
 
 
 @contextmanager
@@ -63,7 +56,7 @@ def shown_warnings(*kinds: type[Warning]) -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, kinds):
-                messages().print(f"warning: {one_line(str(message))}", markup=False, soft_wrap=True)
+                messages().print(f"warning: {one_line(str(message))}", soft_wrap=True)
             else:
                 usual(message, category, *place, **more)
 

@@ -100,7 +100,6 @@ def convert(
 
 def _print_errors(modules: "Sequence[PlainModule]") -> None:
     from rich.table import Table
-    from rich.text import Text
 
     from msplora_cli.console import data
     from msplora_cli.description import shortened
@@ -111,7 +110,7 @@ def _print_errors(modules: "Sequence[PlainModule]") -> None:
         column.justify = "right"
     paths = shortened([module.path for module in modules], max(20, data().width - 32))
     for path, module in zip(paths, modules, strict=True):
-        table.add_row(Text(path), str(module.rank_before), str(module.rank), f"{module.error:.2e}")
+        table.add_row(path, str(module.rank_before), str(module.rank), f"{module.error:.2e}")
     data().print(table)
 
 

@@ -48,7 +48,6 @@ def as_pyramid(source: str, out: Path, ranks: str, groups: str | None, alpha: fl
 
 def _print(conversion: PyramidConversion) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(
         *("module", "layers", "pyramid", "random", "layer rank", "own ranks"),
@@ -60,7 +59,7 @@ def _print(conversion: PyramidConversion) -> None:
     for fit in conversion.fits:
         shares = (fit.explained, fit.null, fit.layer_rank, fit.own_ranks)
         shown = ("–" if math.isnan(share) else f"{share:.3f}" for share in shares)
-        table.add_row(Text(fit.module), str(fit.layers), *shown)
+        table.add_row(fit.module, str(fit.layers), *shown)
     data().print(table)
     lines = [
         f"random: a pyramid of the same ranks for updates with the same singular values and random directions, mean of "
@@ -72,7 +71,7 @@ def _print(conversion: PyramidConversion) -> None:
         "To load it with PEFT: import msplora_core.adapter first.",
     ]
     for line in lines:
-        data().print(line, markup=False, soft_wrap=True)
+        data().print(line, soft_wrap=True)
 
 
 def verdict(fit: SharingFit) -> str:
@@ -141,7 +140,9 @@ class _Progress:
     def __call__(self, module: str, what: str, sweep: int, explained: float) -> None:
         line = one_line(f"{module}: {what}, sweep {sweep}, {explained:.4f} explained")
         if self.status:
-            self.status.update(line.replace("[", r"\["))
+            from rich.text import Text
+
+            self.status.update(Text(line))  # a str would be taken as markup
         elif time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            self.console.print(line, markup=False, soft_wrap=True)
+            self.console.print(line, soft_wrap=True)

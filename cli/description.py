@@ -46,7 +46,6 @@ def table(
     """
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
     columns = {
         "scale": [line.scale for line in lines],
@@ -68,7 +67,7 @@ def table(
     for name in shown:
         drawn.add_column(name, overflow="fold")
     for row in zip(*shown.values(), strict=True):
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*row)
     return ", ".join(f"{name} {columns[name][0]}" for name in common), drawn
 
 
@@ -99,7 +98,6 @@ def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any
         found: the adapters, each with its name.
         width: columns of the terminal.
     """
-    from rich.text import Text
 
     from msplora_cli.tables import titled_table
 
@@ -118,7 +116,7 @@ def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any
     names = shortened([name for name, *_ in found], max(_LEAST_WIDTH, width - others - 1))
     drawn = titled_table(f"{len(found)} adapters", ["adapter", *headers], left=2)
     for name, row in zip(names, rows, strict=True):
-        drawn.add_row(*map(Text, (name, *row)))
+        drawn.add_row(name, *row)
     return drawn
 
 

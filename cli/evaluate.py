@@ -75,4 +75,4 @@ def evaluate(
         return
     for name, scores in found.items():
         for score, value in scores.items():
-            data().print(f"{name}  {score}  {value:.4f}", markup=False, soft_wrap=True)
+            data().print(f"{name}  {score}  {value:.4f}", soft_wrap=True)

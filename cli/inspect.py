@@ -65,7 +65,7 @@ def _line(text: str) -> None:
     from msplora_cli.console import data
     from msplora_core.errors import one_line
 
-    data().print(one_line(text), markup=False, soft_wrap=True)
+    data().print(one_line(text), soft_wrap=True)
 
 
 def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis") -> None:

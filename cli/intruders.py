@@ -30,10 +30,10 @@ def show_intruders(
     figures: bool,
 ) -> None:
     """Find, write and print intruder dimensions."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
     console = messages()
-    columns = TextColumn("weights or adapters"), BarColumn(), MofNCompleteColumn()
+    columns = "weights or adapters", BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("")
         found = find_intruders(
@@ -58,7 +58,7 @@ def _print(found: Intrusion) -> None:
         console.print(_runs_table(found))
     else:
         for line in sentences(found):
-            console.print(one_line(line), markup=False, soft_wrap=True)
+            console.print(one_line(line), soft_wrap=True)
         if found.modules["intruders"].any():
             console.print("", _table(found), sep="\n")
     lines = [
@@ -70,7 +70,7 @@ def _print(found: Intrusion) -> None:
         "are kept for the next adapter.",
     ]
     for line in lines:
-        console.print(one_line(line), markup=False, soft_wrap=True)
+        console.print(one_line(line), soft_wrap=True)
 
 
 def sentences(found: Intrusion) -> Iterator[str]:
@@ -93,7 +93,6 @@ def sentences(found: Intrusion) -> Iterator[str]:
 
 def _runs_table(found: Intrusion) -> Table:
     """Return a table with a row for each adapter and module type."""
-    from rich.text import Text
 
     from msplora_cli.tables import titled_table
 
@@ -103,7 +102,7 @@ def _runs_table(found: Intrusion) -> Table:
         of = ((found.directions["run"] == run) & (found.directions["module"] == module)).sum()
         first = rows["enters_at"].max()
         table.add_row(
-            Text(str(run)), str(module), f"{rows['intruders'].sum()} of {of}", f"{rows['null_intruders'].sum():.1f}",
+            str(run), str(module), f"{rows['intruders'].sum()} of {of}", f"{rows['null_intruders'].sum():.1f}",
             f"{(rows['intruders'] > 0).sum()} of {len(rows)}", f"{first:.3g}" if first == first else "–",
             f"{rows['least_cosine'].min():.3f}",
         )  # fmt: skip

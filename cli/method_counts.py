@@ -52,14 +52,13 @@ def count_methods(
 def methods_table(counts: dict[str, Any], model: str) -> Any:
     """Return the counts as a table for the terminal."""
     from rich.table import Table
-    from rich.text import Text
 
     from msplora_core.methods import title
 
-    table = Table("method", "parameters", "with the head", title=Text(f"What trains of {model}"))
+    table = Table("method", "parameters", "with the head", title=f"What trains of {model}")
     for column in table.columns[1:]:
         column.justify = "right"
     for name, count in counts.items():
         numbers = [f"{count[key]:,}" for key in ("parameters", "with_head")] if "error" not in count else ["–", "–"]
-        table.add_row(Text(title(name)), *numbers)
+        table.add_row(title(name), *numbers)
     return table

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from msplora_analysis.directions.direction_tables import SHARES
 from msplora_analysis.directions.findings import by_module, findings, merging
-from msplora_cli.console import data, print_sentence
+from msplora_cli.console import data
 from msplora_cli.tables import titled_table
 from msplora_core.methods import RANDOM_LABELS
 
@@ -48,12 +46,12 @@ def print_overlap(found: Overlap) -> None:
     """
     console = data()
     for line in _answers(found):
-        print_sentence(line)
+        console.print(line)
     console.print()
     for table, key in _between_adapters(found.adapters) if found.adapters else _between_layers(found):
-        console.print(table, Text(key), "", sep="\n")
+        console.print(table, key, "", sep="\n")
     for note in found.notes:
-        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+        console.print(f"Note: {note}", soft_wrap=True)
 
 
 def _answers(found: Overlap) -> Iterator[str]:
@@ -109,13 +107,13 @@ def _subspaces_table(subspaces: DataFrame) -> Table:
     return table
 
 
-def _names(rows: DataFrame, words: list[str]) -> Iterator[list[Text]]:
+def _names(rows: DataFrame, words: list[str]) -> Iterator[list[str]]:
     """Yield the names of each row, without repeats of the row above; lines can break before `random-labels`."""
     before = [""] * len(words)
     for _, row in rows.iterrows():
         names = [str(row[name]) for name in words]
         new = [name if names[: place + 1] != before[: place + 1] else "" for place, name in enumerate(names)]
-        yield [Text(name.replace(f"-{RANDOM_LABELS}", f" {RANDOM_LABELS}")) for name in new]
+        yield [name.replace(f"-{RANDOM_LABELS}", f" {RANDOM_LABELS}") for name in new]
         before = names
 
 
@@ -130,7 +128,7 @@ def _conflicts_table(pair: AdapterPair) -> Table:
     for _, row in pair.modules.dropna(subset="cosine").head(_MOST_MODULES).iterrows():
         phi = [f"{row[f'phi_{side}']:.3f} ({row[f'chance_{side}']:.3f})" for side in ("inputs", "outputs")]
         shares = [f"{row[name]:.2%} ({row[f'null_{name}']:.2%})" for name in ("overwritten", "overwritten_other")]
-        table.add_row(Text(str(row["module"])), str(row["layer"]), f"{row['cosine']:+.3f}", *phi, *shares)
+        table.add_row(str(row["module"]), str(row["layer"]), f"{row['cosine']:+.3f}", *phi, *shares)
     return table
 
 
@@ -138,5 +136,5 @@ def _adapters_table(found: AdapterComparison) -> Table:
     numbers = [str(place + 1) for place in range(len(found.names))]
     table = titled_table("Cosines between adapters", ["", *numbers], left=1)
     for number, name, row in zip(numbers, found.names, found.cosines, strict=True):
-        table.add_row(Text(f"{number} {name}"), *(f"{value:+.3f}" if value == value else "–" for value in row))
+        table.add_row(f"{number} {name}", *(f"{value:+.3f}" if value == value else "–" for value in row))
     return table

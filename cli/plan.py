@@ -79,7 +79,7 @@ def plan(
     from msplora_analysis.loading.several import load_several
     from msplora_analysis.planning.plan_summary import summarise_plan
     from msplora_analysis.planning.rank_plan import plan_ranks
-    from msplora_cli.console import data, print_json, print_sentence, say
+    from msplora_cli.console import data, print_json, say
     from msplora_cli.plan_tables import plan_lines
 
     reading: dict[str, Any] = {"alpha": alpha, "base": base, "module": module or ()}
@@ -100,7 +100,7 @@ def plan(
         print_json(summarise_plan(found))
     else:
         for part in plan_lines(found, data().width):
-            print_sentence(part) if isinstance(part, str) else data().print(part)
+            data().print(part)
     for line in said:
         say(line)
     if failed and out is not None:

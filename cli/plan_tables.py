@@ -33,7 +33,6 @@ def plan_lines(plan: Plan, width: int) -> Iterator[Any]:
 def _ranks_table(plan: Plan, width: int) -> Any:
     """Return a row for each module type or scale, with its ranks in the order of the layers."""
     from rich.table import Table
-    from rich.text import Text
 
     from msplora_cli.description import shortened
 
@@ -52,7 +51,7 @@ def _ranks_table(plan: Plan, width: int) -> Any:
         kept = float((rows["energy"] * rows["kept"]).sum() / max(rows["energy"].sum(), 1e-300))
         table.add_row(
             *([str(keys[0])] if shared else []),
-            Text(name),
+            name,
             str(before[0]) if len(before) == 1 else f"{before[0]}-{before[-1]}",
             " ".join(str(rank) for rank in rows["rank"]),
             f"{kept:.1%}",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from msplora_cli.scale_ranks import entropy_ranks_at
@@ -35,7 +35,7 @@ class TrainingProgress(TrainerCallback):
     def __init__(self, run: RunDirectory, metric: str, console: Console) -> None:
         self.run, self.metric, self.console = run, metric, console
         self.name = run.path.name
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        columns = "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.logged: dict[str, Any] = {}
         self.epoch_began = self.last_line = 0.0
@@ -101,4 +101,4 @@ class TrainingProgress(TrainerCallback):
         self.bar.stop()
 
     def _print(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from msplora_core.runs import RunDirectory
 
@@ -28,10 +28,10 @@ class StudyProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         columns: tuple[Any, ...] = (
-            TextColumn("{task.description}"),
+            "{task.description}",
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[score]}"),
+            "{task.fields[score]}",
             TimeRemainingColumn(),
         )
         self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -94,7 +94,7 @@ class StudyProgress:
         self._line(f"[{self.done}/{self.count}] {path}  {said}")
 
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

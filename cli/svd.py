@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.table import Table
-    from rich.text import Text
 
     from msplora_analysis import Analysis
     from msplora_analysis.report.tables import TextTable
@@ -157,12 +156,11 @@ def _tell(done: int, total: int) -> None:
 
     if total >= _MANY_RUNS and (done % (total // 10) == 0 or done == total):
         end = "\r" if messages().is_terminal and done < total else "\n"
-        messages().print(f"read {done:,} of {total:,} runs", end=end, markup=False)
+        messages().print(f"read {done:,} of {total:,} runs", end=end)
 
 
 def _print(analysis: "Analysis") -> None:
     """The answers, then the tables, then the notes."""
-    from rich.text import Text
 
     from msplora_analysis.report.tables import text_tables
     from msplora_cli.claims import claim_lines
@@ -170,39 +168,37 @@ def _print(analysis: "Analysis") -> None:
 
     console = data()
     for line in claim_lines(analysis.claims):
-        console.print(Text(line))
+        console.print(line)
     if analysis.claims:
         console.print()
     for table, following in pairwise([*text_tables(analysis), None]):
         assert table is not None
         console.print(_table(table))
         if following is None or following.name != table.name:  # tables of one kind have their key below the last
-            keys = [*map(Text, filter(None, [table.key])), *(_doubts(analysis) if table.name == "measures" else ())]
+            keys = [*filter(None, [table.key]), *(_doubts(analysis) if table.name == "measures" else ())]
             console.print(*keys, *([""] if keys else []), sep="\n")
         else:
             console.print()
     if (analysis.final["rank"] == 1).any():
         console.print("Spectra of one singular value have no shape and are left out of the table.", "", sep="\n")
     for note in analysis.notes:
-        console.print(Text(f"Note: {note}"), soft_wrap=not console.is_terminal)
+        console.print(f"Note: {note}", soft_wrap=not console.is_terminal)
 
 
-def _doubts(analysis: "Analysis") -> "Iterator[Text]":
+def _doubts(analysis: "Analysis") -> "Iterator[str]":
     """What the mark in the table means, a line for each method that has it."""
-    from rich.text import Text
 
     several = analysis.table["model"].nunique() > 1
     for (model, method), words in analysis.doubts.items():
-        yield Text(f"* {method}{f' on {model}' if several else ''}: {words}")
+        yield f"* {method}{f' on {model}' if several else ''}: {words}"
 
 
 def _table(found: "TextTable") -> "Table":
     """A table for the terminal."""
-    from rich.text import Text
 
     from msplora_cli.tables import titled_table
 
     table = titled_table(found.title, found.headers, left=found.left)
     for place, row in enumerate(found.rows):
-        table.add_row(*map(Text, row), end_section=place in found.sections)
+        table.add_row(*row, end_section=place in found.sections)
     return table

@@ -23,7 +23,7 @@ def shown(tmp_path: Path, *, terminal: bool = False, main: bool = True, epochs: 
         spectra = {"global/q/0": np.ones(4) * epoch, "layer/q/0": np.array([1.0, 0.0]) * epoch}
         run.write_epoch(epoch, step=4 * epoch, spectra=spectra)
     text = io.StringIO()
-    progress = TrainingProgress(run, "accuracy", Console(file=text, force_terminal=terminal, width=300))
+    progress = TrainingProgress(run, "accuracy", Console(file=text, force_terminal=terminal, width=300, markup=False))
     arguments, control = TrainingArguments(output_dir=str(tmp_path / "theirs")), TrainerControl()
     state = TrainerState(max_steps=8, num_train_epochs=2, is_world_process_zero=main)
     progress.on_train_begin(arguments, state, control)
