@@ -161,9 +161,9 @@ def _without_spectra(runs: list[tuple[str, Source]]) -> list[str]:
 
 
 def _guesses(runs: list[tuple[str, Source]]) -> list[str]:
-    """The note on guesses from names."""
+    """The note on guesses from names: all of them, so that each can be checked."""
     guessed = [f"{name} ({source.guessed})" for name, source in runs if source.guessed]
-    return [f"Taken from the name{'s' if len(guessed) > 1 else ''}: {listed(guessed)}."] if guessed else []
+    return [f"Taken from the name{'s' if len(guessed) > 1 else ''}: {', '.join(guessed)}."] if guessed else []
 
 
 class _Builder:

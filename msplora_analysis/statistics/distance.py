@@ -122,7 +122,7 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
     """Why a method has no comparison at equal ranks, and what to train."""
     first = min(comparisons, key=lambda one: one.scale)  # `layer` before `total`
     ours, theirs = first.ranks[0], sorted({rank for one in comparisons for rank in one.ranks[1]})
-    reason = f"no LoRA of rank {_span(ours)}, only of {', '.join(map(str, theirs))}"
+    reason = f"no LoRA of rank {_span(ours)} on the same task and seed, only of {', '.join(map(str, theirs))}"
     if len(ours) > 1:
         return reason, "compare methods of one rank"
     if ours == (1,):

@@ -44,6 +44,14 @@ def test_an_adapter_is_a_run(tmp_path):
     assert table.attrs["notes"] == ["Taken from the name: mrpc-lora-seed-3 (task mrpc, seed 3)."]
 
 
+def test_every_guess_from_a_name_is_told(tmp_path):
+    names = [f"mrpc-seed{seed}" for seed in range(5)]
+    for name in names:
+        write_adapter(tmp_path / name)
+    [note] = [one for one in load_spectra(tmp_path).attrs["notes"] if one.startswith("Taken")]
+    assert all(f"{name} (task mrpc, seed {name[-1]})" in note for name in names)
+
+
 def test_options_say_what_names_do_not(tmp_path):
     save_file({"w_a_0": np.ones((2, 3)), "w_b_0": np.ones((3, 2))}, tmp_path / "sam.safetensors")
     plain = load_spectra(tmp_path / "sam.safetensors")

@@ -219,11 +219,11 @@ def test_baselines_of_equal_rank_are_found_for_both_readings(make_run, tmp_path)
 @pytest.mark.parametrize(
     ("ranks", "reason", "next_step"),
     [
-        ((2, 8), "no LoRA of rank 2, only of 8",
+        ((2, 8), "no LoRA of rank 2 on the same task and seed, only of 8",
          "train a baseline of equal rank with the same settings: msplora-analyze train --method lora --rank 2 "
          "--model minilm --task mrpc --seed 0 --out RUNS"),
         ((1, 1), "their KL is 0 by construction", "train a rank of at least 2 on both sides"),
-        ((1, 8), "no LoRA of rank 1, only of 8", "train a rank of at least 2 on both sides"),
+        ((1, 8), "no LoRA of rank 1 on the same task and seed, only of 8", "train a rank of at least 2 on both sides"),
     ],
 )  # fmt: skip
 def test_distance_cannot_be_told_at_unequal_ranks_or_ranks_of_1(make_run, tmp_path, ranks, reason, next_step):
@@ -235,6 +235,14 @@ def test_distance_cannot_be_told_at_unequal_ranks_or_ranks_of_1(make_run, tmp_pa
     assert (found.verdict.verdict, found.differences) == ("cannot tell", ())
     assert reason in found.verdict.reason
     assert found.verdict.next_step.startswith(next_step)
+
+
+def test_a_baseline_of_equal_rank_on_another_task_is_no_counterpart(make_run, tmp_path):
+    make_run("study/a", "msplora-8-4-2")
+    make_run("study/b", "lora-r8")
+    make_run("study/c", "lora-r2", task="cola")
+    found = next(one for one in analyse(tmp_path / "study").claims if one.number == "2")
+    assert found.verdict.reason == "no LoRA of rank 2 on the same task and seed, only of 8"
 
 
 def test_distance_cannot_be_told_with_one_layer(make_run, tmp_path):
