@@ -7,9 +7,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msplora_core.errors import ParameterError
+from msplora_core.errors import MSPLoraError, ParameterError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -46,8 +47,9 @@ def in_processes(
     processes = process_count(len(items), n_jobs, least)
     if processes == 1:
         return map(function, items)
-    pool = _started(processes, _hand_over, function, items)
-    return _until_done(pool, pool.map(_done, range(len(items)), chunksize=chunk))
+    with _a_killed_process_told():
+        pool = _started(processes, _hand_over, function, items)
+        return _until_done(pool, pool.map(_done, range(len(items)), chunksize=chunk))
 
 
 def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs: int) -> Iterator[Result]:
@@ -68,7 +70,7 @@ def while_made(function: Callable[[Item], Result], items: Iterable[Item], n_jobs
     if processes == 1:
         yield from map(function, items)
         return
-    with _started(processes, _begin) as pool:
+    with _a_killed_process_told(), _started(processes, _begin) as pool:
         yield from pool.map(function, items)
 
 
@@ -89,7 +91,7 @@ def beside(other: Callable[[], object], function: Callable[[], Result]) -> Resul
     if process_count(2, -1) == 1:
         other()
         return function()
-    with _started(1, _hand_over, _recorded, [function]) as pool:
+    with _a_killed_process_told(), _started(1, _hand_over, _recorded, [function]) as pool:
         found = pool.submit(_done, 0)
         other()
         result: Result
@@ -136,6 +138,20 @@ def _started(processes: int, begin: Callable[..., None], *arguments: Any) -> Exe
     return pool
 
 
+@contextmanager
+def _a_killed_process_told() -> Iterator[None]:
+    """Raise an `MSPLoraError` where one of the processes ended before its work."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield
+    except BrokenProcessPool:
+        raise MSPLoraError(
+            "a process of this work was killed, probably for lack of memory: free some, or work in one process, by "
+            "n_jobs=1 in Python, and on the command line by `taskset -c 0` before the command"
+        ) from None
+
+
 def _begin() -> None:
     """Let this process end with the one that forked it: at Ctrl-C without a word, and if that one is killed."""
     import gc
@@ -154,7 +170,7 @@ def _hand_over(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
 
 
 def _until_done(pool: Executor, results: Iterator[Result]) -> Iterator[Result]:
-    with pool:
+    with _a_killed_process_told(), pool:
         yield from results
 
 

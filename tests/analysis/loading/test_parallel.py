@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from msplora_analysis.loading.parallel import beside, in_processes, while_made
 from msplora_analysis.report.pictures import pictures
-from msplora_core.errors import ParameterError
+from msplora_core.errors import MSPLoraError, ParameterError
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only"),
@@ -60,6 +60,21 @@ def test_items_are_worked_on_while_others_are_made(tmp_path: Path) -> None:
 def test_an_error_of_another_process_arrives(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(while_made(_touched, [tmp_path / "missing" / "file"], n_jobs=2))
+
+
+def _killed(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("work", [
+    lambda: list(in_processes(_killed, range(4), n_jobs=2)),
+    lambda: list(while_made(_killed, range(4), n_jobs=2)),
+    lambda: beside(lambda: None, lambda: _killed(None)),
+])  # fmt: skip
+def test_a_killed_process_is_one_line(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(MSPLoraError, match="was killed, probably for lack of memory: free some, or work in one"):
+        work()
 
 
 def test_pictures_saved_by_other_processes_are_the_same() -> None:
@@ -129,4 +144,4 @@ beside(lambda: None, lambda: time.sleep(600))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.stderr.count("Traceback") == 1
-    assert "BrokenProcessPool" in ended.stderr
+    assert "MSPLoraError: a process of this work was killed" in ended.stderr
