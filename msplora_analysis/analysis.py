@@ -25,7 +25,7 @@ from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure, measure_averages
-from msplora_analysis.remarks import broken_notes, doubts, null_notes, pooling_notes, time_notes
+from msplora_analysis.remarks import broken_notes, doubts, epoch_notes, null_notes, pooling_notes, time_notes
 from msplora_analysis.statistics.claims import Claim, settle
 from msplora_analysis.statistics.complexity import RUN, complexity_drafts
 from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
@@ -190,6 +190,7 @@ def analyse(
     else:
         tables.append(load(baseline))
         other, found = separate_variants(_without_messages(tables[1]))
+        found += epoch_notes(other, epoch)
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
     # Without shared scales, the total is the layer's own component: one of the two comparisons is enough.
@@ -240,7 +241,8 @@ def analyse(
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
                                   *broken_notes(findings),
-                                  *notes, *found, *time_notes(timed), *pooling_notes(comparisons),
+                                  *notes, *found, *epoch_notes(table, epoch), *time_notes(timed, epoch),
+                                  *pooling_notes(comparisons),
                                   *(null_notes(final, measured, nulls) if draws != 0 else [])])),
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],
         failed=[run for one in tables for run in one.attrs["failed"]],

@@ -15,8 +15,27 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def time_notes(timed: DataFrame) -> list[str]:
-    """Return notes on the clock of courses, for methods whose runs differ in their epochs (see `courses`)."""
+def epoch_notes(table: DataFrame, epoch: int | None) -> list[str]:
+    """Return a note on the runs that an analysis at one epoch leaves out, since they did not record it.
+
+    Args:
+        table: a spectra table.
+        epoch: the compared epoch; None for each run's last.
+    """
+    if epoch is None:
+        return []
+    recorded = table["epoch"].eq(epoch).groupby(table["run"], observed=True, sort=False).any()
+    without = [str(run) for run in recorded.index[~recorded]]
+    return [f"runs without a snapshot of epoch {epoch} are left out: {listed(without, 8)}"] if without else []
+
+
+def time_notes(timed: DataFrame, epoch: int | None = None) -> list[str]:
+    """Return notes on the clock of courses, for methods whose runs differ in their epochs (see `courses`).
+
+    Args:
+        timed: from `courses`.
+        epoch: the compared epoch; None for each run's last.
+    """
     notes = []
     for names, rows in timed.groupby(["model", "method"], observed=True, sort=False):
         ends = rows.groupby("run", observed=True)["time"].max()
@@ -27,9 +46,10 @@ def time_notes(timed: DataFrame) -> list[str]:
             )
         elif ends.nunique() > 1:
             clock = rows["clock"].iloc[0]
+            compared = "" if epoch is not None else f"; each is compared at its last {clock}"
             notes.append(
-                f"{names[1]} on {names[0]}: runs end between {clock} {ends.min():g} and {ends.max():g}; each is "
-                f"compared at its last {clock}; the column runs has the number of runs at each point of courses"
+                f"{names[1]} on {names[0]}: runs end between {clock} {ends.min():g} and {ends.max():g}{compared}; "
+                "the column runs has the number of runs at each point of courses"
             )
     return notes
 

@@ -103,6 +103,21 @@ def test_an_epoch_can_be_chosen(study):
     assert not early.final.equals(late.final)
 
 
+def test_runs_without_the_chosen_epoch_are_named(make_run, tmp_path):
+    make_run("study/short", epochs=1)
+    make_run("study/long", seed=1)
+    make_run("others/brief", seed=1, epochs=1)
+    make_run("others/long", epochs=2)
+    found = analyse(tmp_path / "study", baseline=tmp_path / "others", pair="position", epoch=2)
+    left_out = [note for note in found.notes if "left out" in note]
+    assert sorted(left_out) == [
+        f"runs without a snapshot of epoch 2 are left out: {name}" for name in ("brief", "short")
+    ]
+    (ends,) = (note for note in found.notes if "runs end between" in note)
+    assert "is compared at its last" not in ends
+    assert not any("left out" in note for note in analyse(tmp_path / "study").notes)
+
+
 def test_an_epoch_that_is_not_there_is_refused(study):
     with pytest.raises(ParameterError, match="epoch: expected a recorded epoch, of 0 to 3, found 9"):
         analyse(study, epoch=9)
