@@ -17,7 +17,7 @@ from msplora_core.checkup.diagnosis import value_findings
 from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import FileError, MSPLoraError, RunDirectoryError
-from msplora_core.formats import read_adapter, recognise_run
+from msplora_core.formats import read_adapter, recognise_saved
 from msplora_core.placement import joint_stack
 from msplora_core.runs import RunDirectory, RunRecord, Snapshot
 
@@ -107,7 +107,7 @@ def _recorded(snapshot: Snapshot) -> Iterator[Recorded]:
 
 def _saved(run: RunDirectory, errors: list[MSPLoraError]) -> Iterator[Saved]:
     """The final adapter, or the checkpoints of an unfinished run."""
-    opened = recognise_run(run.adapter_path) or recognise_run(run.checkpoints_path)
+    opened = recognise_saved(run)
     if opened is not None:
         yield from saved_updates(opened, read_adapter, errors)
 

@@ -13,6 +13,7 @@ from msplora_analysis.loading.run_source import run_source
 from msplora_analysis.loading.source import Source
 from msplora_core.errors import RunDirectoryError
 from msplora_core.formats import local_path, read_adapter, recognise_run
+from msplora_core.formats.weight_files import is_copy
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.directory import holds_tuning
 from msplora_core.storage.walk import walk
@@ -74,7 +75,7 @@ def find_sources(
             opened(), name, read, model=model, task=task, seed=seed, factors=factors, check=check
         )
 
-    walked = walk(root, recognise, follow=RunDirectory.is_run, skip=holds_tuning)
+    walked = walk(root, recognise, follow=RunDirectory.is_run, skip=lambda place: holds_tuning(place) or is_copy(place))
     found = [Found(_name(root, place), opened) for place, opened in walked]
     if not found:
         raise RunDirectoryError(

@@ -12,8 +12,6 @@ from msplora_analysis.planning.rank_plan import PlannedRank
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
 from msplora_core.formats.other.diffusion_names import OWNERS
-from msplora_core.formats.peft.configuration import PeftConfig
-from msplora_core.formats.weight_files import CONFIG
 from msplora_core.wording import listed
 
 
@@ -80,7 +78,7 @@ def read_plan_targets(
     runs = find_runs(place) if base is None else []
     last = runs[0]().checkpoints[-1].path if runs else place
     adapter = read_adapter(last, alpha=alpha, base=base, module=module)
-    config = PeftConfig.read(adapter.path / CONFIG).content if adapter.format == "PEFT" else {}
+    config = adapter.config.content if adapter.config is not None else {}
     _check_paths(adapter, config)
     members = list(zip(adapter.updates, adapter.keys, strict=True))
     whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"

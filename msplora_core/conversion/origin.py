@@ -11,8 +11,6 @@ from typing import Any
 from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.formats import Adapter
 from msplora_core.formats.other.diffusion_names import OWNERS
-from msplora_core.formats.peft.configuration import PeftConfig
-from msplora_core.formats.weight_files import CONFIG
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import Tensor
 from msplora_core.wording import listed
@@ -89,7 +87,8 @@ def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:
 
 
 def _of_peft(adapter: Adapter, magnitude: str) -> Origin:
-    config = PeftConfig.read(adapter.path / CONFIG)
+    config = adapter.config
+    assert config is not None
     reasons = {
         "biases of the adapter (lora_bias)": config.flag("lora_bias"),
         f"the initialisation {config.base_change}, which changed the base model": config.base_change,

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from msplora_core.errors import AdapterFileError, FileError, UnsupportedAdapterError
+from msplora_core.errors import AdapterFileError, FileError, MSPLoraError, UnsupportedAdapterError
 from msplora_core.formats.other.model_folder import is_model_folder
-from msplora_core.formats.weight_files import CONFIG, OTHER_WEIGHTS, PEFT_WEIGHTS, may_hold_adapter
+from msplora_core.formats.recognising import read_adapter
+from msplora_core.formats.weight_files import (
+    CONFIG,
+    OTHER_WEIGHTS,
+    PEFT_WEIGHTS,
+    is_copy,
+    may_hold_adapter,
+    weight_files,
+)
 from msplora_core.runs import RunDirectory
 from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP
 from msplora_core.storage.folder import inside
@@ -61,7 +70,8 @@ def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRu
         models: whether to recognise whole models, too; reading them needs their base.
 
     Returns:
-        A function that opens it or raises an `AdapterFileError`; None if it is neither.
+        A function that opens it or raises an `AdapterFileError`; None if it is neither, or holds several adapters in
+        files of their own.
     """
     if path.is_file():
         return (lambda: _single(path)) if may_hold_adapter(path) else None
@@ -70,7 +80,14 @@ def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRu
     checkpoints = _checkpoint_folders(path, models)
     if checkpoints:
         return lambda: _with_checkpoints(path, checkpoints)
-    return (lambda: _single(path)) if _holds_adapter(path, models) else None
+    return (lambda: _single(path)) if _holds_adapter(path, models) and not _holds_several(path) else None
+
+
+def recognise_saved(run: RunDirectory) -> Callable[[], AdapterRun] | None:
+    """Recognise the final adapter of a run directory, or its checkpoints if there is none yet; as `recognise_run`."""
+    if run.adapter_path.is_dir() and _holds_adapter(run.adapter_path, models=False):
+        return lambda: _single(run.adapter_path)
+    return recognise_run(run.checkpoints_path)
 
 
 def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
@@ -84,14 +101,13 @@ def find_runs(path: Path) -> list[Callable[[], AdapterRun]]:
     Returns:
         For each a function that opens it, as from `recognise_run`.
     """
-    return [opened for _, opened in walk(path, _adapters_of_run)]
+    return [opened for _, opened in walk(path, _adapters_of_run, skip=is_copy)]
 
 
 def _adapters_of_run(path: Path) -> Callable[[], AdapterRun] | None:
     if not RunDirectory.is_run(path):
         return recognise_run(path)
-    run = RunDirectory(path)
-    return recognise_run(run.adapter_path) or recognise_run(run.checkpoints_path) or (lambda: _without_adapter(path))
+    return recognise_saved(RunDirectory(path)) or (lambda: _without_adapter(path))
 
 
 def _without_adapter(path: Path) -> AdapterRun:
@@ -114,31 +130,29 @@ def _holds_adapter(path: Path, models: bool) -> bool:
     """Whether a folder is one adapter: it has PEFT's files, or a single file of weights with another known name."""
     if any(_present(path / name) for name in (CONFIG, *PEFT_WEIGHTS)) or (models and is_model_folder(path)):
         return True
-    return any(_present(path / name) for name in OTHER_WEIGHTS) and len(_weights(path)) == 1
+    return any(_present(path / name) for name in OTHER_WEIGHTS) and len({one.stem for one in weight_files(path)}) == 1
 
 
 def _present(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _weights(folder: Path) -> set[str]:
-    """Names of the files of weights in a folder, without suffix: the same weights may be saved in two formats."""
-    return {path.stem for path in folder.iterdir() if may_hold_adapter(path)}
+def _holds_several(folder: Path) -> bool:
+    """Whether several of a folder's files are adapters of their own."""
+    files = weight_files(folder)
+    own = (file for file in files if not is_copy(file) and _is_adapter(folder, file.name))
+    return len(files) > 1 and len(list(islice(own, 2))) > 1
+
+
+def _is_adapter(folder: Path, name: str) -> bool:
+    with suppress(MSPLoraError):
+        read_adapter(inside(folder, name))
+        return True
+    return False
 
 
 def _single(path: Path) -> AdapterRun:
-    return AdapterRun(path, (_checkpoint(path),), tuple(_unread_note(path)))
-
-
-def _unread_note(path: Path) -> list[str]:
-    """The note on files of weights in an adapter's folder that are not read."""
-    if path.is_file():
-        return []
-    read = {name.partition(".")[0] for name in (*PEFT_WEIGHTS, *OTHER_WEIGHTS)}
-    others = sorted(_weights(path) - read)
-    if not others or not _present(path / CONFIG):
-        return []
-    return [f"{path.name}: not read, since {CONFIG} is not theirs: {', '.join(others)}; to read one, give its path."]
+    return AdapterRun(path, (_checkpoint(path),))
 
 
 def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:

@@ -20,7 +20,7 @@ from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.peft import adalora, lora, lycoris, msplora, vera
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights
+from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights, unread_notes
 from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
@@ -101,7 +101,9 @@ def read_adapter(
     keys = component_keys(contents.path, found.updates)
     updates, keys = _chosen(found, keys, (module,) if isinstance(module, str) else module)
     scaled = contents.config is not None or contents.base is not None
-    notes = [*found.notes, *(alpha_notes(alpha, own=True) if scaled else ()), *rank_notes(updates)]
+    files = tuple(sorted({tensor.path for tensor in contents.tensors.values()}))
+    unread = unread_notes(contents.path, files) if base is None else ()
+    notes = [*found.notes, *(alpha_notes(alpha, own=True) if scaled else ()), *rank_notes(updates), *unread]
     return Adapter(
         path=contents.path,
         format=found.format,
@@ -112,7 +114,7 @@ def read_adapter(
         keys=keys,
         task=task or "",
         seed=seed,
-        files=tuple(sorted({tensor.path for tensor in contents.tensors.values()})),
+        files=files,
         magnitudes=found.magnitudes,
         config=contents.config,
     )
@@ -120,17 +122,17 @@ def read_adapter(
 
 def _open(path: Path, alpha: float | None, base: Path | None) -> Contents:
     """The tensors at a path, with the configuration beside them."""
-    if path.name in PEFT_WEIGHTS and (path.parent / CONFIG).is_file():
-        path = path.parent
-    if path.is_file():
+    of_peft = path.name in PEFT_WEIGHTS and (path.parent / CONFIG).is_file()
+    if path.is_file() and not of_peft:
         return _contents(path, read_tensor_file(path), None, alpha, base)
-    if not path.is_dir():
+    folder = path.parent if of_peft else path
+    if not folder.is_dir():
         raise AdapterFileError(path, expected="an adapter's folder or file", found="neither")
-    config_path = first_present(path, CONFIG)
+    config_path = first_present(folder, CONFIG)
     config = PeftConfig.read(config_path) if config_path else None
     if config is not None and config.peft_type:
-        _check_supported(path, config)
-        return _contents(path, read_tensor_file(peft_weights(path)), config, alpha, base)
+        _check_supported(folder, config)
+        return _contents(path, read_tensor_file(path if of_peft else peft_weights(folder)), config, alpha, base)
     if base is not None:
         return _contents(path, read_model_tensors(path), None, alpha, base)
     return _contents(path, read_tensor_file(only_weights(path)), None, alpha, base)

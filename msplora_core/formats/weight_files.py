@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
-from msplora_core.errors import AdapterFileError
+from msplora_core.errors import AdapterFileError, FileError
 from msplora_core.formats.other.model_folder import is_model_folder
 from msplora_core.storage.folder import first_present, inside
-from msplora_core.storage.torch_file import TORCH_SUFFIXES
+from msplora_core.storage.safetensors_file import safetensors_checksums
+from msplora_core.storage.torch_file import TORCH_SUFFIXES, torch_checksums
 from msplora_core.wording import listed
 
 CONFIG = "adapter_config.json"
@@ -31,16 +34,46 @@ def may_hold_adapter(path: Path) -> bool:
     return path.suffix in (".safetensors", *TORCH_SUFFIXES) and not _NO_ADAPTER.fullmatch(path.name)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that may hold an adapter, by their names and in their order."""
+    return sorted(file for file in folder.iterdir() if may_hold_adapter(file))
+
+
+def is_copy(path: Path) -> bool:
+    """Whether a file of torch holds the same weights as the safetensors file of its name beside it."""
+    other = path.with_suffix(".safetensors")
+    if path.suffix not in TORCH_SUFFIXES or not path.is_file() or not other.is_file():
+        return False
+    with suppress(FileError):
+        return torch_checksums(inside(path.parent, path.name)) == safetensors_checksums(inside(path.parent, other.name))
+    return False
+
+
+def unread_notes(path: Path, read: Collection[Path]) -> list[str]:
+    """Return the notes on files of weights that are not read.
+
+    Args:
+        path: an adapter's folder; or its file, of which only copies in other formats are noted.
+        read: the files that are read.
+    """
+    of_folder = path.is_dir()
+    beside = weight_files(path) if of_folder else [path.with_suffix(suffix) for suffix in TORCH_SUFFIXES]
+    others = [file for file in beside if file not in read]
+    copies = [file.name for file in others if is_copy(file)]
+    rest = [file.name for file in others if file.name not in copies] if of_folder else []
+    notes = [f"{listed(copies)}: not read, the same weights in another format."] if copies else []
+    return notes + ([f"{listed(rest)}: not read; to read one, give its path."] if rest else [])
+
+
 def only_weights(folder: Path) -> Path:
     """Return the one file of weights in a folder without a configuration.
 
     Raises:
         AdapterFileError: if there is none, or more than one.
     """
-    files = [file.name for file in sorted(folder.iterdir(), reverse=True) if may_hold_adapter(file)]
-    if len({Path(name).stem for name in files}) == 1:  # one file, or the same weights in two formats
-        return inside(folder, files[0])
-    files.reverse()
+    files = [file.name for file in weight_files(folder)]
+    if len({Path(name).stem for name in files}) == 1:  # one file, or one name in two formats
+        return inside(folder, files[-1])
     if files:
         raise AdapterFileError(
             folder,

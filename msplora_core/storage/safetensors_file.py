@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,26 @@ def read_safetensors(path: Path) -> TensorFile:
         FileError: if the header is cut short, not JSON, or contradicts the file's size; if tensors overlap, leave
             holes, exceed the file or share a name.
     """
+    spans, metadata, first = _opened(path)
+    tensors, opened = {}, next(_OPENINGS)
+    for name, (code, shape, start, _) in spans.items():
+        load = partial(_load, path, opened, name, code, shape, first + start)
+        tensors[name] = Tensor(path, name, shape, _WORDS.get(code, code.lower()), load)
+    return TensorFile(path, tensors, metadata)
+
+
+def safetensors_checksums(path: Path) -> Counter[tuple[int, int]]:
+    """Return the size in bytes and the CRC-32 of each tensor's data, with their number.
+
+    Raises:
+        FileError: as `read_safetensors`.
+    """
+    spans, _, first = _opened(path)
+    return Counter((end - start, crc32(_bytes(path, first + start, end - start))) for *_, start, end in spans.values())
+
+
+def _opened(path: Path) -> tuple[dict[str, _Span], dict[str, str], int]:
+    """Spans and metadata of a file, and the place of its first byte of data."""
     check_file(path, "a safetensors file")
     try:
         size = path.stat().st_size
@@ -66,11 +88,7 @@ def read_safetensors(path: Path) -> TensorFile:
         spans, metadata = _checked(text, size - 8 - length)
     except _HeaderError as error:
         raise FileError(path, key=error.key, expected=error.expected, found=error.found) from error
-    tensors, opened = {}, next(_OPENINGS)
-    for name, (code, shape, start, _) in spans.items():
-        load = partial(_load, path, opened, name, code, shape, 8 + length + start)
-        tensors[name] = Tensor(path, name, shape, _WORDS.get(code, code.lower()), load)
-    return TensorFile(path, tensors, metadata)
+    return spans, metadata, 8 + length
 
 
 class _HeaderError(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,20 @@ def read_torch_file(path: Path) -> TensorFile:
     if not tensors:
         raise FileError(path, expected="tensors by name", found="none")
     return TensorFile(path, tensors)
+
+
+def torch_checksums(path: Path) -> Counter[tuple[int, int]]:
+    """Return the size in bytes and the CRC-32 of each tensor's data, as the archive states them; does not need torch.
+
+    Raises:
+        FileError: if it is not a file that torch.save wrote.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise FileError(path, expected="a zip archive, as torch.save writes", found=str(error)) from error
+    return Counter((entry.file_size, entry.CRC) for entry in entries if Path(entry.filename).parent.name == "data")
 
 
 def _check_archive(path: Path) -> None:

@@ -8,14 +8,16 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from msplora_analysis import analyse, compare, draw_figures, load_spectra, load_updates, write_analysis
 from msplora_analysis.comparison.layers import layer_divergences
 from msplora_analysis.loading.adapter_source import task_and_seed
 from msplora_analysis.loading.table import SkippedWarning
 from msplora_analysis.measures import last_epochs
-from msplora_core.errors import AdapterFileError, RunDirectoryError
+from msplora_core.conversion import convert_adapter
+from msplora_core.errors import AdapterFileError, FileError, RunDirectoryError
+from msplora_core.formats import read_adapter
 
 
 def write_adapter(folder, size=1.0, **config):
@@ -279,11 +281,49 @@ def test_a_folder_of_several_weights_is_a_run_for_each(tmp_path):
     ]
 
 
-def test_weights_beside_an_adapter_that_are_not_its_own_are_named(tmp_path):
+def test_each_adapter_beside_a_configuration_is_a_run(tmp_path):
     folder = write_adapter(tmp_path / "lora", task_type="X")
-    write_pairs(folder / "other.safetensors", [("layers.0.q", 6)])
-    notes = load_spectra(folder).attrs["notes"]
-    assert "lora: not read, since adapter_config.json is not theirs: other; to read one, give its path." in notes
+    for name in ("adapters", "other", "pytorch_lora_weights"):
+        write_pairs(folder / f"{name}.safetensors", [("layers.0.q", 6), ("layers.1.q", 6)])
+    table = load_spectra(folder)
+    assert list(table["run"].unique()) == [
+        "adapter_model.safetensors",
+        "adapters.safetensors",
+        "other.safetensors",
+        "pytorch_lora_weights.safetensors",
+    ]
+    of_peft = table[table["run"] == "adapter_model.safetensors"]
+    assert (of_peft["model"].iloc[0], of_peft["sigma"].max()) == ("some/base", 2.0)
+    with pytest.raises(FileError, match="expected one adapter, found 4"):
+        convert_adapter(folder, tmp_path / "out")
+
+
+def test_what_is_not_read_of_an_adapter_is_named(tmp_path):
+    folder = write_adapter(tmp_path / "lora", task_type="X")
+    save_file({"v_head.weight": np.ones((1, 6))}, folder / "value_head.safetensors")
+    note = "value_head.safetensors: not read; to read one, give its path."
+    assert note in load_spectra(folder).attrs["notes"]
+    assert note in read_adapter(folder).notes
+
+
+@pytest.mark.parametrize("name", ["adapter_model", "pytorch_lora_weights", "style"])
+def test_one_adapter_in_two_formats_is_read_once_if_the_weights_are_equal(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    folder = write_adapter(tmp_path / "lora")
+    if name != "adapter_model":
+        (folder / "adapter_config.json").unlink()
+        (folder / "adapter_model.safetensors").rename(folder / f"{name}.safetensors")
+    tensors = {key: torch.from_numpy(value) for key, value in load_file(folder / f"{name}.safetensors").items()}
+    torch.save(tensors, folder / f"{name}.bin")
+    table = load_spectra(folder)
+    assert table["run"].nunique() == 1
+    assert f"{name}.bin: not read, the same weights in another format." in table.attrs["notes"]
+    torch.save({key: 2 * value for key, value in tensors.items()}, folder / f"{name}.bin")
+    table = load_spectra(folder)
+    assert table.groupby("run", observed=True)["sigma"].max().to_dict() == {
+        f"{name}.bin": 8.0,
+        f"{name}.safetensors": 2.0,
+    }
 
 
 def test_checkpoints_within_an_epoch_keep_their_epochs(tmp_path):

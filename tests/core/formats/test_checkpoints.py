@@ -95,6 +95,15 @@ def test_a_run_directory_without_adapter_is_an_error(tmp_path):
         opened()
 
 
+def test_a_run_with_another_file_beside_its_adapter_has_that_adapter(tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord("lora-r2", "minilm"))
+    write_adapter(run.adapter_path)
+    save_file({"w_a_0": np.ones((1, 2)), "w_b_0": np.ones((2, 1))}, run.adapter_path / "sam.safetensors")
+    [opened] = find_runs(tmp_path)
+    assert opened().path == run.adapter_path
+
+
 def test_a_run_that_saved_a_whole_model_is_named(tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.write_record(RunRecord("bitfit", "minilm"))
