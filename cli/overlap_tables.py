@@ -24,6 +24,10 @@ _SHARING_KEY = (
     "beyond chance: all + groups, minus those of layers that share nothing. cosine: the largest between two layers "
     "(several runs: mean, without sign); bound: no cosine is larger, with probability 0.95, where layers share nothing."
 )
+_METHODS_KEY = (
+    "beyond chance: as below, of all module types; mean over the runs with its t interval. one run, random: of layers "
+    "that share nothing. Intervals over tasks: methods.csv."
+)
 _SUBSPACES_KEY = (
     "common: mean share of the layers' energy in their best common subspace of dimension dim; in brackets that of "
     "random directions. φ: overlap of the subspaces of two layers at full rank, 0 to 1: next to each other, all pairs; "
@@ -31,7 +35,8 @@ _SUBSPACES_KEY = (
 )
 _CONFLICTS_KEY = (
     "φ: overlap of inputs and of outputs at full rank. first's, second's: the share of its energy in both the inputs "
-    "and the outputs of the other, which a sum can overwrite. In brackets: random subspaces. All modules: adapters.csv."
+    "and the outputs of the other, which a sum can overwrite. In brackets: random subspaces. All modules: "
+    "adapters.csv; principal angles: angles.csv."
 )
 _MOST_MODULES = 10
 _MOST_PAIRS = 3
@@ -77,10 +82,22 @@ def _between_adapters(found: AdapterComparison) -> Iterator[tuple[Table, str]]:
 
 
 def _between_layers(found: Overlap) -> Iterator[tuple[Table, str]]:
+    if (found.methods["runs"] > 1).any():
+        yield _methods_table(found.methods), _METHODS_KEY
     if found.sharing["excess"].notna().any():
         yield _sharing_table(found.sharing.dropna(subset="excess")), _SHARING_KEY
     if len(found.subspaces):
         yield _subspaces_table(found.subspaces), _SUBSPACES_KEY
+
+
+def _methods_table(methods: DataFrame) -> Table:
+    words = _words(methods) or ["method"]
+    columns = ["runs", "beyond chance", "95% interval", "one run, random"]
+    table = titled_table("What the layers of each method share", [*words, *columns], left=len(words))
+    for names, (_, row) in zip(_names(methods, words), methods.iterrows(), strict=True):
+        interval = f"{row['low']:+.4f} to {row['high']:+.4f}" if row["runs"] > 1 else "–"
+        table.add_row(*names, f"{row['runs']}", f"{row['excess']:+.4f}", interval, f"0 ± {row['deviation']:.4f}")
+    return table
 
 
 def _sharing_table(sharing: DataFrame) -> Table:
@@ -119,7 +136,8 @@ def _names(rows: DataFrame, words: list[str]) -> Iterator[list[str]]:
 
 def _words(rows: DataFrame) -> list[str]:
     """Return the columns that name the rows, without those with one value for all rows."""
-    return [name for name in ("model", "method", "scale") if rows[name].nunique() > 1] + ["module"]
+    names = ("model", "method", "scale")
+    return [name for name in names if rows[name].nunique() > 1] + (["module"] if "module" in rows else [])
 
 
 def _conflicts_table(pair: AdapterPair) -> Table:

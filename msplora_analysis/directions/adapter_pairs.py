@@ -15,6 +15,7 @@ from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side, di
 from msplora_analysis.loading.adapter_updates import AdapterUpdates
 from msplora_core.components import ComponentKey
 from msplora_core.errors import ComparisonError
+from msplora_core.linalg.updates import LowRankUpdate, in_common_unit
 from msplora_core.wording import counted, listed
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class AdapterPair:
             | null_overwritten, null_overwritten_other | likewise for random subspaces |
             | conflict | share of both adapters' energy in this module, times (√overwritten − cosine)/2 of the smaller |
 
+        angles: a row for each principal angle: module, layer, path, side, k (from 1), angle (radians, ascending).
         grids: by side the mean over the modules of φ(i, j), for the ranks that all have.
         cosine: over all common modules as one vector.
         deviation: its standard deviation for updates rotated at random.
@@ -56,6 +58,7 @@ class AdapterPair:
     first: str
     second: str
     modules: DataFrame
+    angles: DataFrame
     grids: Mapping[Side, NDArray[np.float64]]
     cosine: float
     deviation: float
@@ -96,10 +99,15 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
     """
     names = _distinct(adapters)
     modules = _common_modules(adapters, names)
+    scaled, units = list[Mapping[ComponentKey, LowRankUpdate]](), list[int]()
+    for adapter in adapters:
+        updates, unit = in_common_unit(list(adapter.updates.values()))
+        scaled.append(dict(zip(adapter.updates, updates, strict=True)))
+        units.append(unit)
     overlaps: list[tuple[str, dict[int, ComponentKey], list[int], DirectionOverlaps]] = []
     for path, keys in modules.items():
         members = sorted(keys)
-        updates = [adapters[place].updates[keys[place]] for place in members]
+        updates = [scaled[place][keys[place]] for place in members]
         shapes = {update.shape: names[place] for place, update in zip(members, updates, strict=True)}
         if len(shapes) > 1:
             (one, name), (two, other) = list(shapes.items())[:2]
@@ -121,7 +129,8 @@ def compare_adapters(adapters: Sequence[AdapterUpdates]) -> AdapterComparison:
                 f"{names[i]} adapts {listed(list(adapters[i].places.values()))}, but {names[j]} "
                 f"{listed(list(adapters[j].places.values()))}: no module in common"
             )
-        pair = _pair(names[i], names[j], common, sum((i in keys) != (j in keys) for keys in modules.values()))
+        alone = sum((i in keys) != (j in keys) for keys in modules.values())
+        pair = _pair(names[i], names[j], (units[i], units[j]), common, alone)
         cosines[i, j] = cosines[j, i] = pair.cosine
         pairs.append(pair)
     notes = list(_alone(modules, names))
@@ -144,7 +153,7 @@ class _Common:
     two: int
 
 
-def _pair(first: str, second: str, common: Sequence[_Common], alone: int) -> AdapterPair:
+def _pair(first: str, second: str, units: tuple[int, int], common: Sequence[_Common], alone: int) -> AdapterPair:
     import pandas as pd
 
     table = pd.DataFrame([_row(one) for one in common])
@@ -153,13 +162,17 @@ def _pair(first: str, second: str, common: Sequence[_Common], alone: int) -> Ada
     weight = (energy / whole + other / whole_other) / 2
     least = np.sqrt(table[["overwritten", "overwritten_other"]].min(axis=1))
     table["conflict"] = weight * (least - table["cosine"]) / 2
-    inner = (table["inner"]).sum()
+    inner = table.pop("inner").sum()
     deviation = np.sqrt((energy * other * table["deviation_cosine"] ** 2).sum() / whole / whole_other)
-    equal = bool(np.isclose(inner, whole, rtol=1e-9) and np.isclose(inner, whole_other, rtol=1e-9))
+    equal = units[0] == units[1] and bool(np.isclose([inner, inner], [whole, whole_other], rtol=1e-9).all())
+    for name, unit in zip(("norm", "norm_other"), units, strict=True):
+        table[name] = np.ldexp(table[name], unit)
+    apart = units[1] - units[0]
     return AdapterPair(
         first=first,
         second=second,
-        modules=table.drop(columns="inner").sort_values("conflict", ascending=False, ignore_index=True),
+        modules=table.sort_values("conflict", ascending=False, ignore_index=True),
+        angles=_angles(common),
         grids={side: _mean_grid(common, side) for side in SIDES},
         cosine=float(np.clip(inner / np.sqrt(whole * whole_other), -1, 1)),
         deviation=float(deviation),
@@ -171,7 +184,7 @@ def _pair(first: str, second: str, common: Sequence[_Common], alone: int) -> Ada
             float((table["null_overwritten"] * energy).sum() / whole),
             float((table["null_overwritten_other"] * other).sum() / whole_other),
         ),
-        kept=(float(1 + inner / whole), float(1 + inner / whole_other)),
+        kept=(float(1 + np.ldexp(inner / whole, apart)), float(1 + np.ldexp(inner / whole_other, -apart))),
         equal=equal,
         alone=alone,
     )
@@ -206,6 +219,18 @@ def _row(common: _Common) -> dict[str, Any]:
         "null_overwritten": other**2 / (out * in_),
         "null_overwritten_other": rank**2 / (out * in_),
     }
+
+
+def _angles(common: Sequence[_Common]) -> DataFrame:
+    import pandas as pd
+
+    rows = [
+        [one.key.module, one.key.unit, one.path, side, place, angle]
+        for one in common
+        for side in SIDES
+        for place, angle in enumerate(one.overlaps.angles(side, one.one, one.two).tolist(), start=1)
+    ]
+    return pd.DataFrame(rows, columns=["module", "layer", "path", "side", "k", "angle"])
 
 
 def _mean_grid(common: Sequence[_Common], side: Side) -> NDArray[np.float64]:

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 _DEVIATIONS = 3.0
 """A number within this many standard deviations of its null is attributed to chance."""
 _SLIGHT = 0.01
-"""A cosine between adapters below this is no direction in common, even if it is significant."""
-_FAR = 2.0
-"""A largest cosine beyond this many bounds is said beside shares that are those of chance."""
+"""A cosine below this is no direction in common, even if it is significant."""
 _KEYS = ["model", "method", "scale", "module"]
 
 
@@ -61,7 +59,7 @@ def findings(sharing: DataFrame, subspaces: DataFrame) -> Iterator[str]:
 
 def _shared(row: Series[Any]) -> str:
     if np.isnan(row["excess"]):
-        return "every update is zero"
+        return "at most one layer has a nonzero update"
     shared, null = (row[f"{kind}shared_by_all"] + row[f"{kind}shared_by_groups"] for kind in ("", "null_"))
     numbers = f"{shared:.4f} of the energy; layers that share nothing have {null:.4f} ± {row['deviation_own']:.4f}"
     if abs(row["excess"]) <= _DEVIATIONS * row["deviation_own"]:
@@ -74,13 +72,13 @@ def _shared(row: Series[Any]) -> str:
 
 
 def _single_pairs(row: Series[Any]) -> str:
-    """Cosines far beyond the bound of chance, which can cancel in the energy of all layers."""
+    """Cosines beyond the bound of chance, which can cancel in the energy of all layers."""
     largest, bound = abs(row["largest_cosine"]), row["cosine_bound"]
-    if not largest > _FAR * bound:
+    if not largest > max(bound, _SLIGHT):
         return ""
     if row["runs"] == 1:
         return f", but two of them have a cosine of {row['largest_cosine']:+.3f} (random: at most {bound:.3f})"
-    return f", but two of them have a cosine of ±{largest:.3f} in the mean of the runs (random: at most {bound:.3f})"
+    return f", but the largest cosine of a run is {largest:.3f} on average (random: at most {bound:.3f})"
 
 
 def _overlapping(rows: DataFrame) -> str:
@@ -117,7 +115,7 @@ def merging(pair: AdapterPair) -> Iterator[str]:
     alike = "orthogonal as a whole" if near else "opposed as a whole" if pair.cosine < 0 else "aligned as a whole"
     yield (
         f"{names} are {alike}: cosine {pair.cosine:+.4f}; random updates have 0 ± {pair.deviation:.4f}. "
-        f"Their sum holds {pair.kept[0]:.3f} of {pair.first} along its own direction, and {pair.kept[1]:.3f} of "
+        f"Their sum holds {_held(pair.kept[0])} of {pair.first} along its own direction, and {_held(pair.kept[1])} of "
         f"{pair.second}."
     )
     (one, two), (null, other_null) = pair.overwritten, pair.null
@@ -127,16 +125,22 @@ def merging(pair: AdapterPair) -> Iterator[str]:
         f"({other_null:.2%})."
     )
     known = pair.modules.dropna(subset="cosine")
-    opposed = int((known["cosine"] < -np.maximum(_DEVIATIONS * known["deviation_cosine"], _SLIGHT)).sum())
-    tension = np.sqrt(known[["overwritten", "overwritten_other"]].min(axis=1)) - known["cosine"]
+    chance = np.maximum(_DEVIATIONS * known["deviation_cosine"], _SLIGHT)
+    opposed = int((known["cosine"] < -chance).sum())
+    sides = ("overwritten", "overwritten_other")
+    beyond = np.min([np.sqrt(known[side]) - np.sqrt(known[f"null_{side}"]) for side in sides], axis=0)
     worst = ", ".join(
         f"{row['module']} {row['layer']} (cosine {row['cosine']:+.3f}, overwritten {row['overwritten']:.1%})"
-        for _, row in known[tension >= _SLIGHT].head(3).iterrows()
+        for _, row in known[beyond - known["cosine"] > chance].head(3).iterrows()
     )
     unknown = len(pair.modules) - len(known)
     more = f"; {unknown} more {'has' if unknown == 1 else 'have'} a zero update" if unknown else ""
     yield (
         f"Opposed: {opposed} of {len(known)} modules{more}. "
-        f"{f'Strongest conflicts: {worst}' if worst else 'No conflicts: where they overlap, they agree'}. "
+        f"{f'Strongest conflicts: {worst}' if worst else 'No conflict is beyond chance'}. "
         "These concern weights; evaluate the merged model to see the effect on tasks."
     )
+
+
+def _held(share: float) -> str:
+    return f"{share:.3f}" if abs(share) < 1000 else f"{share:.3g}"

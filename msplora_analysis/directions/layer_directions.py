@@ -37,8 +37,9 @@ class LayerCosines:
         layers: (L,) their indices.
         rank: the largest rank.
         cosines: (L, L); NaN for a zero update.
-        norms: (L,) Frobenius norms.
-        shares: (3,) of the energy: shared by all layers, by groups beyond that, by none (see `sharing_shares`).
+        norms: (L,) Frobenius norms, in one unit.
+        shares: (3,) of the energy: shared by all layers, by groups beyond that, by none (see `sharing_shares`). Layers
+            with a zero update are left out; NaN with fewer than two others.
         null: mean and standard deviation of the shares for layers that share nothing.
     """
 
@@ -111,7 +112,7 @@ def layer_cosines(
         module, scale, stack: of the layers.
         layers: their indices.
         rank: the largest rank.
-        inner: (L, L) inner products of their updates.
+        inner: (L, L) inner products of their updates, in one unit.
         shape: (out, in) of the updates; NaN if unknown.
         groups: of layers by depth (see `sharing_shares`); boundaries are positions among these layers. By default
             three; one for up to three layers, where three would be groups of one layer.
@@ -128,10 +129,21 @@ def layer_cosines(
     known = np.where(norms > 0, norms, np.nan)
     cosines = np.clip(inner / known[:, None] / known, -1.0, 1.0)
     np.fill_diagonal(cosines, np.where(norms > 0, 1.0, np.nan))
-    shares = sharing_shares(inner, groups)
-    null = sharing_null(norms, shape, groups)
+    trained = np.flatnonzero(norms)
+    shares, null = np.full(3, np.nan), Spread(np.full(3, np.nan), np.full(3, np.nan))
+    if len(trained) > 1:
+        groups = _groups_of(trained, len(layers), groups)
+        shares = sharing_shares(inner[np.ix_(trained, trained)], groups)
+        null = sharing_null(norms[trained], shape, groups)
     places = np.array(layers, dtype=np.int64)
     return LayerCosines(module, scale, stack, places, rank, cosines, norms, shares, null)
+
+
+def _groups_of(chosen: NDArray[np.intp], layers: int, groups: Groups) -> list[int]:
+    """The boundaries between the groups of some of the layers; none if each would be a group of its own."""
+    of_layer = np.array(layer_groups(layers, groups))[chosen]
+    starts = (np.flatnonzero(np.diff(of_layer)) + 1).tolist()
+    return starts if len(starts) + 1 < len(chosen) else []
 
 
 def side_overlaps(

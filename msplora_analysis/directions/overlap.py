@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,9 @@ from msplora_analysis.directions.run_directions import RunDirections, run_direct
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, load_all_updates
 from msplora_analysis.loading.sources import find_sources
 from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
+from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
+from msplora_core.wording import listed
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,7 +45,7 @@ class Overlap:
             the bound that no cosine exceeds, with probability 0.95, if layers share nothing.
         course: the same over training, for whole updates.
         subspaces: overlap of the layers' subspaces at the end: a row a run, module type, scale and side.
-        methods: mean excess by method, with its interval over tasks.
+        methods: mean excess by method, with intervals over runs and over tasks.
         answers: whether MSPLoRA removes redundancy that LoRA has, for each method that this concerns.
         adapters: comparison of the adapters of `path` and `with_`, if given.
         notes: remarks on the numbers, one sentence each.
@@ -108,6 +110,8 @@ def overlap(
     if others:
         read = partial(load_all_updates, errors=errors, alpha=alpha, module=module, model=model, task=task, seed=seed)
         compared = [one for place in (path, *others) for one in read(place)]
+        if model is not None:  # also of runs, whose records name it in another way
+            compared = [replace(one, model=model) for one in compared]
         adapters = compare_adapters(compared)
     found = find_sources(path, alpha=alpha, module=module, model=model, task=task, seed=seed, inner=True)
     runs, failed = list[RunDirections](), list[str]()
@@ -140,7 +144,7 @@ def overlap(
     notes = [note for run in runs for note in run.notes]
     notes += [note for adapter in compared for note in adapter.notes]
     notes += list(adapters.notes) if adapters else []
-    notes += [*_zero_layers(runs), *of_bases, *of_tasks, *of_variants]
+    notes += [*_zero_layers(runs), *(() if adapters else _lone_layers(runs)), *of_bases, *of_tasks, *of_variants]
     return Overlap(
         path=Path(path),
         runs=runs,
@@ -168,6 +172,15 @@ def _zero_layers(runs: Sequence[RunDirections]) -> Iterator[str]:
             if zero:
                 layers = "all layers" if len(zero) == len(one.layers) else f"layer {', '.join(zero)}"
                 yield f"{run.name}: {layers} of {one.module} ({one.scale}): the update is zero; left out of means"
+
+
+def _lone_layers(runs: Sequence[RunDirections]) -> Iterator[str]:
+    """Notes on module types that only one layer has."""
+    for run in runs:
+        compared = {one.cosines.module for one in run.final}
+        alone = dict.fromkeys(key.module for key in map(ComponentKey.parse, run.keys) if key.module not in compared)
+        if alone:
+            yield f"{run.name}: not compared, since only one layer has them: {listed(list(alone))}"
 
 
 def _check_something(

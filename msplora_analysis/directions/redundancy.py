@@ -68,23 +68,23 @@ def run_excess(sharing: DataFrame) -> DataFrame:
 
 
 def excess_by_method(sharing: DataFrame) -> DataFrame:
-    """Return the mean excess of each method at each scale, with its 95% interval over tasks.
+    """Return the mean excess of each method at each scale over its runs, with 95% t intervals over runs and over tasks.
 
     Returns:
-        A row a model, method and scale: runs, tasks, rank, excess, low and high (NaN with one task), deviation
-        (standard deviation of one run whose layers share nothing).
+        A row a model, method and scale: runs, tasks, rank, excess, `low` and `high` (of the mean over the runs, the
+        replicates; NaN for one), `tasks_low` and `tasks_high` (of the mean over the tasks, about tasks like these; NaN
+        for one), deviation (standard deviation of one run whose layers share nothing).
     """
     import pandas as pd
 
     rows = []
     for names, part in run_excess(sharing).groupby(["model", "method", "scale"], observed=True, sort=False):
-        outcome = task_mean_test(
-            part["excess"], [task or run for task, run in zip(part["task"], part["run"], strict=True)]
-        )
-        rows.append([*names, len(part), outcome.n, part["rank"].max(), outcome.effect, outcome.low, outcome.high,
-                     part["deviation"].mean()])  # fmt: skip
+        tasks = part["task"].where(part["task"] != "", part["run"])
+        here, beyond = (task_mean_test(part["excess"], groups.tolist()) for groups in (part["run"], tasks))
+        rows.append([*names, here.n, beyond.n, part["rank"].max(), here.effect, here.low, here.high, beyond.low,
+                     beyond.high, part["deviation"].mean()])  # fmt: skip
     return pd.DataFrame(rows, columns=["model", "method", "scale", "runs", "tasks", "rank", "excess", "low", "high",
-                                       "deviation"])  # fmt: skip
+                                       "tasks_low", "tasks_high", "deviation"])  # fmt: skip
 
 
 def redundancy(sharing: DataFrame) -> list[Redundancy]:

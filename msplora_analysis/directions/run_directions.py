@@ -22,7 +22,7 @@ from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.loading.source import Moment, Saved, Source
 from msplora_core.errors import MSPLoraError, UnsupportedAdapterError
 from msplora_core.linalg.inner_products import update_inner_products
-from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.linalg.updates import LowRankUpdate, in_common_unit
 from msplora_core.methods import title
 from msplora_core.placement import stack_shape
 
@@ -169,7 +169,8 @@ def _from_factors(
 
     def directions(kind: tuple[str, str]) -> LayerDirections:
         layers = adapter.layers(*kind)
-        overlaps = direction_overlaps(list(layers.values()), np.float32 if many else np.float64)
+        updates, _ = in_common_unit(list(layers.values()))
+        overlaps = direction_overlaps(updates, np.float32 if many else np.float64)
         shape, rank = _size(layers)
         stack, inner = adapter.stacks.get(kind[0], ""), overlaps.inner_products()
         found = layer_cosines(*kind, stack, list(layers), rank, inner, shape, groups)
@@ -212,7 +213,8 @@ def _saved_course(
         layers = adapter.layers(module)
         if len(layers) > 1:
             shape, rank = _size(layers)
-            stack, inner = adapter.stacks.get(module, ""), update_inner_products(list(layers.values()))
+            updates, _ = in_common_unit(list(layers.values()))
+            stack, inner = adapter.stacks.get(module, ""), update_inner_products(updates)
             cosines = layer_cosines(module, adapter.whole, stack, list(layers), rank, inner, shape, groups)
             yield TimedCosines(saved.epoch, saved.step, cosines)
 

@@ -19,11 +19,11 @@ class LeftBasis(NamedTuple):
     """The left singular vectors of a base weight.
 
     Args:
-        U: (out, n) float32 or float64, orthonormal columns in any order, n = min(out, in).
+        U: (out, n) float64, orthonormal columns in any order, n = min(out, in).
         squares: (n,) float64, the squared singular value of each.
     """
 
-    U: NDArray[np.floating]
+    U: NDArray[np.float64]
     squares: NDArray[np.float64]
 
 
@@ -116,11 +116,9 @@ def leading_directions(
     if magnitudes is not None:
         return _of_rescaled(W, basis, update, min(k, *W.shape), magnitudes)
     B, A = update.scaling * update.B.astype(np.float64), update.A.astype(np.float64)
-    W = W.astype(np.result_type(W.dtype, np.float32), copy=False)
-    P = (basis.U.T @ B.astype(basis.U.dtype)).astype(np.float64)
-    C = (basis.U.T @ (W @ A.T.astype(W.dtype)).astype(basis.U.dtype)).astype(np.float64)
+    P, C = basis.U.T @ B, basis.U.T @ (W.astype(np.float64) @ A.T)
     if W.shape[0] > W.shape[1]:  # B reaches beyond the columns of W
-        beyond = np.linalg.qr(B - basis.U.astype(np.float64) @ P).R
+        beyond = np.linalg.qr(B - basis.U @ P).R
         P, C = np.concatenate([P, beyond]), np.concatenate([C, np.zeros((len(beyond), C.shape[1]))])
     squares = np.pad(basis.squares, (0, len(P) - len(basis.squares)))
     values, vectors = _leading(squares, P, C, A @ A.T, min(k, *W.shape))

@@ -54,6 +54,12 @@ class DirectionOverlaps:
     def _ends(self) -> NDArray[np.intp]:
         return np.cumsum([0, *map(len, self.sigma)])
 
+    @cached_property
+    def _units(self) -> list[NDArray[np.float64]]:
+        """Singular values of updates of norm 1; squares of the values themselves could overflow or vanish."""
+        relative = [values / values.max(initial=0.0) if len(values) else values for values in self.sigma]
+        return [values / (np.linalg.norm(values) or 1.0) for values in relative]
+
     def _whole(self, side: Side) -> NDArray[np.floating[Any]]:
         return self.inputs if side == "inputs" else self.outputs
 
@@ -104,14 +110,14 @@ class DirectionOverlaps:
         Returns:
             A share of 1; NaN if ΔW_i is zero.
         """
-        sigma = self.sigma[i]
+        sigma = self._units[i]
         if not len(sigma):
             return float("nan")
         if side == "both":
             within = self.block("outputs", i, j).T * sigma @ self.block("inputs", i, j)
         else:
             within = self.block(side, i, j) * sigma[:, None]
-        return min(1.0, float(np.square(within).sum() / np.square(sigma).sum()))
+        return min(1.0, float(np.square(within).sum()))
 
     def common_energy(self, side: Side, rank: int) -> float:
         """Return the mean share of the updates' energy in their best common subspace (see `common_subspace`).
@@ -121,8 +127,7 @@ class DirectionOverlaps:
             rank: dimension of the subspace.
         """
         whole = self._whole(side)
-        weights = np.concatenate([values / (np.linalg.norm(values) or 1.0) for values in self.sigma])
-        weights = weights.astype(whole.dtype)
+        weights = np.concatenate(self._units).astype(whole.dtype)
         gram = whole * weights
         gram *= weights[:, None]
         count = np.count_nonzero(self.ranks)
@@ -190,7 +195,7 @@ def _bases(update: LowRankUpdate) -> _Bases:
 
 def _by_triangular_factors(update: LowRankUpdate) -> _Bases | None:
     """Several times faster than by Householder QR; None if the factors are too ill-conditioned."""
-    if update.rank > min(update.shape):
+    if not 0 < update.rank <= min(update.shape):
         return None
     left, right = _triangular(update.B), _triangular(update.A.T)
     U, sigma, Vt = np.linalg.svd(update.scaling * left @ right.T)

@@ -16,7 +16,7 @@ from msplora_analysis.kernels.distribution import real_numbers
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.inner_products import update_inner_products
 from msplora_core.linalg.triangular import triangular_factor
-from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.linalg.updates import LowRankUpdate, in_common_unit
 from msplora_core.pyramid import layer_groups
 
 _ORTHONORMAL = 1e-6
@@ -56,7 +56,8 @@ def update_cosines(
                [ 0.   ,  1.   , -0.707],
                [-0.707, -0.707,  1.   ]])
     """
-    inner = update_inner_products(updates)
+    given = [update if isinstance(update, LowRankUpdate) else LowRankUpdate(*update) for update in updates]
+    inner = update_inner_products([in_common_unit([update])[0][0] for update in given])
     norms = np.sqrt(np.diagonal(inner))
     norms = np.where(norms > 0, norms, np.nan)
     cosines = np.clip(inner / norms[:, None] / norms, -1.0, 1.0)
@@ -101,7 +102,8 @@ def sharing_shares(inner: ArrayLike, groups: int | Sequence[int] | None = None) 
     total = np.where(total > 0, total, np.nan)
     by_all = values.sum(axis=(-2, -1)) / layers / total
     by_group = (values * same).sum(axis=(-2, -1)) / total
-    return np.stack([by_all, by_group - by_all, 1 - by_group], axis=-1)
+    shares: NDArray[np.float64] = np.stack([by_all, by_group - by_all, 1 - by_group], axis=-1)
+    return np.maximum(shares, 0.0)  # rounding can leave -1e-17
 
 
 def subspace_similarity(U: ArrayLike, V: ArrayLike) -> NDArray[np.float64]:
@@ -216,8 +218,13 @@ def _rows(update: LowRankUpdate, side: str) -> NDArray[np.float64]:
     if not (np.isfinite(here).all() and np.isfinite(other).all()):
         raise ParameterError("updates", expected="finite numbers", found="NaN or infinity")
     rows = triangular_factor(other[None])[0] @ here if update.rank else here
-    norm = np.linalg.norm(rows)
-    return rows / norm if norm * update.scaling != 0 else np.zeros_like(rows)
+    largest = abs(rows).max(initial=0.0)
+    if not np.isfinite(largest):
+        raise ParameterError("updates", expected="values within float64", found="larger ones")
+    if not largest or not update.scaling:
+        return np.zeros_like(rows)
+    rows = rows / largest  # their squares neither overflow nor vanish
+    return np.asarray(rows / np.linalg.norm(rows))
 
 
 def _basis(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from msplora_core.storage.safetensors_file import read_safetensors
 LARGEST = 4 * 2**30
 """Largest size of the cache in bytes; the least recently used files are deleted first."""
 
-_VERSION = b"left-basis-1"
+_VERSION = b"left-basis-2"
 
 
 def cache_folder() -> Path:
@@ -29,7 +29,7 @@ def cache_folder() -> Path:
 
 
 def kept_basis(W: NDArray[Any]) -> tuple[LeftBasis, bool]:
-    """Return the left basis of a weight in float32, through the cache.
+    """Return the left basis of a weight, through the cache.
 
     Files are named by a hash of the weight's content, so that copies of a base model share them. If the folder cannot
     be written, or a file is damaged, the basis is computed.
@@ -46,9 +46,8 @@ def kept_basis(W: NDArray[Any]) -> tuple[LeftBasis, bool]:
     found = _read(path, W.shape)
     if found is not None:
         return found, True
-    U, squares = left_basis(W)
-    basis = LeftBasis(U.astype(np.float32), squares)
-    data = save({"U": np.ascontiguousarray(basis.U), "squares": squares})
+    basis = left_basis(W)
+    data = save({"U": np.ascontiguousarray(basis.U), "squares": basis.squares})
     with contextlib.suppress(OSError, FileError):
         if len(data) <= LARGEST:
             _make_room(path.parent, len(data))

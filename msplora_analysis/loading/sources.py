@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection
 from functools import partial
@@ -11,10 +12,10 @@ from typing import NamedTuple
 from msplora_analysis.loading.adapter_source import adapter_source
 from msplora_analysis.loading.run_source import run_source
 from msplora_analysis.loading.source import Source
-from msplora_core.errors import RunDirectoryError
+from msplora_core.errors import MSPLoraError, RunDirectoryError
 from msplora_core.formats import local_path, read_adapter, recognise_run
 from msplora_core.formats.weight_files import is_copy
-from msplora_core.runs import RunDirectory
+from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.directory import holds_tuning
 from msplora_core.storage.walk import walk
 from msplora_core.wording import listed
@@ -51,7 +52,8 @@ def find_sources(
 
     Args:
         path: a run, an adapter, or a study, i.e. a folder that contains such at any depth; or hf://owner/name.
-        alpha, base, module, model, task, seed, factors: what is read, and how (see `load_spectra`).
+        alpha, base, module, model, task, seed, factors: what is read, and how (see `load_spectra`). By default, model,
+            task and seed of an adapter inside a run directory are those of the run's record.
         inner: whether to read recorded inner products, too.
 
     Returns:
@@ -62,6 +64,8 @@ def find_sources(
         AdapterFileError: if the path does not exist, or there is nothing on the hub.
     """
     root = local_path(path)
+    if (record := _record_above(root)) is not None:
+        model, task, seed = model or record.model, task or record.task, record.seed if seed is None else seed
     read = partial(read_adapter, alpha=alpha, base=base, module=module)
 
     def recognise(place: Path) -> Callable[[], Source] | None:
@@ -85,6 +89,17 @@ def find_sources(
             hint="msplora-analyze train makes runs; a full fine-tune needs its base model (--base)",
         )
     return found
+
+
+def _record_above(root: Path) -> RunRecord | None:
+    """The record of the run that an adapter is part of: `RUN/adapter`, `RUN/checkpoints/checkpoint-10`, or its file."""
+    place = root.resolve()
+    for folder in (place, *list(place.parents)[:2]):
+        run = RunDirectory(folder.parent)
+        if folder in (run.adapter_path, run.checkpoints_path) and RunDirectory.is_run(run.path):
+            with contextlib.suppress(MSPLoraError):
+                return run.read_record()
+    return None
 
 
 def run_directories(path: str | os.PathLike[str]) -> list[tuple[str, RunDirectory]]:

@@ -48,6 +48,7 @@ def write_overlap(
     | cosines.csv | the cosine of every pair of layers |
     | methods.csv | mean excess of each method, with its interval |
     | adapters.csv | each module of each pair of adapters, if there are several adapters (`AdapterPair.modules`) |
+    | angles.csv | the principal angles of each module of each pair, inputs and outputs (`AdapterPair.angles`) |
     | summary.json | `summarise_overlap(found)`; written last |
 
     Args:
@@ -70,7 +71,7 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
     yield from pictures(figures, n_jobs)
     tables = {"sharing": found.sharing, "course": found.course, "subspaces": found.subspaces,
               "cosines": _cosines(found), "methods": found.methods,
-              "adapters": _adapters(found)}  # fmt: skip
+              "adapters": _of_pairs(found, "modules"), "angles": _of_pairs(found, "angles")}  # fmt: skip
     if len(found.runs) > 1:
         for name in ("sharing", "subspaces"):
             tables[f"{name}-means"] = by_choice(by_module, tables[name], [], choices=["task"])
@@ -85,12 +86,12 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
     yield "summary.json", overlap_json(found).encode()
 
 
-def _adapters(found: Overlap) -> DataFrame:
-    """Return a row for each module of each pair of adapters."""
+def _of_pairs(found: Overlap, name: str) -> DataFrame:
+    """Return the rows of a table of each pair of adapters."""
     import pandas as pd
 
     pairs = found.adapters.pairs if found.adapters else ()
-    parts = [pair.modules.assign(adapter=pair.first, other=pair.second) for pair in pairs]
+    parts = [getattr(pair, name).assign(adapter=pair.first, other=pair.second) for pair in pairs]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

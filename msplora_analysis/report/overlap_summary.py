@@ -84,7 +84,9 @@ def _adapters(found: AdapterComparison) -> dict[str, Any]:
         "names": found.names,
         "cosines": found.cosines,
         "pairs": [
-            vars(pair) | {"modules": records(pair.modules), "findings": list(merging(pair))} for pair in found.pairs
+            vars(pair)
+            | {"modules": records(pair.modules), "angles": records(pair.angles), "findings": list(merging(pair))}
+            for pair in found.pairs
         ],
     }
 

@@ -40,7 +40,7 @@ def update_inner_products(
         (L, L) float64, symmetric; the squared Frobenius norms on the diagonal.
 
     Raises:
-        ParameterError: if shapes differ or do not fit, or a value is not finite.
+        ParameterError: if shapes differ or do not fit, or a value is not finite, or a result beyond float64.
 
     Example:
         >>> one = LowRankUpdate(np.array([[1.0], [0.0]]), np.array([[3.0, 4.0]]))
@@ -59,6 +59,9 @@ def update_inner_products(
     known = [place for place, update in enumerate(given) if update.rank]
     if known:
         products[np.ix_(known, known)] = _accurate([given[place] for place in known])
+    if not np.isfinite(products).all():
+        limit = np.sqrt(np.finfo(np.float64).max)
+        raise ParameterError("updates", expected=f"Frobenius norms up to {limit:.2g}", found="larger ones")
     return products
 
 

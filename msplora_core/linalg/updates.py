@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +57,37 @@ class LowRankUpdate:
 
     def singular_values(self) -> NDArray[np.float64]:
         return low_rank_singular_values(self.B, self.A, self.scaling)
+
+
+def in_common_unit(updates: Sequence[LowRankUpdate]) -> tuple[list[LowRankUpdate], int]:
+    """Divide updates by one power of two, so that the squares of the largest neither overflow nor vanish.
+
+    Only the scaling changes. Factors of 32 bits and less are taken as they are, since no product of two is too large.
+
+    Args:
+        updates: all of one unit; zeros do not count.
+
+    Returns:
+        The updates, and the exponent of the power.
+
+    Example:
+        >>> (small,), exponent = in_common_unit([LowRankUpdate(np.full((2, 1), 1e-150), np.full((1, 2), 1e-150))])
+        >>> small.singular_values().round(2), exponent
+        (array([0.67]), -995)
+    """
+    sizes = [
+        np.frexp(update.scaling)[1] + _exponent(update.B) + _exponent(update.A)
+        for update in updates
+        if update.scaling and update.B.any() and update.A.any()
+    ]
+    exponent = int(np.clip(max(sizes, default=0), -1000, 1000))
+    return [replace(update, scaling=float(np.ldexp(update.scaling, -exponent))) for update in updates], exponent
+
+
+def _exponent(factor: NDArray[Any]) -> int:
+    if factor.dtype.itemsize <= np.float32().itemsize:
+        return 0
+    return int(np.frexp(max(factor.max(initial=0.0), -factor.min(initial=0.0)))[1])
 
 
 def joined(updates: Iterable[LowRankUpdate]) -> LowRankUpdate:

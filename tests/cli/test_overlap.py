@@ -97,7 +97,7 @@ def test_zero_updates_are_said_and_print_no_nan(overlap: Overlap, tmp_path: Path
     one, zero = write_adapter(tmp_path / "one"), write_adapter(tmp_path / "zero", zero=range(4))
     part = write_adapter(tmp_path / "part", seed=1, zero=[2])
     for arguments, words in (
-        ((zero,), "query: every update is zero."),
+        ((zero,), "query: at most one layer has a nonzero update."),
         ((one, "--with", part), "Opposed: 0 of 3 modules; 1 more has a zero update."),
         ((one, "--with", zero, "--with", part, "--with", one), "Note: zero: every update is zero"),
     ):

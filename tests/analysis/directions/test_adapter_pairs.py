@@ -115,17 +115,19 @@ def test_equal_updates_of_some_modules_are_not_the_same_adapter():
 def test_a_zero_module_has_no_conflict_and_comes_last():
     one, two = made(), made(1)
     two[0] = LowRankUpdate(0 * two[0].B, two[0].A)
+    two[1] = LowRankUpdate(-one[1].B, one[1].A)
     (found,) = compare_adapters([adapter(one), adapter(two, name="b")]).pairs
     assert found.modules["layer"].iloc[-1] == 0
     *_, last = merging(found)
-    assert "of 2 modules; 1 more has a zero update. Strongest conflicts: query " in last
+    assert "Opposed: 1 of 2 modules; 1 more has a zero update. Strongest conflicts: query 1 (" in last
+    assert "query 2" not in last  # like random updates
     assert "nan" not in last
 
 
 def test_modules_that_agree_are_no_conflicts_and_a_slight_cosine_is_orthogonal():
     rounded = [LowRankUpdate(update.B.astype(np.float16), update.A) for update in made()]
     *_, last = merging(compare_adapters([adapter(made()), adapter(rounded, name="b")]).pairs[0])
-    assert last.startswith("Opposed: 0 of 3 modules. No conflicts: where they overlap, they agree.")
+    assert last.startswith("Opposed: 0 of 3 modules. No conflict is beyond chance.")
     one, other = np.eye(2000, 1), np.eye(2000, 1, -1)
     slight = LowRankUpdate(one - 0.005 * other, one.T), LowRankUpdate(other, one.T)
     found = compare_adapters([adapter([slight[0]]), adapter([slight[1]], name="b")]).pairs[0]
@@ -186,7 +188,7 @@ def test_a_zero_adapter_is_said_to_be_zero(tmp_path):
         (sentence,) = merging(pair(tmp_path / name.replace(" ", "-"), one, other))
         assert sentence.endswith(f"every update of {name} is zero where both have a module.")
     found = overlap(tmp_path / "two" / "two")
-    assert list(findings(found.sharing, found.subspaces)) == ["query: every update is zero."]
+    assert list(findings(found.sharing, found.subspaces)) == ["query: at most one layer has a nonzero update."]
 
 
 def test_notes_on_the_other_adapter_are_shown(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from msplora_analysis import load_updates, overlap
 from msplora_analysis.directions import run_directions
@@ -39,13 +39,13 @@ def planted(shared, rank=2, seed=0):
     return updates
 
 
-def write_adapter(folder, updates, module="query", model="minilm"):
+def write_adapter(folder, updates, module="query", model="minilm", dtype=np.float32, size=1.0):
     folder.mkdir(parents=True, exist_ok=True)
     name = f"base_model.model.encoder.layer.{{}}.self.{module}.lora_{{}}.weight"
     tensors = {}
     for layer, update in enumerate(updates):
-        tensors[name.format(layer, "A")] = np.ascontiguousarray(update.A * update.scaling, dtype=np.float32)
-        tensors[name.format(layer, "B")] = np.ascontiguousarray(update.B, dtype=np.float32)
+        tensors[name.format(layer, "A")] = np.ascontiguousarray(update.A * (update.scaling * size), dtype=dtype)
+        tensors[name.format(layer, "B")] = np.ascontiguousarray(update.B * size, dtype=dtype)
     save_file(tensors, folder / "adapter_model.safetensors")
     rank = updates[0].rank
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "base_model_name_or_path": model}
@@ -139,6 +139,49 @@ def test_a_zero_layer_is_left_out_and_said(tmp_path):
     assert np.isnan(cosines[2]).all()
     assert np.isfinite(np.delete(np.delete(cosines, 2, 0), 2, 1)).all()
     assert any("layer 2 of query" in note and "zero" in note for note in found.notes)
+
+
+def test_a_zero_layer_changes_no_share(tmp_path):
+    (same, *_), zero = planted(1.0), LowRankUpdate(np.zeros((WIDTH, 4)), np.zeros((4, WIDTH)))
+    found = overlap(write_adapter(tmp_path / "lora", [zero, *[same] * (LAYERS - 1)]))
+    np.testing.assert_allclose(found.sharing[["shared_by_all", "shared_by_groups", "own"]], [[1, 0, 0]], atol=1e-7)
+    alone = overlap(write_adapter(tmp_path / "alone", [same, *[zero] * (LAYERS - 1)]))
+    assert alone.sharing["excess"].isna().all()
+    assert list(findings(alone.sharing, alone.subspaces)) == ["query: at most one layer has a nonzero update."]
+
+
+def test_a_module_of_one_layer_is_named(tmp_path):
+    folder = write_adapter(tmp_path / "lora", planted(0.3))
+    path = folder / "adapter_model.safetensors"
+    head = {f"base_model.model.pooler.dense.lora_{factor}.weight": np.ones((4, 4)) for factor in "AB"}
+    save_file({**load_file(path), **head}, path)
+    assert "lora: not compared, since only one layer has them: dense" in overlap(folder).notes
+
+
+def test_updates_beyond_the_range_of_squares_are_compared(tmp_path):
+    found = []
+    for place, size in enumerate((1.0, 1e-90, 1e90)):
+        folder = write_adapter(tmp_path / f"{place}", planted(0.3), dtype=np.float64, size=size)
+        found.append(overlap(folder, with_=tmp_path / "0").adapters.pairs[0])
+        sharing = overlap(folder).sharing
+        np.testing.assert_allclose(sharing["own"].item(), overlap(tmp_path / "0").sharing["own"].item(), rtol=1e-12)
+    for one in found:
+        assert one.cosine == pytest.approx(1.0)
+        assert one.overwritten == pytest.approx((1.0, 1.0))
+    assert [one.equal for one in found] == [True, False, False]
+
+
+def test_a_checkpoint_of_a_run_is_of_its_model(tmp_path):
+    run = write_run(tmp_path / "mrpc-run", planted(0.3), adapter=False)
+    record = run.read_record()
+    for epoch in (1, 2):
+        write_adapter(run.checkpoints_path / f"checkpoint-{epoch}", planted(0.3, seed=epoch), model="/models/7/model")
+    pair = overlap(run.path, with_=run.checkpoints_path / "checkpoint-1").adapters.pairs[0]
+    assert abs(pair.cosine) < 0.1
+    one = load_updates(run.checkpoints_path / "checkpoint-1")
+    assert (one.model, one.task, one.seed) == (record.model, record.task, record.seed)
+    other = write_adapter(tmp_path / "other", planted(0.3, seed=3), model="/somewhere/minilm-l6")
+    assert overlap(run.path, with_=other, model="minilm").adapters is not None
 
 
 def test_one_layer_alone_cannot_be_compared(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from scipy.stats import sem, t
 
-from msplora_analysis.directions.redundancy import redundancy
+from msplora_analysis.directions.redundancy import excess_by_method, redundancy
 
 PAIRS = [(task, seed) for task in ("cola", "mrpc") for seed in (0, 1, 2)]
 
@@ -27,6 +29,14 @@ def test_less_in_every_pair_is_borne_out() -> None:
     assert (answer.verdict.verdict, answer.baseline, answer.verdict.n) == ("borne out", "lora-r2", 6)
     assert [round(one, 12) for one in answer.differences] == [0.2] * 6
     assert "share 0.3025 more of their energy (+0.3000 to +0.3050), the layers' own" in str(answer)
+
+
+def test_the_excess_of_a_method_has_intervals_over_runs_and_over_tasks() -> None:
+    row = excess_by_method(sharing(0.3, 0.1)).set_index(["method", "scale"]).loc["lora-r2", "layer"]
+    runs = 0.3 + np.arange(6) / 1000
+    for name, values in (("", runs), ("tasks_", runs.reshape(2, 3).mean(axis=1))):
+        low, high = t.interval(0.95, len(values) - 1, values.mean(), sem(values))
+        np.testing.assert_allclose(row[["excess", f"{name}low", f"{name}high"]].astype(float), [runs.mean(), low, high])
 
 
 def test_more_in_every_pair_is_contradicted() -> None:

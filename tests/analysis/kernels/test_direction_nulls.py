@@ -86,7 +86,7 @@ def test_common_energy_where_the_space_is_smaller_than_a_layer():
     assert common_subspace_null(np.zeros((3, 2)), 8, 2).size == 0
 
 
-@pytest.mark.parametrize("ranks", [(40,) * 16, (64, 8) * 9])
+@pytest.mark.parametrize("ranks", [(40,) * 16, (64, 8) * 9, (128,) + (16,) * 39])
 def test_a_null_of_many_directions_is_drawn_with_fewer(monkeypatch, ranks):
     spectra = [np.geomspace(1, 10.0 ** -(layer % 4), rank) for layer, rank in enumerate(ranks)]
     thinned = common_subspace_null(spectra, 700, rank=41, draws=20)
@@ -94,6 +94,13 @@ def test_a_null_of_many_directions_is_drawn_with_fewer(monkeypatch, ranks):
     full = common_subspace_null(spectra, 700, rank=41, draws=10)
     np.testing.assert_allclose(thinned.mean(), full.mean(), atol=0.002)
     assert 0.5 < thinned.std() / full.std() < 2
+
+
+def test_a_null_in_few_dimensions_is_not_thinned(monkeypatch):
+    spectra = [np.geomspace(1, 0.1, rank) for rank in (64, *(16,) * 39)]
+    drawn = common_subspace_null(spectra, 256, rank=64, draws=2)
+    monkeypatch.setattr(direction_nulls, "MOST_DIRECTIONS", 10_000)
+    np.testing.assert_array_equal(drawn, common_subspace_null(spectra, 256, rank=64, draws=2))
 
 
 def test_fewer_directions_keep_the_energy_and_the_layers():

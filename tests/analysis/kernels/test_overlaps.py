@@ -120,3 +120,18 @@ def test_updates_of_other_shapes_or_with_nan_are_refused():
         direction_overlaps([*made(), *made(out=31)])
     with pytest.raises(ParameterError, match="finite"):
         direction_overlaps([LowRankUpdate(np.full((3, 1), np.nan), np.ones((1, 3)))])
+
+
+@pytest.mark.parametrize("size", [1e-90, 1e90])
+def test_shares_of_energy_of_tiny_and_huge_updates(size):
+    updates = made()
+    scaled = [LowRankUpdate(one.B * size, one.A * size, one.scaling) for one in updates]
+    found, expected = direction_overlaps(scaled), direction_overlaps(updates)
+    for side in SIDES:
+        np.testing.assert_allclose(found.energy_within(0, 1, side), expected.energy_within(0, 1, side))
+        np.testing.assert_allclose(found.common_energy(side, 4), expected.common_energy(side, 4))
+
+
+def test_an_update_without_ranks_is_a_zero_update():
+    (one,) = made((3,))
+    assert direction_overlaps([LowRankUpdate(one.B[:, :0], one.A[:0]), one]).ranks == [0, 3]

@@ -218,3 +218,15 @@ def test_the_layers_of_a_published_adapter_share_nothing(module):
     np.testing.assert_allclose(sharing_shares(update_inner_products(updates)), [1 / 12, 2 / 12, 9 / 12], atol=1e-3)
     cosines = update_cosines(updates) - np.eye(12)
     assert abs(cosines).max() < 0.01
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e-90, 1e90, 1e150])
+def test_factors_whose_squares_leave_float64(size):
+    ones = made()
+    scaled = [LowRankUpdate(one.B * size, one.A * size, one.scaling) for one in ones]
+    np.testing.assert_allclose(update_cosines(scaled), update_cosines(ones), atol=1e-14)
+    for side in ("left", "right"):
+        np.testing.assert_allclose(common_subspace(scaled, side, 3).energy, common_subspace(ones, side, 3).energy)
+    if size > 1:
+        with pytest.raises(ParameterError, match=r"norms up to 1.3e\+154, found larger"):
+            update_inner_products(scaled)
