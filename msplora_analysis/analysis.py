@@ -30,6 +30,7 @@ from msplora_analysis.statistics.claims import Claim, settle
 from msplora_analysis.statistics.complexity import RUN, complexity_drafts
 from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
 from msplora_analysis.statistics.null_measures import DrawnSpectra
+from msplora_analysis.untrained import without_untrained
 from msplora_core.errors import ParameterError
 from msplora_core.wording import counted
 
@@ -184,12 +185,16 @@ def analyse(
     loaded = load(path, factors=draws != 0, progress=progress)
     table, notes = separate_variants(_without_messages(loaded))
     tables = [loaded]
+    checked = _at(table, epoch)
+    table, untrained = without_untrained(table)
     final = _at(table, epoch)
     if baseline is None:
         comparisons, found = compare_with_lora(final, options)
     else:
         tables.append(load(baseline))
         other, found = separate_variants(_without_messages(tables[1]))
+        other, of_baseline = without_untrained(other)
+        untrained += of_baseline
         found += epoch_notes(other, epoch)
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
@@ -199,7 +204,7 @@ def analyse(
     )
     scores = load_scores(path)
     runs = load_runs(path, scores)
-    findings = checked_runs(final, scores, loaded.attrs["findings"])
+    findings = checked_runs(checked, scores, loaded.attrs["findings"])
     timed = courses(table)
     spectra = average_spectra(timed, COURSE)
     by = ["model", "method", "stack", "scale"]
@@ -240,7 +245,7 @@ def analyse(
         findings=findings,
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
-                                  *broken_notes(findings),
+                                  *untrained, *broken_notes(findings),
                                   *notes, *found, *epoch_notes(table, epoch), *time_notes(timed, epoch),
                                   *pooling_notes(comparisons),
                                   *(null_notes(final, measured, nulls) if draws != 0 else [])])),

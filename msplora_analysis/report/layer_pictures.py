@@ -24,6 +24,8 @@ from msplora_analysis.statistics.power import least_pairs
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from msplora_analysis.comparison.difference import Comparison
     from msplora_analysis.comparison.layers import LayerDivergence
     from msplora_analysis.report.pictured_study import Drawn
@@ -41,7 +43,7 @@ def divergences(study: PicturedStudy) -> Drawn:
         chosen = shown[start : start + MOST_PANELS]
         rows = study.table[study.table["method"].isin({one.method for one in chosen})]
         if len(shown) == 1:
-            above = study.marked(divergence_title(chosen[0], known_tasks(rows)), chosen[0].method)
+            above = study.marked(divergence_title(chosen[0], known_tasks(rows)), rows)
             yield f"kl-{chosen[0].method}-{chosen[0].scale}", plot_pairwise_kl(chosen[0], title=above)
             return
         what = "KL between layers" + (f": {title(chosen[0].method)}" if rows["method"].nunique() == 1 else "")
@@ -65,7 +67,7 @@ def comparisons(study: PicturedStudy) -> Drawn:
         reach[one.modules] = max(reach.get(one.modules, ALL_LAYERS_ALIKE), _reach(study, one))
     several = {(one.method, one.baseline) for one in shown if sum(_same(one, other) for other in shown) > 1}
     for one in shown:
-        above = study.marked(comparison_title(one, known_tasks(one.pairs)), one.method, one.baseline)
+        above = study.marked(comparison_title(one, known_tasks(one.pairs)), _compared(study, one))
         differences = one.pairs["difference"].to_numpy(dtype=np.float64)
         enough = len(differences) >= least_pairs() and np.isfinite(differences).all()
         interval = sign_flip_interval(differences) if enough else None
@@ -119,6 +121,13 @@ def _reach(study: PicturedStudy, one: Comparison) -> float:
     seeds = spread[(spread["scale"] == one.scale) & spread["method"].isin([one.method, one.baseline])]["kl"]
     values = np.abs(one.difference[np.isfinite(one.difference)])
     return float(max(values.max(initial=0.0), seeds.max() if len(seeds) else 0.0))
+
+
+def _compared(study: PicturedStudy, one: Comparison) -> DataFrame:
+    """The rows of the runs that are compared."""
+    rows = study.table
+    ours, theirs = (rows["run"].isin(one.pairs[name]) for name in ("run", "run_baseline"))
+    return rows[(ours & (rows["method"] == one.method)) | (theirs & (rows["method"] == one.baseline))]
 
 
 def _same(one: Comparison, other: Comparison) -> bool:

@@ -89,15 +89,14 @@ class PicturedStudy:
         several = " each" if len(runs) > 1 else ""
         names = few_names(list(map(str, rows["module"].unique())))
         text = heading(what + _source(rows), self.model, known_tasks(rows), words + several, [names])
-        return self.marked(text, *map(str, rows["method"].unique()))
+        return self.marked(text, rows)
 
-    def marked(self, text: str, *methods: str) -> str:
-        """Return a title with a line below it on how many runs are unfinished or learned nothing."""
-        rows = self.table[self.table["method"].isin(methods)]
+    def marked(self, text: str, rows: DataFrame) -> str:
+        """Return a title with a line below it on how many of the runs shown are unfinished or learned nothing."""
         found = {method: words for (_, method), words in doubts(rows, self.analysis.runs).items()}
         if len(set(found.values())) > 1:
             return "\n".join([text, *doubts(rows.assign(method=""), self.analysis.runs).values()])
-        which = "; ".join(map(title, found)) if len(methods) > 1 else ""
+        which = "; ".join(map(title, found)) if rows["method"].nunique() > 1 else ""
         return "\n".join([text, *(": ".join(filter(None, [words, which])) for words in set(found.values()))])
 
     def groups(self, methods: set[str], most: int) -> Iterator[tuple[str, str, str, DataFrame]]:

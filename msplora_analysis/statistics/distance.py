@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msplora_analysis.comparison.baseline import is_plain, lora_command
 from msplora_analysis.comparison.controls import control_means
@@ -79,8 +80,9 @@ def _distance(one: Comparison, spread: DataFrame) -> Draft:
         reason = "spectra of one value have no shape: their KL is 0 by construction"
         return untestable(claim, reason, "train a rank of at least 2 on both sides")
     differences = pairs["difference"].to_numpy(dtype=np.float64)
-    if not np.isfinite(differences).all():
-        return untestable(claim, "a divergence is infinite or undefined: zero singular values; see --floor")
+    unusable = _unusable(pairs[["adjacent_kl", "adjacent_kl_baseline"]].to_numpy(dtype=np.float64))
+    if unusable:
+        return untestable(claim, *unusable)
     numbers = (
         f"KL of adjacent layers {adjacent['adjacent_kl']:.3g} against {adjacent['adjacent_kl_baseline']:.3g} nats, "
         f"{one.rule}, {(differences > 0).sum()} of {len(differences)} pairs positive"
@@ -135,12 +137,22 @@ def _of_layers(number: str, one: LayerDivergence) -> Draft:
     claim = Claim(number, one.method, one.model, one.stack, scale=one.scale)
     if np.isnan(one.kl).all():
         return untestable(claim, "every update is zero", "train at least one epoch")
-    if not np.isfinite(one.kl).all():
-        return untestable(claim, "a divergence is infinite or undefined: zero singular values; see --floor")
+    unusable = _unusable(one.kl)
+    if unusable:
+        return untestable(claim, *unusable)
     far = one.kl[~np.eye(len(one.kl), dtype=bool)].mean()
     numbers = f"KL of adjacent layers {adjacent_kl(one.kl).mean():.3g}, of all pairs {far:.3g} nats"
     claim = Claim(number, one.method, one.model, one.stack, (), "", "", numbers)
     return Draft(claim, "nats", ((Step("", _LAYER_TESTS[number](one.kl)),),))
+
+
+def _unusable(kl: NDArray[np.float64]) -> tuple[str, ...]:
+    """Why a mean of divergences has no value, and what to do; empty if it has one."""
+    if np.isnan(kl).any():
+        return "the update of a layer is zero", "train it, or leave its run out"
+    if np.isinf(kl).any():
+        return "a divergence is infinite: zero singular values", "set --floor"
+    return ()
 
 
 def _span(ranks: Sequence[int]) -> str:

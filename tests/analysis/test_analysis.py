@@ -41,6 +41,17 @@ def test_both_scales_are_compared_and_one_claimed(analysis):
     ]  # fmt: skip
 
 
+def test_a_run_that_has_only_begun_is_left_out_by_name(make_run, study, analysis):
+    make_run("study/begun", "lora-r8", seed=2, epochs=0)
+    make_run("study/other", "msplora-8-8-8", seed=2)
+    found = analyse(study)
+    assert "Left out, since nothing is trained yet: begun. Finish it." in found.notes
+    assert "begun" not in set(found.table["run"])
+    assert all(np.isfinite(one.difference).all() for one in found.comparisons)
+    assert [len(one.pairs) for one in found.comparisons] == [len(one.pairs) for one in analysis.comparisons]
+    assert list(found.findings["run"]) == ["begun"]
+
+
 def test_without_lora_it_says_how_to_get_it(make_run):
     found = analyse(make_run("a", "msplora-8-8-8", task="stsb", seed=3).path)
     assert found.comparisons == []

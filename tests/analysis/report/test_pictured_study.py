@@ -27,6 +27,16 @@ def test_titles_of_many_doubtful_methods_count_their_runs(make_run, tmp_path):
     assert "1 of 2 runs not finished: LoRA r=2; LoRA r=4; LoRA r=8" in shown["fig3"]
 
 
+def test_the_title_of_fig_4_counts_the_runs_compared(make_run, tmp_path):
+    make_run("study/a", "msplora-8-8-8")
+    for seed in range(3):
+        run = make_run(f"study/b{seed}", "lora-r8", seed=seed)
+        run.write_record(replace(run.read_record(), finished=None))
+    shown = titles_of(analyse(tmp_path / "study", draws=0))["fig4-msplora-8-8-8-vs-lora-r8-layer"]
+    assert "1 pair of runs" in shown
+    assert "1 of 1 runs not finished: LoRA r=8" in shown
+
+
 def test_pictures_by_task_say_that_their_colours_are_their_own(study):
     shown = titles_of(analyse(study, draws=0), by="task")
     by = {name: words for name, words in shown.items() if "-by-task-" in name}

@@ -295,6 +295,16 @@ def test_an_untrained_adapter_is_told_to_train(make_run, tmp_path):
     assert (first.verdict.reason, first.verdict.next_step) == ("every update is zero", "train at least one epoch")
 
 
+@pytest.mark.filterwarnings("ignore:.*divergences are infinite")
+def test_a_layer_that_is_zero_is_told_to_train_and_zero_values_to_set_a_floor(make_run, tmp_path):
+    for name, value in {"zero": np.zeros(2), "thin": np.array([1.0, 0.0])}.items():
+        spectra = {f"layer/q/{layer}": falling(2, 0.1 * (layer + 1)) for layer in range(4)} | {"layer/q/2": value}
+        make_run(name, "lora-r2", epochs=0, spectra=lambda _, spectra=spectra: spectra)
+    zero, thin = (analyse(tmp_path / name).claims[0].verdict for name in ("zero", "thin"))
+    assert (zero.reason, zero.next_step) == ("the update of a layer is zero", "train it, or leave its run out")
+    assert (thin.reason, thin.next_step) == ("a divergence is infinite: zero singular values", "set --floor")
+
+
 def test_models_and_stacks_are_in_the_same_order_for_every_claim():
     drafts = [
         untestable(Claim(number, "msplora", model, stack), "") for number, model, stack in
