@@ -22,7 +22,7 @@ from msplora_core.training.cost import CostMeter
 from msplora_core.training.describing import describe_run, now
 from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
 from msplora_core.training.resuming import continue_at, forget_after
-from msplora_core.training.shown import TrainingAlert, scale_measures
+from msplora_core.training.shown import SHOWN, TrainingAlert, scale_measures, trainer_of
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
@@ -36,6 +36,10 @@ class SpectralSnapshotCallback(TrainerCallback):
     there is one, a snapshot an epoch, and the Trainer's log as metrics.jsonl. Only the main process writes. A last,
     incomplete epoch counts as a whole one: 2.5 epochs give the snapshots 0, 1, 2 and 3. A training that is resumed
     from a checkpoint continues in the same folder.
+
+    Measures of every snapshot also go to the Trainer's log, and so to what `report_to` names (TensorBoard, Weights &
+    Biases, MLflow), as `spectra/<scale>/<measure>`: means of `entropy_rank`, `m_eff_1`, `stable_rank` and `norm` over
+    the scale's components that are not zero.
 
     Args:
         run_dir: the run directory; created if missing.
@@ -58,9 +62,7 @@ class SpectralSnapshotCallback(TrainerCallback):
         DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
     Example:
-        callback = SpectralSnapshotCallback("runs/mine", alerts=True)
-        trainer = Trainer(model, args, train_dataset=data, callbacks=[callback])
-        callback.log_to(trainer)  # also log spectra to TensorBoard, W&B, ...
+        Trainer(model, args, train_dataset=data, callbacks=[SpectralSnapshotCallback("runs/mine", alerts=True)])
     """
 
     def __init__(
@@ -89,21 +91,12 @@ class SpectralSnapshotCallback(TrainerCallback):
         self.alerts, self._told = alerts, set[str]()
         self.updates = updates
         self._trainer: Trainer | None = None
-
-    def log_to(self, trainer: Trainer) -> None:
-        """Add measures of every snapshot to the log of a Trainer, and so to its trackers (`report_to`).
-
-        They are named `spectra/<scale>/<measure>`, means over the scale's components: `entropy_rank`, `m_eff_1`,
-        `stable_rank`, and `norm`. Components that are zero, as before the first step, are left out.
-
-        Args:
-            trainer: the Trainer with this callback.
-        """
-        self._trainer = trainer
+        self._last_step = -1  # of the last snapshot at the end of an epoch
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
+        self._trainer, self._last_step = trainer_of(self), -1
         updates = self._updates(model)
         components = updates.components()
         self.interference = InterferenceRecorder(model) if self.interference_every else None
@@ -162,12 +155,8 @@ class SpectralSnapshotCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
-        epoch = state.epoch or 0
-        if math.ceil(epoch) % self.every_n_epochs and state.global_step < state.max_steps:
-            return
-        self._record(math.ceil(epoch), state, self._updates(model).components(), control)
-        if state.is_world_process_zero and not float(epoch).is_integer():
-            self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # of the same step
+        if math.ceil(state.epoch or 0) % self.every_n_epochs == 0 or state.global_step >= state.max_steps:
+            self._end_epoch(state, model, control)
 
     def on_log(
         self,
@@ -175,11 +164,16 @@ class SpectralSnapshotCallback(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: Mapping[str, Any] | None = None,
+        model: Any = None,
         **kwargs: Any,
     ) -> None:
-        if state.is_world_process_zero and logs:
-            event = {"step": state.global_step, **logs}
-            self.run.append_metrics(event)
+        logs = logs or {}
+        # The Trainer's last log. After it, `load_best_model_at_end` replaces the weights.
+        if "total_flos" in logs and state.global_step > self._last_step:
+            self._end_epoch(state, model, control)
+        recorded = {name: value for name, value in logs.items() if not name.startswith(SHOWN)}  # snapshots have these
+        if state.is_world_process_zero and recorded.keys() - {"epoch"}:
+            self.run.append_metrics({"step": state.global_step, **recorded})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -188,6 +182,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             record = self.run.read_record()
             record.finished, record.cost = now(), self._cost.read()
             self.run.write_record(record)
+        self._trainer = None
 
     def _updates(self, model: Any) -> LiveUpdates:
         return self.updates or AdapterUpdates(model)
@@ -206,6 +201,13 @@ class SpectralSnapshotCallback(TrainerCallback):
             )
         forget_after(self.run, -1)
         self.run.record_path.unlink(missing_ok=True)
+
+    def _end_epoch(self, state: TrainerState, model: Any, control: TrainerControl) -> None:
+        epoch = state.epoch or 0
+        self._record(math.ceil(epoch), state, self._updates(model).components(), control)
+        self._last_step = state.global_step
+        if state.is_world_process_zero and not float(epoch).is_integer():
+            self.run.snapshot_path(epoch, state.global_step).unlink(missing_ok=True)  # of the same step
 
     def _record(self, epoch: float, state: TrainerState, components: list[Component], control: TrainerControl) -> None:
         if not state.is_world_process_zero:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerCallback
+
+SHOWN = "spectra/"
+"""Prefix of the measures in the Trainer's log."""
 
 
 class TrainingAlert(UserWarning):
@@ -33,5 +41,20 @@ def scale_measures(spectra: Mapping[str, NDArray[np.float64]]) -> dict[str, floa
                 "stable_rank": ((sigma / sigma[0]) ** 2).sum(),
             }
             for name, value in measures.items():
-                values[f"spectra/{key.partition('/')[0]}/{name}"].append(float(value))
+                values[f"{SHOWN}{key.partition('/')[0]}/{name}"].append(float(value))
     return {name: float(np.mean(each)) for name, each in values.items()}
+
+
+def trainer_of(callback: TrainerCallback) -> Trainer | None:
+    """Return the Trainer that is calling a callback; None if no Trainer is."""
+    # Trackers are called before other callbacks, so measures reach them through `Trainer.log` only; and no argument of
+    # a callback leads to its Trainer.
+    from transformers import Trainer
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Trainer) and any(one is callback for one in caller.callback_handler.callbacks):
+            return caller
+        frame = frame.f_back
+    return None

@@ -16,7 +16,13 @@ from msplora_core.training import SpectralSnapshotCallback, TaskData
 
 
 def user_trainer(
-    model: Any, few: TaskData, tmp_path: Path, callback: SpectralSnapshotCallback | None = None, **options: Any
+    model: Any,
+    few: TaskData,
+    tmp_path: Path,
+    callback: SpectralSnapshotCallback | None = None,
+    *,
+    trainer: Any = None,
+    **options: Any,
 ) -> Any:
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -31,10 +37,11 @@ def user_trainer(
         per_device_train_batch_size=8,
         **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True, **options},
     )
-    return Trainer(
+    return (trainer or Trainer)(
         model,
         arguments,
         train_dataset=rows,
+        eval_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[callback or SpectralSnapshotCallback(tmp_path / "run")],
     )
@@ -218,7 +225,6 @@ def test_any_tracker_of_the_trainer_receives_spectra(tiny_model: Path, few: Task
     callback = SpectralSnapshotCallback(tmp_path / "run")
     trainer = user_trainer(lora(tiny_model), few, tmp_path, callback, num_train_epochs=2, logging_strategy="epoch")
     trainer.add_callback(Tracker)
-    callback.log_to(trainer)
     trainer.train()
     found = [(step, logs["spectra/layer/norm"]) for step, logs in seen if "spectra/layer/norm" in logs]
     norms = [np.mean([np.linalg.norm(sigma) for sigma in one.spectra.values()]) for one in callback.run.snapshots()]
@@ -236,20 +242,21 @@ def test_method_names() -> None:
     assert configured_name(MSPLoraConfig(ranks=(8, 4, 2)).to_dict()) == "msplora-8-4-2"
 
 
-def test_tensorboard_shows_spectra_and_still_the_loss(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+def tensorboard_scalars(folder: Path) -> dict[str, Any]:
     """Read back from the event files that the Trainer's own TensorBoard callback wrote."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
-    callback = SpectralSnapshotCallback(tmp_path / "run")
-    trainer = user_trainer(
-        lora(tiny_model), few, tmp_path, callback, num_train_epochs=2, report_to="tensorboard", logging_strategy="epoch"
-    )
-    callback.log_to(trainer)
-    trainer.train()
-    folder = next((tmp_path / "theirs").rglob("events.out.tfevents.*")).parent
-    events = reader.EventAccumulator(str(folder))
+    events = reader.EventAccumulator(str(next(folder.rglob("events.out.tfevents.*")).parent))
     events.Reload()
+    return {tag.removeprefix("train/"): events.Scalars(tag) for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_spectra_and_still_the_loss(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    callback = SpectralSnapshotCallback(tmp_path / "run")
+    user_trainer(
+        lora(tiny_model), few, tmp_path, callback, num_train_epochs=2, report_to="tensorboard", logging_strategy="epoch"
+    ).train()
+    scalars = tensorboard_scalars(tmp_path / "theirs")
     snapshots = list(callback.run.snapshots())[1:]
-    scalars = {tag.removeprefix("train/"): events.Scalars(tag) for tag in events.Tags()["scalars"]}
     for name, value in (("norm", np.linalg.norm), ("m_eff_1", lambda sigma: sigma[0] / sigma.sum())):
         found = scalars[f"spectra/layer/{name}"]
         assert [scalar.step for scalar in found] == [4, 8]
@@ -258,6 +265,64 @@ def test_tensorboard_shows_spectra_and_still_the_loss(tiny_model: Path, few: Tas
     assert {"spectra/layer/entropy_rank", "spectra/layer/stable_rank"} <= scalars.keys()
     assert [scalar.step for scalar in scalars["loss"]] == [4, 8]
     assert [event["step"] for event in callback.run.read_metrics() if "loss" in event] == [4, 8]
+    assert not any(name.startswith("spectra/") for event in callback.run.read_metrics() for name in event)
+
+
+def test_each_trainer_of_a_callback_has_its_spectra(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    """Trainers of other classes, one after the other, the second inside a callback of the first."""
+    from transformers import Trainer, TrainerCallback
+
+    class Theirs(Trainer):
+        def _inner_training_loop(this, *args: Any, **kwargs: Any) -> Any:
+            return super()._inner_training_loop(*args, **kwargs)
+
+    callback = SpectralSnapshotCallback(tmp_path / "run", overwrite=True)
+    settings = {"num_train_epochs": 1, "report_to": "tensorboard"}
+
+    class Nested(TrainerCallback):
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            user_trainer(lora(tiny_model), few, tmp_path / "second", callback, **settings).train()
+
+    first = user_trainer(lora(tiny_model), few, tmp_path / "first", callback, trainer=Theirs, **settings)
+    first.add_callback(Nested)
+    first.train()
+    for place in ("first", "second"):
+        assert [one.step for one in tensorboard_scalars(tmp_path / place)["spectra/layer/norm"]] == [4]
+
+
+@pytest.mark.parametrize("stopped", ["at a step", "after an evaluation"])
+def test_a_training_that_stops_early_ends_with_a_snapshot(
+    tiny_model: Path, few: TaskData, tmp_path: Path, stopped: str
+) -> None:
+    """Also where the best model replaces the last one, before `on_train_end`."""
+    from transformers import TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = stopped == "at a step" and state.global_step >= 10
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step >= 12
+
+    callback = SpectralSnapshotCallback(tmp_path / "run", every_n_epochs=2)
+    options = {"num_train_epochs": 6, "report_to": "tensorboard"}
+    if stopped == "after an evaluation":
+        options |= {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True,
+                    "metric_for_best_model": "loss", "greater_is_better": True, "learning_rate": 1e-3}  # fmt: skip
+    trainer = user_trainer(lora(tiny_model), few, tmp_path, callback, **options)
+    trainer.add_callback(Stop)
+    trainer.train()
+    last = {"at a step": (3, 10), "after an evaluation": (3, 12)}[stopped]
+    assert moments(callback.run) == [(0, 0), (2, 8), last]
+    assert [one.step for one in tensorboard_scalars(tmp_path / "theirs")["spectra/layer/norm"]] == [8, last[1]]
+    if stopped == "after an evaluation":
+        from safetensors.numpy import load_file
+
+        trained = load_file(tmp_path / "theirs" / "checkpoint-12" / "adapter_model.safetensors")
+        A, B = (next(v for k, v in trained.items() if f"layer.0.attention.self.query.lora_{x}" in k) for x in "AB")
+        sigma = list(callback.run.snapshots())[-1].spectra["layer/query/0"]
+        assert_allclose(sigma, np.linalg.svd(4.0 * B @ A, compute_uv=False)[:2], rtol=1e-5)
+        assert not trainer.state.best_model_checkpoint.endswith("checkpoint-12")
 
 
 def test_an_alert_comes_once_with_its_epoch(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
