@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def by_choice(
     by: Sequence[str],
     *,
     choices: Sequence[str] = CHOICES,
-    most: int = 60_000,
+    most: float = inf,
 ) -> DataFrame:
     """Reduce a spectra table over all tasks and module types, for each of them, and for each pair.
 
@@ -29,7 +30,7 @@ def by_choice(
         table: a spectra table.
         by: columns to group by.
         choices: of task and module.
-        most: largest number of rows: further choices are left out, pairs first.
+        most: largest number of rows; above it, pairs are left out, then all choices.
 
     Returns:
         The concatenated frames with the columns `choices`, which are empty for averages over all.

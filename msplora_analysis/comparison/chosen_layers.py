@@ -1,4 +1,4 @@
-"""KL between layers for each task, each module type, and each pair of them."""
+"""KL between layers: of all tasks and module types, of each, and of each pair of them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ChosenDivergence:
-    """KL between layers for one task, one module type, or both.
+    """KL between layers of one choice of task and module type.
 
     Args:
         task: of the runs; empty for all.
         module: module type; empty for all of the stack.
+        runs: number of averaged runs, or of pairs of runs.
         kl: (L, L) nats.
     """
 
     task: str
     module: str
+    runs: int
     kl: NDArray[np.float64]
 
 
@@ -47,29 +49,31 @@ class ChosenDifference(ChosenDivergence):
 def chosen_divergences(
     table: DataFrame, one: LayerDivergence, floor: float | None = None, average: Average = "spectra"
 ) -> Iterator[ChosenDivergence]:
-    """Yield the KL between the layers of a method for each task, each module type and each pair of them.
+    """Yield the KL between the layers of a method: of all, of each task, each module type and each pair of them.
 
     Args:
         table: the spectra from which `one` was computed, of one epoch per run.
         one: from `layer_divergences`, for the method.
         floor, average: as in `layer_divergences`.
     """
+    yield ChosenDivergence("", "", one.runs, one.kl)
     rows = _rows(table, one.model, one.method, one.scale, one.stack)
     runs, spectra = layer_spectra(rows, one.modules, one.length)
     tasks = _tasks(rows, runs)
     for task, module, which, place in _choices(tasks, one.modules):
-        yield ChosenDivergence(task, module, layer_divergence(spectra[which][:, place], floor, average))
+        yield ChosenDivergence(task, module, len(which), layer_divergence(spectra[which][:, place], floor, average))
 
 
 def chosen_differences(table: DataFrame, one: Comparison, floor: float | None = None) -> Iterator[ChosenDifference]:
-    """Yield the KL of a method and of its baseline for each task, each module type and each pair: means over runs.
+    """Yield the KL of a method and of its baseline, likewise: means over pairs of runs.
 
     Args:
-        table: the spectra from which `one` was computed, of one epoch per run; nothing is yielded if the baseline is
-            not in it.
+        table: the spectra from which `one` was computed, of one epoch per run; only that of all is yielded if the
+            baseline is not in it.
         one: from `compare`.
         floor: as in `compare`.
     """
+    yield ChosenDifference("", "", len(one.pairs), one.kl, one.kl_baseline)
     if not set(one.pairs["run_baseline"]) <= set(table["run"].unique()):
         return
     sides = []
@@ -84,7 +88,7 @@ def chosen_differences(table: DataFrame, one: Comparison, floor: float | None = 
             np.mean([layer_divergence(run[None, place], floor, one.average) for run in side[which]], axis=0)
             for side in sides
         )
-        yield ChosenDifference(task, module, ours, theirs)
+        yield ChosenDifference(task, module, len(which), ours, theirs)
 
 
 def _rows(table: DataFrame, model: str, method: str, scale: str, stack: str | None = None) -> DataFrame:
@@ -100,7 +104,7 @@ def _tasks(rows: DataFrame, runs: Sequence[str]) -> list[str]:
 def _choices(
     tasks: Sequence[str], modules: Sequence[str]
 ) -> Iterator[tuple[str, str, NDArray[np.intp], NDArray[np.intp]]]:
-    """Each known task, each module type and each pair of them, with the indices of the runs and of the modules."""
+    """Each known task, each module type, then each pair of them, with the indices of the runs and of the modules."""
     of_task = {"": np.arange(len(tasks))}
     if len(known := dict.fromkeys(filter(None, tasks))) > 1:
         of_task |= {name: np.array([place for place, task in enumerate(tasks) if task == name]) for name in known}
@@ -108,5 +112,5 @@ def _choices(
     if len(modules) > 1:
         of_module |= {module: np.array([place]) for place, module in enumerate(modules)}
     chosen = [*product(of_task, of_module)][1:]
-    for task, module in sorted(chosen, key=lambda pair: all(pair)):  # pairs last
+    for task, module in sorted(chosen, key=all):
         yield task, module, of_task[task], of_module[module]

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.choices import by_choice
+from msplora_analysis.choice_means import layer_spectra_means, spectra_means
+from msplora_analysis.choices import CHOICES, by_choice
+from msplora_analysis.comparison.chosen_layers import ChosenDivergence, chosen_differences, chosen_divergences
 from msplora_analysis.comparison.controls import controlled
+from msplora_analysis.courses import courses
 from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.report.summary import claims_frame
 from msplora_analysis.run_means import course_means, score_means
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
+    from msplora_analysis.comparison.difference import Comparison
     from msplora_analysis.comparison.layers import LayerDivergence
 
 
@@ -28,6 +32,10 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
 
     yield "spectra", analysis.spectra
     yield "trajectory", analysis.trajectory
+    spectra, trajectory = spectra_means(courses(analysis.table), analysis.average)
+    yield "spectra-means", spectra
+    yield "trajectory-means", trajectory
+    yield "layer-spectra-means", layer_spectra_means(analysis.compared)
     if len(analysis.trajectory) > len(analysis.final):
         yield "courses", analysis.courses
         yield "course-means", course_means(analysis.courses)
@@ -49,6 +57,9 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
         tables = [_pairs_of_layers(one, [*kinds, "runs", "length"], **_with_control(one, analysis.layers))
                   for one in analysis.layers]  # fmt: skip
         yield "kl", pd.concat(tables, ignore_index=True)
+        if shown := [one for one in analysis.layers if one.scale == analysis.scale]:
+            tables = [_chosen_kl(one, [*kinds, "length"], analysis) for one in shown]
+            yield "kl-means", pd.concat(tables, ignore_index=True)
     if analysis.comparisons:
         kinds.insert(2, "baseline")
         tables = [
@@ -58,6 +69,9 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
             for pair in analysis.comparisons
         ]
         yield "kl-difference", pd.concat(tables, ignore_index=True)
+        if compared := [one for one in analysis.comparisons if one.scale == analysis.scale]:
+            tables = [_chosen_differences(one, [*kinds, "rule"], analysis) for one in compared]
+            yield "kl-difference-means", pd.concat(tables, ignore_index=True)
         tables = [_described(pair.pairs.copy(), pair, kinds) for pair in analysis.comparisons]
         yield "pairs", pd.concat(tables, ignore_index=True)
         tables = [_described(pair.cells.copy(), pair, kinds) for pair in analysis.comparisons]
@@ -65,14 +79,36 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
 
 
 def _pairs_of_layers(source: Any, columns: list[str], **matrices: NDArray[np.float64]) -> DataFrame:
-    """Return a row for each ordered pair of layers."""
+    """Return a row for each ordered pair of layers of each (L, L) matrix; several are (n, L, L)."""
     import pandas as pd
 
-    count = len(source.layers)
-    pairs = {"layer_from": np.repeat(source.layers, count), "layer_to": np.tile(source.layers, count)}
+    count, numbers = len(source.layers), next(iter(matrices.values())).size
+    pairs = {"layer_from": np.resize(np.repeat(source.layers, count), numbers),
+             "layer_to": np.resize(source.layers, numbers)}  # fmt: skip
     return _described(
         pd.DataFrame(pairs | {name: matrix.ravel() for name, matrix in matrices.items()}), source, columns
     )
+
+
+def _chosen_kl(one: LayerDivergence, columns: list[str], analysis: Analysis) -> DataFrame:
+    parts = list(chosen_divergences(analysis.compared, one, analysis.floor, analysis.average))
+    return _after_choice(parts, _pairs_of_layers(one, columns, kl=np.array([part.kl for part in parts])))
+
+
+def _chosen_differences(one: Comparison, columns: list[str], analysis: Analysis) -> DataFrame:
+    parts = list(chosen_differences(analysis.compared, one, analysis.floor))
+    kl, kl_baseline = (np.array([getattr(part, name) for part in parts]) for name in ("kl", "kl_baseline"))
+    with np.errstate(invalid="ignore"):
+        matrices = {"kl": kl, "kl_baseline": kl_baseline, "difference": kl - kl_baseline}
+    return _after_choice(parts, _pairs_of_layers(one, columns, **matrices))
+
+
+def _after_choice(parts: Sequence[ChosenDivergence], rows: DataFrame) -> DataFrame:
+    """Add the task, module and number of runs of each matrix, whose rows follow one another."""
+    for place, name in enumerate(("task", "module", "runs")):
+        values = np.repeat([getattr(part, name) for part in parts], len(rows) // len(parts))
+        rows.insert(place if name in CHOICES else list(rows).index("layer_from"), name, values)
+    return rows
 
 
 def _with_control(one: LayerDivergence, others: Sequence[LayerDivergence]) -> dict[str, NDArray[np.float64]]:

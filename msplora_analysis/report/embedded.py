@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.choices import by_choice
-from msplora_analysis.comparison.chosen_layers import chosen_differences, chosen_divergences
-from msplora_analysis.courses import COURSE, courses
-from msplora_analysis.measures import average_spectra, measure, measure_averages
+from msplora_analysis.choice_means import without_total
+from msplora_analysis.choices import ALL, CHOICES
+from msplora_analysis.courses import COURSE
 from msplora_analysis.plots.colours import DIFFERENCE, DIVERGENCE, MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.report.packing import packed
 from msplora_core.methods import title
@@ -32,6 +29,8 @@ DIGITS = 4
 """Significant digits of the numbers in pictures; tables hold all digits."""
 _MOST = 60_000
 """Limit on the numbers of one kind. Above it, times of the training are left out, then choices of task and module."""
+_MOST_STEPS = 3
+"""Of several times of the training, at least every third is kept."""
 _LETTERS = string.digits + string.ascii_letters
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
 
@@ -47,23 +46,20 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
         Tables as from `as_columns` (spectra, layers, courses, scores, ...), matrices, comparisons, claims, titles of
         methods and colours. All of it can be written as JSON.
     """
-    timed = _thinned(courses(_without_total(analysis.table, ["run"])), len(analysis.spectra))
     return {
         "colours": {
             "scales": SCALE_COLOURS, "magnitude": MAGNITUDE, "divergence": DIVERGENCE, "difference": DIFFERENCE,
         },
         "titles": {str(method): title(str(method)) for method in analysis.table["method"].unique()},
         "scale": analysis.scale,
-        "spectra": _spectra(timed, analysis),
-        "layers": _with_sigma(
-            by_choice(average_spectra, analysis.compared, ["model", "method", "stack", "scale", "unit"], most=_MOST)
-        ),
-        "courses": _courses(tables, len(analysis.spectra)),
+        "spectra": _spectra(tables),
+        "layers": _with_sigma(_chosen_few(tables["layer-spectra-means"])),
+        "courses": _courses(tables),
         "scores": as_columns(tables["score-means"].query("metric != 'loss'")) if "score-means" in tables else {},
         "matrices": [
-            _divergence(one, analysis) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
+            _divergence(one, analysis, tables) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
         ],
-        "comparisons": [_comparison(one, analysis) for one in analysis.comparisons if len(one.layers) > 1],
+        "comparisons": [_comparison(one, analysis, tables) for one in analysis.comparisons if len(one.layers) > 1],
         "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
         "spread": as_columns(analysis.spread),
         "interference": as_columns(tables["interference"].drop(columns="spread")) if "interference" in tables else {},
@@ -83,33 +79,40 @@ def as_script(data: dict[str, Any]) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def as_columns(frame: DataFrame, digits: int = DIGITS) -> dict[str, Any]:
+def as_columns(frame: DataFrame) -> dict[str, Any]:
     """Return a frame by column, numbers rounded; a column with few distinct values is a letter per row and a key.
 
     Example:
         >>> import pandas as pd
-        >>> as_columns(pd.DataFrame({"method": ["lora", "msplora", "lora"], "rank": 8, "kl": [0.123456, np.nan, 2]}))
-        {'method': {'values': ['lora', 'msplora'], 'letters': '010'}, 'rank': {'every': 8}, 'kl': [0.1235, None, 2.0]}
+        >>> as_columns(pd.DataFrame({"method": ["lora", "dora", "lora"], "rank": 8, "kl": [0.123456, np.nan, 2]}))
+        {'method': {'values': ['lora', 'dora'], 'letters': '010'}, 'rank': {'every': 8}, 'kl': {'numbers': ']dd#:E`B#'}}
     """
-    return {str(name): _column(frame[name], digits) for name in frame.columns}
+    return {str(name): _column(frame[name]) for name in frame.columns}
 
 
-def _column(values: Series[Any], digits: int) -> Any:
+def _column(values: Series[Any]) -> Any:
     import pandas as pd
 
     numbers = pd.api.types.is_numeric_dtype(values)
     whole = values.to_numpy(np.float64, na_value=np.nan) if numbers else values.astype(object)
     codes, found = pd.factorize(whole, use_na_sentinel=False)
     if numbers and (2 * len(found) > len(codes) + 1 or len(found) > len(_LETTERS)):
-        return rounded(whole, digits)
-    kept = rounded(found, digits) if numbers else [None if pd.isna(one) else str(one) for one in found]
+        return _numbers(whole)
+    kept = rounded(found) if numbers else [None if pd.isna(one) else str(one) for one in found]
     if len(kept) == 1 and len(codes) > 1:
         return {"every": kept[0]}
     many = len(kept) > len(_LETTERS)
     return {"values": kept, "letters": codes.tolist() if many else "".join(_LETTERS[code] for code in codes)}
 
 
-def rounded(values: Any, digits: int = DIGITS) -> Any:
+def _numbers(values: Any) -> Any:
+    """Return a column in a short form, unless its numbers are whole or have too many sizes."""
+    whole = not (np.isfinite(values) & (values % 1 != 0)).any()
+    text = None if whole else packed(values)
+    return rounded(values) if text is None else {"numbers": text}
+
+
+def rounded(values: Any) -> Any:
     """Return numbers as nested lists, to significant digits unless whole; None for values that are not finite.
 
     Example:
@@ -118,10 +121,10 @@ def rounded(values: Any, digits: int = DIGITS) -> Any:
     """
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     if array.ndim > 1:
-        return [rounded(row, digits) for row in array]
+        return [rounded(row) for row in array]
     if np.isfinite(array).all() and (array % 1 == 0).all():
         return [int(value) for value in array.tolist()]
-    return [float(f"{value:.{digits}g}") if isfinite(value) else None for value in array.tolist()]
+    return [float(f"{value:.{DIGITS}g}") if isfinite(value) else None for value in array.tolist()]
 
 
 def square(matrix: Any) -> Any:
@@ -130,47 +133,44 @@ def square(matrix: Any) -> Any:
     return rounded(matrix) if text is None else {"square": text}
 
 
-def _without_total(table: DataFrame, by: Sequence[str]) -> DataFrame:
-    """Leave out totals: they are the longest spectra, and the pictures over training show their scales instead."""
-    others = table["scale"] != "total"
-    return table[others | ~others.groupby([table[name] for name in by], observed=True).transform("any")]
-
-
-def _thinned(timed: DataFrame, rows: int) -> DataFrame:
+def _thinned(timed: DataFrame) -> DataFrame:
     """Keep only every second, third, ... time of each method, and the last, if all would make the page too large."""
-    step = -(-rows // _MOST)
+    step = -(-len(timed) // _MOST)
     if step == 1:
         return timed
     times = timed[["model", "method", "time"]].drop_duplicates().sort_values("time")
-    groups = times.groupby(["model", "method"], observed=True)
-    from_last = groups.cumcount(ascending=False)
-    return timed.merge(times[from_last % step == 0], on=["model", "method", "time"])
+    from_last = times.groupby(["model", "method"], observed=True).cumcount(ascending=False)
+    return timed.merge(times[from_last % min(step, _MOST_STEPS) == 0], on=["model", "method", "time"])
 
 
-def _spectra(timed: DataFrame, analysis: Analysis) -> dict[str, Any]:
+def _chosen_few(table: DataFrame) -> DataFrame:
+    """Leave out choices of both task and module if all would make the page too large, then all choices."""
+    chosen = (table["task"] != ALL).to_numpy() * 1 + (table["module"] != ALL).to_numpy()
+    most = next((most for most in (2, 1) if (chosen <= most).sum() <= _MOST), 0)
+    return table[chosen <= most]
+
+
+def _spectra(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     """Return averaged spectra over training with their measures, a row for each spectrum."""
-    keys = [*COURSE, "task", "module"]
-    spectra = by_choice(average_spectra, timed, COURSE, most=_MOST)
-    if analysis.average == "spectra":
-        measured = measure_averages(spectra, keys)
-    else:
-        measured = by_choice(partial(measure, average=analysis.average), timed, COURSE, most=_MOST)
-    keys.append("rank")
-    starts = spectra.loc[spectra["k"] == 1, [*keys, "runs"]]
-    return as_columns(starts.merge(measured[[*keys, *_MEASURES[:2]]], on=keys, how="left")) | {"sigma": _split(spectra)}
+    spectra = _chosen_few(_thinned(tables["spectra-means"]))
+    keys = [*CHOICES, *COURSE, "rank"]
+    measured = tables["trajectory-means"][[*keys, *_MEASURES[:2]]]
+    starts = spectra.loc[spectra["k"] == 1, [*keys, "runs"]].merge(measured, on=keys, how="left")
+    return as_columns(starts) | {"sigma": _split(spectra)}
 
 
-def _courses(tables: Mapping[str, DataFrame], rows: int) -> dict[str, Any]:
+def _courses(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     """Return the measures over training, of all tasks and of each."""
     if "course-means" not in tables:
         return {}
-    frame = _thinned(_without_total(tables["course-means"], ["model", "method"]), rows)
+    means = tables["course-means"]
+    frame = _chosen_few(_thinned(means[without_total(means, ["model", "method"]) & (means["rank"] > 1)]))
     values = [f"{name}{end}" for name in _MEASURES for end in ("", "_low", "_high")]
-    return as_columns(frame.loc[frame["rank"] > 1, [*COURSE, "task", "module", "line", "rank", "runs", *values]])
+    return as_columns(frame[[*COURSE, *CHOICES, "line", "rank", "runs", *values]])
 
 
 def _with_sigma(spectra: DataFrame) -> dict[str, Any]:
-    starts = spectra[spectra["k"] == 1].drop(columns=["k", "sigma", "share", "m_eff", "components"])
+    starts = spectra[spectra["k"] == 1].drop(columns=["k", "sigma", "share", "components"])
     return as_columns(starts) | {"sigma": _split(spectra)}
 
 
@@ -183,43 +183,49 @@ def _split(spectra: DataFrame) -> Any:
     return {"rows": [packed(part) for part in parts]}
 
 
-def _most_chosen(analysis: Analysis, layers: int) -> int:
-    """Return for how many choices of task and module each matrix is kept; single tasks and modules come first."""
-    matrices = len(analysis.layers) + 3 * len(analysis.comparisons)
-    return 2 * _MOST // (matrices * layers**2)
+def _chosen(
+    tables: Mapping[str, DataFrame], name: str, one: LayerDivergence | Comparison, analysis: Analysis
+) -> list[dict[str, Any]]:
+    """Return the matrices of each choice but that of all, as many as fit: single tasks and modules come first."""
+    if one.scale != analysis.scale:
+        return []
+    rows, size = tables[name], len(one.layers) ** 2
+    about = {key: getattr(one, key) for key in ("model", "method", "baseline", "stack") if hasattr(one, key)}
+    about["modules"] = "+".join(one.modules)
+    rows = rows[np.logical_and.reduce([rows[key] == value for key, value in about.items()])]
+    most = 2 * _MOST // (size * (len(analysis.layers) + 3 * len(analysis.comparisons)))
+    values = [key for key in ("kl", "kl_baseline", "difference") if key in rows]
+    return [
+        {"task": part["task"].iloc[0], "module": part["module"].iloc[0]}
+        | {key: square(part[key].to_numpy().reshape(len(one.layers), -1)) for key in values}
+        for start in range(size, min(len(rows), (most + 1) * size), size)
+        for part in [rows.iloc[start : start + size]]
+    ]
 
 
-def _divergence(one: LayerDivergence, analysis: Analysis) -> dict[str, Any]:
-    shown = one.scale == analysis.scale
-    every = chosen_divergences(analysis.compared, one, analysis.floor, analysis.average) if shown else ()
-    chosen = islice(every, _most_chosen(analysis, len(one.layers)))
+def _divergence(one: LayerDivergence, analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     return {
         "model": one.model, "method": one.method, "scale": one.scale, "stack": one.stack, "modules": one.modules,
-        "length": one.length, "layers": one.layers.tolist(), "kl": square(one.kl),
-        "chosen": [{"task": part.task, "module": part.module, "kl": square(part.kl)} for part in chosen],
+        "length": one.length, "runs": one.runs, "layers": one.layers.tolist(), "kl": square(one.kl),
+        "chosen": _chosen(tables, "kl-means", one, analysis),
     }  # fmt: skip
 
 
-def _comparison(one: Comparison, analysis: Analysis) -> dict[str, Any]:
-    shown = one.scale == analysis.scale
-    every = chosen_differences(analysis.compared, one, analysis.floor) if shown else ()
-    chosen = islice(every, _most_chosen(analysis, len(one.layers)))
+def _comparison(one: Comparison, analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     return {
         "model": one.model, "method": one.method, "baseline": one.baseline, "scale": one.scale, "stack": one.stack,
         "modules": one.modules, "rule": one.rule, "layers": one.layers.tolist(), "pairs": len(one.pairs),
-        "kl": rounded(one.kl), "kl_baseline": square(one.kl_baseline), "difference": square(one.difference),
-        "chosen": [
-            {"task": part.task, "module": part.module, "kl": rounded(part.kl), "kl_baseline": square(part.kl_baseline),
-             "difference": square(part.kl - part.kl_baseline)}
-            for part in chosen
-        ],
+        "kl": square(one.kl), "kl_baseline": square(one.kl_baseline), "difference": square(one.difference),
+        "chosen": _chosen(tables, "kl-difference-means", one, analysis),
         **{name: _matrix(one, name) for name in ("low", "high", "p_corrected")},
     }  # fmt: skip
 
 
 def _matrix(one: Comparison, column: str) -> Any:
-    """Return a column of the cells as (L, L), with no value on the diagonal."""
+    """Return a column of the cells as (L, L), with no value on the diagonal; None if no cell has a value."""
     count = len(one.layers)
+    if one.cells[column].isna().all():
+        return None
     values = np.full((count, count), np.nan)
     values[~np.eye(count, dtype=bool)] = one.cells[column]  # the cells are in this order
     return square(values)

@@ -49,10 +49,13 @@ def write_analysis(
     | trajectory.csv | measures over training, with the number of runs |
     | courses.csv | the same for each run, of all module types and of each, if there are several times of training |
     | course-means.csv | their means over runs with the lowest and the highest, of all tasks and of each |
+    | spectra-means.csv, trajectory-means.csv | spectra and trajectory without totals, of all and of each choice |
+    | layer-spectra-means.csv | averaged spectra of each layer and shared component at the epoch compared, likewise |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
     | measures-by-run.csv | the same for each run |
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same with the baseline's KL and the difference: the data of Fig. 4 |
+    | kl-means.csv, kl-difference-means.csv | both for the compared scale, of all and of each choice |
     | pairs.csv | KL of adjacent layers for each pair of runs |
     | cells.csv | each cell of the difference with its interval, p, and whether it is decided after correction |
     | findings.csv | findings of the check-up in each run, worst first |
@@ -66,6 +69,9 @@ def write_analysis(
     | measures.tex, comparisons.tex, claims.tex, scores.tex | tables for a paper (booktabs), with `latex` |
     | report.html | the analysis as one page, with the results of `overlap` and `plan` (see `write_report`) |
     | summary.json | `summarise(analysis)`; written last |
+
+    A choice is a task, a module type, or both; their columns are empty for all. Above 300,000 rows, as for dozens of
+    tasks, choices of both are left out of the averaged spectra. The page is drawn from these files.
 
     The files of Fig. 4 need a baseline; one of equal rank is preferred. measures needs several runs of a method, or a
     null. If there are several models, the model follows the kind of picture in file names. If there are several stacks

@@ -192,6 +192,7 @@ def test_files_are_those_that_the_docstring_lists(study, analysis):
         "trajectory.csv",
         "courses.csv",
         "course-means.csv",
+        *(f"{name}-means.csv" for name in ("spectra", "trajectory", "layer-spectra", "kl", "kl-difference")),
         "measures.csv",
         "measures-by-run.csv",
         "kl.csv",

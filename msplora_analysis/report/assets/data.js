@@ -5,6 +5,7 @@ const LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 function embedded(id) {
   return JSON.parse(document.getElementById(id).textContent, (key, value) => {
     if (key === "titles") return value; // its keys are names from files
+    if (value?.numbers) return unpacked(value.numbers);
     if (value?.square) return inRows(unpacked(value.square));
     return value?.rows ? value.rows.map(unpacked) : value;
   });

@@ -65,12 +65,12 @@ figure("matrices", (part) => {
 
 const drawMatrices = drawn.at(-1);
 
-// The numbers of the task or module that is chosen, as far as the page has them; tests are over all.
+// The numbers of the task or module that is chosen, as far as the page has them; intervals are of all.
 function ofChoice(one) {
   const known = [[choice.task, choice.module], [choice.task, ""], ["", choice.module]];
   for (const [task, module] of known) {
     const found = one.chosen.find((part) => part.task === task && part.module === module);
-    if (found) return { ...one, ...found, low: null, p_corrected: null };
+    if (found) return { ...one, ...found };
   }
   return { ...one, task: "", module: "" };
 }
@@ -89,11 +89,12 @@ function viewsOf(fits) {
   return [...own, ...compared, ...cosines];
 }
 
+// Those of a difference, from cells.csv, which has them for all tasks and modules together.
 function certainty(view, i, j) {
-  if (!view.low) return "for all tasks and modules together";
   if (i === j) return "a layer with itself: 0 by definition";
-  const interval = view.low[i][j] == null ? `no interval from ${view.pairs} pairs of runs` : `${shown(view.low[i][j])} to ${shown(view.high[i][j])}`;
-  const p = view.p_corrected[i][j];
+  const at = (name) => view[name]?.[i][j];
+  const interval = at("low") == null ? `no interval from ${view.pairs} pairs of runs` : `${shown(at("low"))} to ${shown(at("high"))}`;
+  const p = at("p_corrected");
   return p == null ? interval : `${interval}, p ${shown(p, 2)} (corrected over the matrix): ${p <= 0.05 ? "decided" : "not decided"}`;
 }
 
@@ -120,7 +121,8 @@ function pairOf(view, width) {
   const fact = (name, value) => element("div", {}, element("dt", {}, name), element("dd", {}, value));
   const both = (values) => `${shown(values[i][j])} and back ${shown(values[j][i])} nats`;
   const facts = view.mean ? cosineFacts(view, fact) : [fact(`KL, ${methodTitle(view.method)}`, both(view.kl))];
-  if (view.kl_baseline) facts.push(fact(`KL, ${methodTitle(view.baseline)}`, both(view.kl_baseline)), fact("difference", both(view.difference)), fact("difference, 95% interval and p", certainty(view, i, j)));
+  if (view.kl_baseline) facts.push(fact(`KL, ${methodTitle(view.baseline)}`, both(view.kl_baseline)), fact("difference", both(view.difference)), fact(`95% interval and p of the difference${view.task || view.module ? ", all tasks and modules together" : ""}`, certainty(view, i, j)));
+  else if (!view.mean && i !== j) facts.push(fact("95% interval", view.runs > 1 ? "none: one number of all runs" : "none: one run"));
   const shares = view.spectra.flatMap((method) => {
     const all = layerSpectra.filter((row) => row.model === view.model && row.stack === view.stack && row.method === method && row.task === choice.task);
     const own = [view.module, choice.module].map((module) => all.filter((row) => row.module === module)).find((rows) => rows.length) ?? [];

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from msplora_analysis import analyse, overlap, write_report
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
+from msplora_analysis.report.packing import packed
 from tests.analysis.report.test_page_in_browser import shown, texts, tip
 
 NAME = "base_model.model.encoder.layer.{}.self.{}.lora_{}.weight"
@@ -137,7 +138,7 @@ def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     page = visit(study / "report.html")
     course, means = (pd.read_csv(study / "overlap" / f"{name}.csv") for name in ("course", "course-means"))
     data = json.loads(page.locator("#kept-data").text_content())["summary"]["course"]
-    assert data["excess"] == [float(f"{value:.4g}") for value in means["excess"]]
+    assert data["excess"] == {"numbers": packed(means["excess"])}
     all_runs = means[means["task"].isna() & means["module"].isna()].set_index("time")
     of_runs = course.groupby(["run", "step"])["excess"].mean().groupby("step").agg(["mean", "min", "max", "size"])
     assert_allclose(all_runs[["excess", "excess_low", "excess_high", "runs"]], of_runs)

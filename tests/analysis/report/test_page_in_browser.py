@@ -19,7 +19,6 @@ from msplora_analysis import (
     draw_figures,
     load_spectra,
     overlap,
-    pairwise_spectral_kl,
     plan_ranks,
     write_analysis,
     write_plan,
@@ -58,7 +57,10 @@ def page(visit: Any, folder: Path) -> Any:
 
 
 def shown(value: float) -> str:
-    return f"{float(f'{value:.4g}'):.10g}".replace("-", "−")
+    text = f"{float(f'{value:.4g}'):.10g}"
+    if "e" in text and abs(value) >= 1e-6:  # JavaScript has exponents below
+        text = f"{float(text):.10f}".rstrip("0")
+    return text.replace("-", "−")
 
 
 def texts(page: Any, selector: str) -> list[str]:
@@ -186,15 +188,34 @@ def test_one_choice_applies_to_all_pictures(page: Any, folder: Path) -> None:
     about = texts(page, "#spectra .about, #courses .about, #layers .about")
     assert [text.split(".")[0].split(", at")[0] for text in about] == ["LoRA r=8, stsb, value"] * 3
     assert page.locator("#matrices .about").inner_text().startswith("LoRA r=8, stsb, value")
-    table = load_spectra(folder.parent).query(
-        "method == 'lora-r8' and task == 'stsb' and module == 'value' and epoch == 3"
+    kl = pd.read_csv(folder / "kl-means.csv").query(
+        "method == 'lora-r8' and task == 'stsb' and module == 'value' and scale == 'layer'"
     )
-    table = table[table["scale"] == "layer"].groupby(["unit", "k"])["sigma"].mean().unstack()
-    kl = pairwise_spectral_kl(table)
+    kl = kl.set_index(["layer_from", "layer_to"])["kl"]
     assert f"{shown(kl[0, 1])} and back {shown(kl[1, 0])}" in page.locator("#matrices .detail").inner_text()
     assert len(texts(page, "#scores .plot svg")) == 1
     page.get_by_label("log scale").check()
     assert page.locator("#layers svg").count() == 1
+
+
+def test_the_numbers_of_a_choice_are_those_of_its_rows(page: Any, folder: Path) -> None:
+    page.select_option("select[name=task]", "mrpc")
+    page.select_option("select[name=module]", "query")
+    of_choice = "method == @METHOD and task == 'mrpc' and module == 'query'"
+    means = {name: pd.read_csv(folder / f"{name}-means.csv").query(of_choice)
+             for name in ("trajectory", "layer-spectra", "kl-difference")}  # fmt: skip
+    rows = means["trajectory"].query("time == 3")
+    measured = [[name, shown(entropy), shown(ratio)] for name, entropy, ratio in
+                rows[["scale", "entropy_rank", "m_eff_1"]].itertuples(index=False)]  # fmt: skip
+    assert [row.split("\t") for row in texts(page, "#spectra tbody tr")] == measured
+    pair = means["kl-difference"].set_index(["layer_from", "layer_to"])
+    detail = page.locator("#matrices .detail").inner_text()
+    for column in ("kl", "kl_baseline", "difference"):
+        assert f"{shown(pair.loc[(0, 1), column])} and back {shown(pair.loc[(1, 0), column])}" in detail
+    page.locator("#layers .plot svg[tabindex]").focus()
+    page.keyboard.press("ArrowRight")
+    first = means["layer-spectra"].query("scale == 'global' and k == 1")["sigma"].iloc[0]
+    assert page.locator("#said").text_content() == f"global\nσ1 = {shown(first)}"
 
 
 def test_tables_are_the_csv_files_and_can_be_copied_and_sorted(page: Any, folder: Path) -> None:
