@@ -68,6 +68,11 @@ class Comparison:
     pooled_difference: float
 
     @property
+    def equal_ranks(self) -> bool:
+        """Whether all spectra have one rank; else no verdict rests on their KL."""
+        return len({*self.ranks[0], *self.ranks[1]}) == 1
+
+    @property
     def difference(self) -> NDArray[np.float64]:
         """(L, L) nats: the method's KL minus the baseline's; positive where its layers are further apart."""
         with np.errstate(invalid="ignore"):

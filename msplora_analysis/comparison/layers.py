@@ -29,6 +29,7 @@ class LayerDivergence:
         stack: the list of layers and the shape of its matrices; empty if unknown.
         modules: the averaged module types: those of the stack that are in the same layers.
         runs: number of averaged runs.
+        ranks: the ranks of all spectra, ascending. If they differ, no verdict rests on the KL.
         length: number of leading singular values used: the lowest rank.
         layers: (L,) layer indices.
         kl: (L, L) nats, D(row ‖ column).
@@ -40,6 +41,7 @@ class LayerDivergence:
     stack: str
     modules: tuple[str, ...]
     runs: int
+    ranks: tuple[int, ...]
     length: int
     layers: NDArray[np.int64]
     kl: NDArray[np.float64]
@@ -66,11 +68,12 @@ def layer_divergences(
     for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
         for stack, modules, part in by_stack(rows):
-            length = int(part["rank"].min())
+            ranks = tuple(map(int, np.unique(part["rank"])))
+            length = ranks[0]
             runs, spectra = layer_spectra(part, modules, length)
             kl = layer_divergence(spectra, floor, average)
             layers = np.unique(part["unit"].to_numpy()).astype(np.int64)
-            found.append(LayerDivergence(model, method, scale, stack, modules, len(runs), length, layers, kl))
+            found.append(LayerDivergence(model, method, scale, stack, modules, len(runs), ranks, length, layers, kl))
     return found
 
 

@@ -60,8 +60,8 @@ def comparisons(study: PicturedStudy) -> Drawn:
     found = [one for one in study.analysis.comparisons if one.model == study.model]
     found = [one for one in found if one.scale == study.analysis.scale and len(one.layers) >= _LEAST_LAYERS]
     found = [one for one in found if min(one.lengths) > 1]
-    equal = {one.method for one in found if one.ranks[0] == one.ranks[1]}
-    shown = [one for one in found if one.ranks[0] == one.ranks[1] or one.method not in equal]
+    equal = {one.method for one in found if one.equal_ranks}
+    shown = [one for one in found if one.equal_ranks or one.method not in equal]
     reach = dict[tuple[str, ...], float]()  # those of one stack have the same colours
     for one in shown:
         reach[one.modules] = max(reach.get(one.modules, ALL_LAYERS_ALIKE), _reach(study, one))
@@ -139,4 +139,5 @@ def _divergence_name(one: LayerDivergence, others: Sequence[LayerDivergence], st
     stacks = sum((other.method, other.stack) == (one.method, one.stack) for other in others)
     where = "" if not several else stack_titles[one.stack] if one.stack and stacks == 1 else few_names(one.modules)
     method = title(one.method) if len({other.method for other in others}) > 1 else ""
-    return ", ".join(filter(None, [method, where])) or title(one.method)
+    cut = f"leading {one.length} of ranks {one.ranks[0]} to {one.ranks[-1]}" if len(one.ranks) > 1 else ""
+    return ", ".join(filter(None, [method, where, cut])) or title(one.method)

@@ -139,7 +139,7 @@ def _comparisons(analysis: Analysis) -> TextTable:
     short = short_stacks(one.stack for one in shown)
     place = "stack" if len(short) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
-    unequal = [one for one in shown if one.ranks[0] != one.ranks[1]]
+    unequal = [one for one in shown if not one.equal_ranks]
     words = ["method", "baseline", *([place] if several else []), "scale"]
     spread = [[kl for kl in seeds_kl(one, analysis.spread) if kl == kl] for one in shown]
     rows = list[tuple[str, ...]]()

@@ -16,6 +16,7 @@ from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
 from msplora_analysis.statistics.claims import Claim, Draft, Step, both_questions, untestable
 from msplora_analysis.statistics.layer_tests import mantel_test, thirds_test
 from msplora_analysis.statistics.outcome import Outcome
+from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -42,7 +43,7 @@ def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> lis
     of_method = sorted(comparisons, key=_whose)
     for (model, method, stack), members in groupby(of_method, key=_whose):
         found = list(members)
-        equal = [one for one in found if one.ranks[0] == one.ranks[1] and len(one.ranks[0]) == 1]
+        equal = [one for one in found if one.equal_ranks]
         if equal:
             drafts += [_distance(one, spread) for one in equal]
         else:
@@ -61,7 +62,7 @@ def layer_drafts(divergences: Iterable[LayerDivergence]) -> list[Draft]:
     """
     drafts = []
     for one in divergences:
-        if one.scale == "layer" and is_plain(one.method) and len(one.layers) >= _LEAST_LAYERS and one.length > 1:
+        if one.scale == "layer" and is_plain(one.method) and len(one.layers) >= _LEAST_LAYERS and one.ranks[-1] > 1:
             drafts += [_of_layers(number, one) for number in _LAYER_TESTS]
     return drafts
 
@@ -123,10 +124,10 @@ def seeds_kl(one: Comparison, spread: DataFrame) -> tuple[float, float]:
 def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
     """Why a method has no comparison at equal ranks, and what to train."""
     first = min(comparisons, key=lambda one: one.scale)  # `layer` before `total`
-    ours, theirs = first.ranks[0], sorted({rank for one in comparisons for rank in one.ranks[1]})
-    reason = f"no LoRA of rank {_span(ours)} on the same task and seed, only of {', '.join(map(str, theirs))}"
+    ours, theirs = first.ranks[0], ", ".join(map(_span, sorted({one.ranks[1] for one in comparisons})))
     if len(ours) > 1:
-        return reason, "compare methods of one rank"
+        return _cut(ours, first.lengths[0]), "compare methods of one rank"
+    reason = f"no LoRA of rank {_span(ours)} on the same task and seed, only of {theirs}"
     if ours == (1,):
         return reason, "train a rank of at least 2 on both sides"
     command = lora_command(first.model, first.pairs, rank=ours[0])
@@ -135,6 +136,8 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
 
 def _of_layers(number: str, one: LayerDivergence) -> Draft:
     claim = Claim(number, one.method, one.model, one.stack, scale=one.scale)
+    if len(one.ranks) > 1:
+        return untestable(claim, _cut(one.ranks, one.length), "train all layers at one rank")
     if np.isnan(one.kl).all():
         return untestable(claim, "every update is zero", "train at least one epoch")
     unusable = _unusable(one.kl)
@@ -153,6 +156,11 @@ def _unusable(kl: NDArray[np.float64]) -> tuple[str, ...]:
     if np.isinf(kl).any():
         return "a divergence is infinite: zero singular values", "set --floor"
     return ()
+
+
+def _cut(ranks: Sequence[int], length: int) -> str:
+    """Why no verdict rests on spectra of several ranks."""
+    return f"spectra of ranks {_span(ranks)} are compared by their common leading {counted(length, 'singular value')}"
 
 
 def _span(ranks: Sequence[int]) -> str:

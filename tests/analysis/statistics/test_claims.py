@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from msplora_analysis import analyse
+from msplora_analysis.report.tables import text_tables
 from msplora_analysis.statistics.claims import STATEMENTS, Claim, settle, untestable
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.snapshot import Snapshot
@@ -303,6 +304,22 @@ def test_a_layer_that_is_zero_is_told_to_train_and_zero_values_to_set_a_floor(ma
     zero, thin = (analyse(tmp_path / name).claims[0].verdict for name in ("zero", "thin"))
     assert (zero.reason, zero.next_step) == ("the update of a layer is zero", "train it, or leave its run out")
     assert (thin.reason, thin.next_step) == ("a divergence is infinite: zero singular values", "set --floor")
+
+
+def test_no_verdict_rests_on_spectra_that_are_cut_to_a_common_length(make_run, tmp_path):
+    """As after training with planned ranks: cut to the lowest, layers of one rank look alike."""
+    ranks = (2, 2, 2, 8, 8, 8)
+    own = {f"layer/query/{layer}": falling(rank, 0.1) for layer, rank in enumerate(ranks)}
+    make_run("study/a", "lora-r2", epochs=0, spectra=lambda _: own)
+    make_run("study/b", "msplora-8-0-2", epochs=0, spectra=lambda _: own | {"global/query/0": falling(8, 0.1)})
+    found = analyse(tmp_path / "study")
+    cut = {claim.number: claim.verdict for claim in found.claims if claim.number.startswith("2")}
+    assert {number: one.verdict for number, one in cut.items()} == dict.fromkeys(("2", "2a", "2b"), "cannot tell")
+    reason = "spectra of ranks 2 to 8 are compared by their common leading 2 singular values"
+    assert {one.reason for one in cut.values()} == {reason}
+    [table] = [one for one in text_tables(found) if one.name == "comparisons"]
+    assert all("†" in " ".join(row) for row in table.rows)
+    assert "no verdict rests on it: common leading 2 singular values" in table.key
 
 
 def test_models_and_stacks_are_in_the_same_order_for_every_claim():
