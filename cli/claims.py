@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msplora_analysis.report.tables import short_stacks
+from msplora_analysis.statistics.verdicts import MOST_NEEDED, several
 from msplora_core.wording import significant
 
 if TYPE_CHECKING:
@@ -15,14 +16,18 @@ if TYPE_CHECKING:
     from msplora_analysis import Verdict
     from msplora_analysis.statistics.claims import Claim
 
-_COLUMNS = "{:<18} {:<12} {:>8} {:>17} {:>7} {}"
+_COLUMNS = "{:<18} {:<12} {:>8} {:>17} {:>7} {:>7} {:>3}"
 _LABEL = 16
 _MOST_CLAIMS = 8
 """Of one number; more are counted."""
+_LEVEL = 0.05
 _KEY = (
-    "These tasks: would other seeds say the same? Tasks like these: would other tasks? p: corrected over all tests of "
-    "a claim under one question (Benjamini and Hochberg). n/needed: how many would decide an effect of this size."
+    "Intervals and p answer the question of their row. These tasks: would other seeds say the same? n counts runs, or "
+    "pairs of runs. Tasks like these: would other tasks? n counts tasks. p: corrected over all tests of a claim under "
+    "one question (Benjamini and Hochberg). least p: the least that this n can give, uncorrected. –: the test gives "
+    "none. next: what would decide an effect of this size (power 0.8, observed spread)."
 )
+_LAYERS_KEY = "p: by permuting the layers, corrected over all tests of a claim (Benjamini and Hochberg)."
 
 
 def claim_lines(claims: list[Claim]) -> Iterator[str]:
@@ -33,7 +38,7 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
     """
     told = [claim for claim in claims if claim.verdict.verdict != "cannot tell"]
     if told:
-        yield _COLUMNS.format("Claims", "", "effect", "95% interval", "p", "n/needed")
+        yield _COLUMNS.format("Claims", "", "effect", "95% interval", "p", "least p", "n")
     for number, members in groupby(told, key=lambda claim: claim.number):
         found = list(members)
         yield f"{number} {found[0].statement[0].upper()}{found[0].statement[1:]}"
@@ -42,32 +47,51 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
             words = ", ".join(f"{answer} for {count}" for answer, count in counts.most_common())
             yield f"  {words} of {len(found)}: see claims.csv"
             continue
+        common = dict[str, None]()
         for claim in found:
             subject, first, *others = _subject(claim, claims), *claim.verdicts
             if not others:
                 if len(subject) > _LABEL:
                     yield f" {subject}"
                 yield _row(subject if len(subject) <= _LABEL else first.question.removeprefix("about "), first)
+                common |= dict.fromkeys(_next(first))
                 continue
             steps = [first.step, *(f"{one.question}: {one.step}" for one in others if one.step != first.step)]
             effect = [*filter(None, steps), *([f"in {first.unit.removeprefix('in ')}"] if first.unit else [])]
             yield f" {subject}: {', '.join(effect)}" if effect else f" {subject}"
             for answer in claim.verdicts:
                 yield _row(answer.question.removeprefix("about "), answer)
+            steps = [step for answer in claim.verdicts for step in _next(answer)]
+            if steps:
+                yield f"  next: {'; '.join(steps)}"
+        if common:
+            yield f"  next: {'; '.join(common)}"
     yield from _untold([claim for claim in claims if claim.verdict.verdict == "cannot tell"], claims)
     questions = {answer.question for claim in told for answer in claim.verdicts}
     if "about these tasks" in questions:
         yield _KEY
     elif told:
-        yield "p: by permuting the layers, corrected over all tests of a claim (Benjamini and Hochberg)."
+        yield _LAYERS_KEY
 
 
 def _row(label: str, answer: Verdict) -> str:
     interval = " to ".join(map(significant, answer.interval)) if answer.interval else "–"
-    effect, p = (significant(answer.effect, sign="+"), f"{answer.p:.2g}") if answer.p == answer.p else ("", "")
-    needed = f"/{answer.needed if answer.needed < 1_000 else '>999'}" if answer.needed else ""
-    count = f"{answer.n}{needed} {answer.of.removesuffix(' of runs')}"
-    return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, count)
+    effect, p = (significant(answer.effect, sign="+"), f"{answer.p:.2g}") if answer.p == answer.p else ("", "–")
+    least = f"{answer.least_p:.2g}" if answer.least_p == answer.least_p else "–"
+    return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, least, answer.n)
+
+
+def _next(answer: Verdict) -> Iterator[str]:
+    """What would decide, in a few words; nothing if it is decided."""
+    of = several(answer.of).removesuffix(" of runs")
+    if answer.verdict == "cannot tell" or (answer.verdict == "not decided" and of == "layers"):
+        yield answer.next_step
+    elif answer.verdict == "not decided" and answer.least_p > _LEVEL:
+        yield f"{answer.needed} {of} or more ({answer.n} cannot reach p {_LEVEL})"
+    elif answer.verdict == "not decided" and (answer.needed is None or answer.needed > MOST_NEEDED):
+        yield f"too close to 0 for more {of}"
+    elif answer.verdict == "not decided":
+        yield f"about {answer.needed} {of}"
 
 
 def _untold(untold: list[Claim], claims: list[Claim]) -> Iterator[str]:

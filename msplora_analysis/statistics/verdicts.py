@@ -18,7 +18,7 @@ _FIRST_STEP: dict[Question, str] = {
 }
 """What to train if there is too little data for a test."""
 _SAME = "check that the runs differ: equal differences on {n} {of} have no spread"
-_MOST_NEEDED = 999
+MOST_NEEDED = 999
 """A larger n is no advice."""
 _LEAST_TASKS = 2
 """One task has no spread between tasks."""
@@ -161,12 +161,23 @@ def _needed(outcome: Outcome, level: float) -> int | None:
     return max(outcome.needed or 0, least, outcome.n + 1)
 
 
+def several(of: str) -> str:
+    """Return what n counts, for an n above 1.
+
+    Example:
+        >>> several("pair of runs"), several("tasks")
+        ('pairs of runs', 'tasks')
+    """
+    return {"run": "runs", "pair of runs": "pairs of runs", "task": "tasks"}.get(of, of)
+
+
 def _next_step(outcome: Outcome, level: float, needed: int | None) -> str:
     """What to do if the test is not significant, in words."""
+    of = several(outcome.of)
     if outcome.of == "layers":
         return "the number of layers is fixed: compare runs, or test a deeper model"
     if outcome.least_p > level:
-        return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {outcome.of} or more"
-    if needed is None or needed > _MOST_NEEDED:
-        return f"the effect is so close to zero that more {outcome.of} are unlikely to decide it"
-    return f"about {needed} {outcome.of} would decide an effect of this size (power 0.8, observed spread)"
+        return f"n = {outcome.n} cannot reach p {level:g}: train {needed} {of} or more"
+    if needed is None or needed > MOST_NEEDED:
+        return f"the effect is so close to zero that more {of} are unlikely to decide it"
+    return f"about {needed} {of} would decide an effect of this size (power 0.8, observed spread)"

@@ -91,12 +91,13 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     row = next(row for row in rows if row[:3] == ["msplora-4-0-4", "global", "4"])
     assert row[3:5] == expected
     lines = out.splitlines()
-    assert lines[0].split() == ["Claims", "effect", "95%", "interval", "p", "n/needed"]
+    assert lines[0].split() == ["Claims", "effect", "95%", "interval", "p", "least", "p", "n"]
     place = lines.index("2 MSPLoRA's layers are further apart than LoRA's")
     assert lines[place + 1] == " msplora-4-0-4 layer against lora-r4: in nats"
     assert lines[place + 2].split()[:4] == ["these", "tasks", "not", "decided"]
-    assert lines[place + 2].split()[-3:] == ["1", "1/6", "pair"]  # p, n of how many
+    assert lines[place + 2].split()[-3:] == ["1", "1", "1"]  # p, least p, n
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
+    assert lines[place + 4] == "  next: 6 pairs or more (1 cannot reach p 0.05); train at least two tasks"
     assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
     assert "13 files in" in err
     assert str(study / "analysis") in err

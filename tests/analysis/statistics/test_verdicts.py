@@ -28,6 +28,7 @@ def test_too_few_pairs_are_not_decided_however_clear():
     found = verdict(sign_flip_test([1.0, 1.1, 0.9]))
     assert (found.verdict, found.least_p) == ("not decided", 0.25)
     assert found.next_step == "n = 3 cannot reach p 0.05: train 6 pairs of runs or more"
+    assert verdict(sign_flip_test([1.0])).next_step == "n = 1 cannot reach p 0.05: train 6 pairs of runs or more"
 
 
 @pytest.mark.parametrize("first", [1, 1.01])  # 1.01 would need some 800,000
