@@ -26,8 +26,9 @@ from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure, measure_averages
 from msplora_analysis.remarks import broken_notes, doubts, epoch_notes, null_notes, pooling_notes, time_notes
+from msplora_analysis.run_means import measure_means
 from msplora_analysis.statistics.claims import Claim, settle
-from msplora_analysis.statistics.complexity import RUN, complexity_drafts
+from msplora_analysis.statistics.complexity import complexity_drafts
 from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
 from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_analysis.untrained import without_untrained
@@ -56,7 +57,8 @@ class Analysis:
         spread: KL between the spectra of one layer in two seeds, by model, method, stack, scale and task, as reference
             for a KL between layers (see `replicate_spread`).
         nulls: null models for each number of `final`: model, method, stack, scale, rank, measure, value, null_mean,
-            null_low, null_high, place, draws, null, seed (see `null_measures`); empty without draws.
+            null_low, null_high, place, draws, null, null_seed (see `null_measures`); empty without draws.
+        run_nulls: the same for each number of `by_run`.
         scores: evaluation metrics by run and epoch (see `load_scores`).
         runs: whether each run was finished and learned anything (see `load_runs`).
         interference: cosines between scales and between layers by run and epoch, if recorded (see
@@ -82,6 +84,7 @@ class Analysis:
     comparisons: list[Comparison]
     spread: DataFrame
     nulls: DataFrame
+    run_nulls: DataFrame
     scores: DataFrame
     runs: DataFrame
     interference: DataFrame
@@ -98,6 +101,11 @@ class Analysis:
     def doubts(self) -> dict[tuple[str, str], str]:
         """By model and method, the number of runs that were not finished or learned nothing (see `remarks.doubts`)."""
         return doubts(self.table, self.runs)
+
+    @cached_property
+    def measure_means(self) -> DataFrame:
+        """The measures of runs, averaged over them, with intervals and nulls (see `run_means.measure_means`)."""
+        return measure_means(self.by_run, self.run_nulls)
 
     @cached_property
     def courses(self) -> DataFrame:
@@ -211,6 +219,9 @@ def analyse(
     measured = measure(final, by, average=average)
     drawn = DrawnSpectra.of(final if draws != 0 else final.iloc[:0], draws or None, null_seed)
     nulls = drawn.beside(measured, by, average)
+    of_run = ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"]
+    by_run = measure(final, of_run, average=average)
+    run_nulls = drawn.beside(by_run, of_run, average)
     layers = [one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)]
     spread = replicate_spread(final, floor=floor, average=average)
     pyramids = final[final["run"].isin(sharing) & (final["method"].astype(str).map(controlled) == "")]
@@ -220,7 +231,7 @@ def analyse(
     ]  # fmt: skip
     claims = settle(
         [
-            *complexity_drafts(pyramids, _entropy_nulls(drawn, pyramids, average), average),
+            *complexity_drafts(pyramids, _entropy_nulls(run_nulls, pyramids), average),
             *distance_drafts(claimed, spread),
             *layer_drafts(layers),
         ]
@@ -234,11 +245,12 @@ def analyse(
             measure_averages(spectra, COURSE) if average == "spectra" else measure(timed, COURSE, average=average)
         ),
         final=measured,
-        by_run=measure(final, ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"], average=average),
+        by_run=by_run,
         layers=layers,
         comparisons=comparisons,
         spread=spread,
         nulls=nulls,
+        run_nulls=run_nulls,
         scores=scores,
         runs=runs,
         interference=interference_courses(_named_as_in(table, load_interference(path))),
@@ -270,13 +282,10 @@ def _named_as_in(table: DataFrame, other: DataFrame) -> DataFrame:
     return other.drop(columns=["method", "model"]).merge(names, on="run")
 
 
-def _entropy_nulls(drawn: DrawnSpectra, pyramids: DataFrame, average: Average) -> DataFrame:
-    """The null of the entropy rank of each run and scale."""
-    if pyramids.empty:
-        return pyramids
-    by = ["model", "method", "stack", *RUN]
-    found = drawn.beside(measure(pyramids, by, average=average), by, average)
-    return found[(found["measure"] == "entropy_rank") & (found["scale"] != "total")]
+def _entropy_nulls(run_nulls: DataFrame, pyramids: DataFrame) -> DataFrame:
+    """The null of the entropy rank of each run and scale of some methods."""
+    rows = run_nulls[(run_nulls["measure"] == "entropy_rank") & (run_nulls["scale"] != "total")]
+    return rows[rows["run"].isin(pyramids["run"].unique())]
 
 
 def _at(table: DataFrame, epoch: int | None) -> DataFrame:

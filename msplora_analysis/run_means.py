@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from msplora_analysis.choices import by_choice
 from msplora_analysis.courses import COURSE, SHARE
 from msplora_analysis.measures import ordered
+from msplora_analysis.statistics.flips import sign_flips
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+_KIND = ["model", "method", "stack", "scale", "rank"]
 _LAYERS = ["model", "method", "stack", "scale", "module"]
 _NO_MEASURES = {*COURSE, "module", "task", "seed", "run", "rank", "runs", "components"}
 
@@ -64,6 +69,48 @@ def course_means(courses: DataFrame) -> DataFrame:
     values = ["entropy_rank", *(name for name in courses.columns if name not in {*_NO_MEASURES, "entropy_rank"})]
     by = [*COURSE, "rank", "module", "line"]
     return by_choice(partial(means_over_runs, values=values), _with_line(courses), by, choices=["task"])
+
+
+def measure_means(by_run: DataFrame, nulls: DataFrame) -> DataFrame:
+    """Return the measures of runs, averaged over them: of all tasks, where `task` is empty, and of each.
+
+    Args:
+        by_run: the measures of each run (`Analysis.by_run`). Zero spectra and undefined measures are left out.
+        nulls: their null models (`Analysis.run_nulls`).
+
+    Returns:
+        Columns task, model, method, stack, scale, rank, measure, runs, mean, low and high (95% interval about these
+        tasks, see `sign_flips`; NaN for fewer than six runs), null_mean, null_low and null_high (those of the runs'
+        own null models, averaged over the runs, so that single runs can be compared with them), null, and outside
+        (number of runs outside their own null_low to null_high). Those on nulls are missing without a null.
+    """
+    beside = _outside(nulls).rename(columns={"value": "mean"})
+    return by_choice(partial(_measure_means, nulls=beside), by_run, _KIND, choices=["task"])
+
+
+def _outside(nulls: DataFrame) -> DataFrame:
+    return nulls.assign(outside=(nulls["value"] < nulls["null_low"]) | (nulls["value"] > nulls["null_high"]))
+
+
+def _measure_means(by_run: DataFrame, by: Sequence[str], nulls: DataFrame) -> DataFrame:
+    import pandas as pd
+
+    measures = [name for name in by_run.columns if name not in {*_NO_MEASURES, "epoch"}]
+    found = []
+    for key, rows in by_run[by_run["entropy_rank"].notna()].groupby(list(by), observed=True, sort=False):
+        values = rows[measures].dropna(axis=1)
+        _, low, high = sign_flips(values.to_numpy(np.float64))
+        found += [
+            (*key, name, len(rows), *numbers) for name, *numbers in zip(values, values.mean(), low, high, strict=True)
+        ]
+    means = pd.DataFrame(found, columns=[*by, "measure", "runs", "mean", "low", "high"])
+    groups = nulls.groupby([*by, "measure"], observed=True, sort=False)
+    of_nulls = groups.agg(
+        **{name: (name, "mean") for name in ("null_mean", "null_low", "null_high")},
+        null=("null", "first"), outside=("outside", "sum"),
+    ).reset_index()  # fmt: skip
+    keys = [*by, "measure"]
+    return ordered(means, by).merge(of_nulls.astype(means[keys].dtypes), on=keys, how="left")
 
 
 def score_means(scores: DataFrame) -> DataFrame:

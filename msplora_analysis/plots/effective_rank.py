@@ -14,7 +14,7 @@ from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
-from msplora_analysis.plots.words import kind_titles, measure_title, null_range, reading
+from msplora_analysis.plots.words import kind_titles, measure_title, null_range_of_runs, reading
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def plot_effective_rank(
         measured: measures over training (see `measure`), of one stack: columns method, scale, rank, epoch (or clock
             and time, see `courses`), the measures, and run, if there are several. `total` is not drawn.
         nulls: at the end of training: columns method, scale, rank, measure, null, null_low, null_high; drawn as a bar
-            beside the end of each line.
+            beside the end of each line. For several runs, pass the means over the runs, as in
+            `Analysis.measure_means`.
         measures: columns to draw.
         title: above all panels.
         ax: an Axes for each rank and measure, rank by rank; by default a new figure of one column's width.
@@ -84,8 +85,8 @@ def plot_effective_rank(
         {"units": "run", "estimator": None} if many and clock == SHARE
         else {"errorbar": ("pi", 100), "err_kws": {"alpha": 0.15, "linewidth": 0}}
     )  # fmt: skip
-    nulls = None if nulls is None else _shown(nulls, rows)
-    grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range(nulls)}"]
+    nulls = None if nulls is None else drawn_nulls(nulls, rows)
+    grey = [] if nulls is None or nulls.empty else [f"bars at the end: {null_range_of_runs(nulls)}"]
     foot = "; ".join([*(_spread(clock, rows, time) if many else []), *grey, *map(reading, measures)])
     with paper_style(ax is None):
         axes = given or _new_axes(ranks, len(measures), title, foot)
@@ -118,8 +119,8 @@ def _new_axes(ranks: dict[int, DataFrame], count: int, title: str, foot: str) ->
     return [one for row in nested for one in row]
 
 
-def _shown(nulls: DataFrame, rows: DataFrame) -> DataFrame:
-    """The nulls of the drawn methods and scales."""
+def drawn_nulls(nulls: DataFrame, rows: DataFrame) -> DataFrame:
+    """Return the nulls of the methods, scales and ranks that are drawn."""
     keys = ["method", "scale", "rank"]
     return nulls.astype({"method": str, "scale": str}).merge(rows[keys].drop_duplicates(), on=keys)
 

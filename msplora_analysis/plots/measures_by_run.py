@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import NULL_COLOUR, SCALE_COLOURS
+from msplora_analysis.plots.effective_rank import drawn_nulls
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paired_differences import label_width
 from msplora_analysis.plots.paper import SMALL, paper_style
-from msplora_analysis.plots.words import kind_titles, measure_title, null_range, reading, task_title
+from msplora_analysis.plots.words import kind_titles, measure_title, null_range_of_runs, reading, task_title
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _MOST_LABEL = 1.4
 """Inches left of the panels; longer labels are broken into lines."""
 _KEY = ["method", "scale"]
 _MOST_TASKS = 6
+_BAND = 0.86
+"""Height of a band, as a share of its row."""
 
 
 def plot_measures(
@@ -44,8 +47,12 @@ def plot_measures(
     Args:
         by_run: rows of one stack at one time (see `measure`): columns method, scale, rank, task, run and the measures.
             `total` is left out for methods without a shared scale, where it equals the layer scale.
-        means: columns method, scale, rank, measure, mean, low, high, drawn as a diamond with its interval.
-        nulls: columns method, scale, rank, measure, null_low, null_high, drawn as a grey band.
+        means: columns method, scale, rank, measure, mean, low, high, drawn as a diamond with its interval, which is
+            said to be about these tasks.
+        nulls: columns method, scale, rank, measure, null, null_low, null_high, drawn as a grey band; with a column
+            task, one behind the points of each task. Pass those of single runs, averaged over the runs, as in
+            `Analysis.measure_means`: the null of an average of several runs is another one. With the column `outside`,
+            the number of runs outside their own null is written below.
         measures: which columns to draw.
         title: above all panels.
         ax: an Axes for each rank and measure, rank by rank; by default a new figure of one column's width.
@@ -70,12 +77,13 @@ def plot_measures(
     given = given_axes(ax, len(panels), f": {' and '.join(measures)} at {len(ranks)} ranks")
     apart = rows.groupby(["rank", *_KEY])["task"].nunique().max() > 1
     tasks = [task_title(str(task)) for task in by_run["task"].unique()] if apart else []
-    foot = "; ".join([_marks(tasks, means, nulls), *map(reading, measures)])
+    bands = None if nulls is None or nulls.empty else drawn_nulls(nulls, rows)
+    foot = "; ".join([*_marks(tasks, means, bands, measures), *map(reading, measures)])
     with paper_style(ax is None):
         axes = given or _new_axes(labels, measures, title, foot)
         for one, (rank, name) in zip(axes, panels, strict=True):
-            if nulls is not None:
-                _draw_nulls(one, nulls[(nulls["rank"] == rank) & (nulls["measure"] == name)], kinds[rank])
+            if bands is not None:
+                _draw_nulls(one, bands[(bands["rank"] == rank) & (bands["measure"] == name)], kinds[rank], ranks[rank])
             one.set(xlabel=measure_title(name), ylabel="row")  # seaborn makes the ticks of an axis without a name
             _draw_runs(one, ranks[rank], name, kinds[rank])
             if means is not None:
@@ -121,16 +129,25 @@ def _new_axes(labels: dict[int, list[str]], measures: Sequence[str], title: str,
 def _draw_runs(ax: Axes, rows: DataFrame, name: str, kinds: dict[tuple[str, str], int]) -> None:
     import seaborn as sns
 
-    tasks = list(dict.fromkeys(rows["task"]))
-    lines = dict(zip(tasks, np.linspace(-0.28, 0.28, len(tasks)) if len(tasks) > 1 else [0.0], strict=True))
-    heights = rows["task"].map(lines) + [kinds[kind] for kind in zip(rows["method"], rows["scale"], strict=True)]
+    heights = rows["task"].map(_lines(rows)) + [kinds[kind] for kind in zip(rows["method"], rows["scale"], strict=True)]
     sns.scatterplot(x=rows[name], y=heights, hue=rows["scale"], palette=SCALE_COLOURS, legend=False, ax=ax,
                     s=2.2**2, alpha=0.75, linewidth=0)  # fmt: skip
 
 
-def _draw_nulls(ax: Axes, nulls: DataFrame, kinds: dict[tuple[str, str], int]) -> None:
-    for place, (low, high) in _placed(nulls, kinds, ["null_low", "null_high"]):
-        ax.barh(place, high - low, 0.86, low, color=NULL_COLOUR, zorder=0)
+def _lines(rows: DataFrame) -> dict[str, float]:
+    """The line of each task, relative to the middle of its row."""
+    tasks = list(dict.fromkeys(rows["task"]))
+    return {task: _BAND * ((place + 0.5) / len(tasks) - 0.5) for place, task in enumerate(tasks)}
+
+
+def _draw_nulls(ax: Axes, nulls: DataFrame, kinds: dict[tuple[str, str], int], rows: DataFrame) -> None:
+    lines = _lines(rows)
+    if "task" in nulls.columns:
+        height, shifts = _BAND / len(lines), nulls["task"].astype(str).map(lines).fillna(0.0).tolist()
+    else:
+        height, shifts = _BAND, [0.0] * len(nulls)
+    for place, (low, high, shift) in _placed(nulls.assign(shift=shifts), kinds, ["null_low", "null_high", "shift"]):
+        ax.barh(place + shift, high - low, height, low, color=NULL_COLOUR, linewidth=0, zorder=0)
     ax.use_sticky_edges = False  # else no margin beside a null at the end of the axis
 
 
@@ -152,11 +169,18 @@ def _placed(
             yield place, numbers
 
 
-def _marks(tasks: Sequence[str], means: DataFrame | None, nulls: DataFrame | None) -> str:
+def _marks(
+    tasks: Sequence[str], means: DataFrame | None, nulls: DataFrame | None, measures: Sequence[str]
+) -> Iterator[str]:
+    """What a point, a diamond and a band are."""
     lines = f", its task from top to bottom {', '.join(tasks)}" if 1 < len(tasks) <= _MOST_TASKS else ""
-    parts = [f"a point: a run{lines}"]
+    yield f"a point: a run{lines}"
     if means is not None:
-        parts.append("diamond: mean" + (" with 95% interval" if means["low"].notna().any() else ""))
-    if nulls is not None and len(nulls):
-        parts.append(f"grey: {null_range(nulls)}")
-    return "; ".join(parts)
+        known = means["low"].notna().any()
+        yield "diamond: mean over the runs" + (", with its 95% interval about these tasks" if known else "")
+    if nulls is None:
+        return
+    yield f"grey: {null_range_of_runs(nulls)}"
+    if {"outside", "runs"} <= set(nulls.columns):
+        shown = nulls[nulls["measure"].isin(measures)]
+        yield f"points outside the null of their own run: {shown['outside'].sum():.0f} of {shown['runs'].sum()}"

@@ -136,6 +136,19 @@ def null_range(nulls: DataFrame) -> str:
     return f"95% of the {' and the '.join(kinds)}"
 
 
+def null_range_of_runs(nulls: DataFrame) -> str:
+    """Return the caption of the null models' range of a run, or of its mean over the runs of the column `runs`.
+
+    Example:
+        >>> import pandas as pd
+        >>> null_range_of_runs(pd.DataFrame({"null": ["rotation"], "runs": [3]}))
+        '95% of the rotation null (B and A aligned at random) of one run, mean over the runs'
+    """
+    several = "runs" in nulls.columns and nulls["runs"].max() > 1
+    over = ", mean over the runs" + (" of a task" if "task" in nulls.columns else "")
+    return f"{null_range(nulls)} of one run{over if several else ''}"
+
+
 def leading(top: int | None, rank: int) -> str:
     """Return a note on how many singular values are shown, or an empty text if all are.
 

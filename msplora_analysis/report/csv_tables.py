@@ -41,11 +41,15 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
         yield "course-means", course_means(analysis.courses)
     yield "measures", analysis.final
     yield "measures-by-run", analysis.by_run
+    yield "measure-means", analysis.measure_means
     kinds = ["model", "method", "scale", "stack", "modules"]
     if analysis.claims:
         yield "claims", claims_frame(analysis.claims)
-    for name in ("findings", "spread", "nulls"):
-        if len(table := getattr(analysis, name)):
+    for name, table in (
+        ("findings", analysis.findings), ("spread", analysis.spread),
+        ("nulls", analysis.nulls), ("nulls-by-run", analysis.run_nulls),
+    ):  # fmt: skip
+        if len(table):
             yield name, table
     if len(analysis.scores):
         yield "scores", analysis.scores

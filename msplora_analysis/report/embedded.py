@@ -60,7 +60,7 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
             _divergence(one, analysis, tables) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
         ],
         "comparisons": [_comparison(one, analysis, tables) for one in analysis.comparisons if len(one.layers) > 1],
-        "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "seed"])),
+        "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "null_seed"])),
         "spread": as_columns(analysis.spread),
         "interference": as_columns(tables["interference"].drop(columns="spread")) if "interference" in tables else {},
         "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}

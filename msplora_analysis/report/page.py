@@ -187,8 +187,8 @@ def _provenance(analysis: Analysis, made: Mapping[str, str]) -> list[tuple[str, 
                                 f"Python {platform.python_version()}"])),
         ("draws", "; ".join(dict.fromkeys(one.reason for claim in analysis.claims
                                           for one in claim.verdicts if "seed" in one.reason))),
-        ("null models", "; ".join(f"{row.draws} draws of the {row.null} null, seed {row.seed}" for row in
-                                  analysis.nulls[["null", "draws", "seed"]].drop_duplicates().itertuples())),
+        ("null models", "; ".join(f"{row.draws} draws of the {row.null} null, seed {row.null_seed}" for row in
+                                  analysis.nulls[["null", "draws", "null_seed"]].drop_duplicates().itertuples())),
     ]  # fmt: skip
     return [(name, one_line(text)) for name, text in facts if text]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from msplora_analysis.choices import ALL
 from msplora_analysis.measures import average_spectra, last_epochs
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
@@ -21,7 +19,6 @@ from msplora_analysis.report.pictured_study import (
     matching,
     sole_method,
 )
-from msplora_analysis.statistics.flips import sign_flip_interval
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
@@ -82,21 +79,26 @@ def spectra_by_layer(study: PicturedStudy) -> Drawn:
 
 def measures_by_run(study: PicturedStudy) -> Drawn:
     """Draw the measures of each run, with their mean and null."""
-    by_run, nulls = study.of(study.analysis.by_run), study.nulls
+    by_run, averages = study.of(study.analysis.by_run), study.of(study.analysis.measure_means)
     by_run = by_run[by_run["entropy_rank"].notna() & (by_run["rank"] > 1)]
     for name, by, what, rows in study.groups({str(method) for method in by_run["method"].unique()}, 99):
-        part = matching(by_run, rows)
-        null = matching(nulls, rows) if len(nulls) else None
-        per_method = part.groupby("method", observed=True)["run"].nunique()
-        if part["run"].nunique() < 2 or (null is None and per_method.max() < 2):
+        part, means = matching(by_run, rows), matching(averages, rows)
+        nulls = means[means["null_low"].notna()]
+        several = (means["runs"] > 1).any()
+        if part["run"].nunique() < 2 or not (several or len(nulls)):
             continue
         if by == "stack":
-            part = study.named(part, "method")
-            null = None if null is None else study.named(null, "method")
+            part, means, nulls = (study.named(table, "method") for table in (part, means, nulls))
+        each_task = nulls["task"] != ALL
         measures = [column for column in ("m_eff_1", "entropy_rank") if part[column].notna().any()]
         above = study.above(_about("Concentration by run", what), rows)
-        means = _means(part, measures) if per_method.max() > 1 else None
-        axes = plot_measures(part, means=means, nulls=null, measures=measures, title=above)
+        axes = plot_measures(
+            part,
+            means=means[(means["task"] == ALL) & (means["runs"] > 1)] if several else None,
+            nulls=nulls[each_task] if each_task.any() else nulls.drop(columns="task"),
+            measures=measures,
+            title=above,
+        )
         yield f"measures-{name}", axes[0]
 
 
@@ -107,15 +109,16 @@ def measures_over_training(study: PicturedStudy) -> Drawn:
         return
     measured = study.of(study.analysis.courses)
     measured = measured[measured["entropy_rank"].notna() & (measured["rank"] > 1) & (measured["module"] == ALL)]
+    averages = study.of(study.analysis.measure_means)
+    averages = averages[(averages["task"] == ALL) & averages["null_low"].notna()].drop(columns="task")
     for name, by, what, rows in study.groups(recorded & set(measured["method"].astype(str)), MOST_METHODS):
         part = measured[measured["run"].isin(rows["run"].unique()) & measured["stack"].isin(rows["stack"].unique())]
         for clock, of_clock in part.groupby("clock", observed=True, sort=False):
             if of_clock["time"].nunique() < 2:
                 continue
-            shown, nulls = of_clock, matching(study.nulls, rows) if len(study.nulls) else None
+            shown, nulls = of_clock, matching(averages, rows)
             if by == "stack":
-                shown = study.named(shown, "method")
-                nulls = None if nulls is None else study.named(nulls, "method")
+                shown, nulls = (study.named(table, "method") for table in (shown, nulls))
             above = study.above(_about("Concentration over training", what), rows)
             clocks = str(clock) if part["clock"].nunique() > 1 else ""
             yield (
@@ -126,19 +129,6 @@ def measures_over_training(study: PicturedStudy) -> Drawn:
 
 def _about(seen: str, what: str) -> str:
     return f"{seen}: {what}" if what else seen
-
-
-def _means(by_run: DataFrame, measures: Sequence[str]) -> DataFrame:
-    """Return the mean of each measure over the runs, with its interval if there are enough runs."""
-    import pandas as pd
-
-    found = []
-    for key, rows in by_run.groupby(["method", "scale", "rank"], observed=True, sort=False):
-        for name in measures:
-            values = rows[name].dropna().to_numpy(dtype=np.float64)
-            if len(values) > 1:
-                found.append((*key, name, values.mean(), *sign_flip_interval(values)))
-    return pd.DataFrame(found, columns=["method", "scale", "rank", "measure", "mean", "low", "high"])
 
 
 def _panel_name(panel: _Panel, panels: Sequence[_Panel]) -> str:

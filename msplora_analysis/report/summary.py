@@ -56,11 +56,11 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
 
     Returns:
         format, version, path, reading (what the numbers mean), averaging, runs, measures (by method, stack and
-        scale), measures_by_run, layers (KL between the layers of each method), comparisons (with the baseline, for
-        `layer` and `total`; whole matrices, their cells with interval and p, and a row for each pair of runs), spread
-        (KL between seeds), nulls (beside each measure), interference (by method and pair, where recorded), scores
-        (task metrics), findings (of the check-up, worst first), claims (each with its verdicts), notes, skipped,
-        failed.
+        scale), measures_by_run, measure_means (over runs, with intervals and the runs' nulls), layers (KL
+        between the layers of each method), comparisons (with the baseline, for `layer` and `total`; whole matrices,
+        their cells with interval and p, and a row for each pair of runs), spread (KL between seeds), nulls (beside
+        each measure), interference (by method and pair, where recorded), scores (task metrics), findings (of the
+        check-up, worst first), claims (each with its verdicts), notes, skipped, failed.
     """
     found: dict[str, Any] = plain(
         {
@@ -72,6 +72,7 @@ def summarise(analysis: Analysis) -> dict[str, Any]:
             "runs": _runs(analysis.table, analysis.runs),
             "measures": records(analysis.final),
             "measures_by_run": records(analysis.by_run),
+            "measure_means": records(analysis.measure_means),
             "layers": [_layers(divergence) for divergence in analysis.layers],
             "comparisons": [_comparison(comparison) for comparison in analysis.comparisons],
             "spread": records(analysis.spread),

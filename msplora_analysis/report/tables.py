@@ -123,7 +123,7 @@ def _measures_key(analysis: Analysis) -> str:
         }
         found = analysis.nulls.drop_duplicates("null")
         words = "; ".join(kinds[kind] for kind in found["null"])
-        draws, seed = int(found["draws"].iloc[0]), int(found["seed"].iloc[0])
+        draws, seed = int(found["draws"].iloc[0]), int(found["null_seed"].iloc[0])
         lines.append(f"null: mean of {draws} draws of {words} (seed {seed}); ↑ ↓: above or below 95% of them.")
     return "\n".join(lines)
 

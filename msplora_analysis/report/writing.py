@@ -39,7 +39,7 @@ def write_analysis(
     |---|---|
     | fig3.png, .pdf | singular values by scale over epochs, a row of panels for each method |
     | spectra.png, .pdf | the same by layer, for adapters whose training was not recorded |
-    | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and the range of a null model |
+    | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and the null of single runs |
     | m-eff.png, .pdf | the same over training |
     | kl-SCALE.png, .pdf | KL between layers, a panel for each method |
     | fig4-METHOD-vs-BASELINE-SCALE.png, .pdf | KL between layers, minus the baseline's; below it each pair of runs |
@@ -53,6 +53,7 @@ def write_analysis(
     | layer-spectra-means.csv | averaged spectra of each layer and shared component at the epoch compared, likewise |
     | measures.csv | measures by model, method, stack and scale, at the epoch compared |
     | measures-by-run.csv | the same for each run |
+    | measure-means.csv | their means over runs, of all tasks and of each, with intervals and the runs' nulls |
     | kl.csv | KL of every pair of layers, by method and scale |
     | kl-difference.csv | the same with the baseline's KL and the difference: the data of Fig. 4 |
     | kl-means.csv, kl-difference-means.csv | both for the compared scale, of all and of each choice |
@@ -61,6 +62,7 @@ def write_analysis(
     | findings.csv | findings of the check-up in each run, worst first |
     | spread.csv | KL between the same layer's spectra of two seeds |
     | nulls.csv | the values of a null model for each number of measures.csv |
+    | nulls-by-run.csv | the same for each number of measures-by-run.csv |
     | interference.csv | cosines between scales and between layers by epoch, of all tasks and of each, if recorded |
     | interference-by-run.csv | the same for each run |
     | scores.csv | evaluation metrics by run and epoch |

@@ -16,7 +16,7 @@ from msplora_analysis.measures import BY, COMPONENT, KS, Average, measure, measu
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-NULL_COLUMNS = ("measure", "value", "null_mean", "null_low", "null_high", "place", "draws", "null", "seed")
+NULL_COLUMNS = ("measure", "value", "null_mean", "null_low", "null_high", "place", "draws", "null", "null_seed")
 MOST_DRAWS, LEAST_DRAWS = 200, 20
 _WORK = 5e6
 """Limit of Σ rank² over all draws of a run, about half a second. All runs together may take ten times that."""
@@ -51,7 +51,7 @@ def null_measures(
     Returns:
         A row for each defined number of `measure` that has a null: `by`, rank, measure (a column of `measure`),
         value, null_mean, null_low and null_high (2.5% and 97.5% of the draws), place (share of the draws below the
-        value, see `null_place`), draws, null, seed.
+        value, see `null_place`), draws, null, null_seed.
 
     Raises:
         ParameterError: as `measure`, and if `draws` is below 1.

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from msplora_analysis import analyse, courses, write_analysis
+from msplora_analysis import analyse, courses, draw_figures, write_analysis
 from msplora_analysis.courses import SHARE
 from msplora_analysis.run_means import course_means, means_over_runs, sharing_course_means
+from msplora_analysis.statistics.flips import sign_flip_interval
 from msplora_core.runs import RunDirectory, RunRecord
 
 
@@ -75,6 +76,64 @@ def test_sharing_is_averaged_over_modules_within_a_run_first():
     assert_allclose(ends(means.loc[[("q", 1)]], "excess"), [[0.3, 0.1, 0.5]])
     assert means.loc[("v", 1), "runs"] == 1
     assert set(means["line"]) == {""}
+
+
+@pytest.fixture
+def six_runs(make_run, tmp_path):
+    """Three seeds of two tasks, with components whose shape is known, so that they have a null."""
+    for task in ("mrpc", "rte"):
+        for seed in range(3):
+            run = make_run(f"study/{task}-{seed}", "lora-r4", task=task, seed=seed)
+            record = run.read_record()
+            keys = [f"layer/{module}/{layer}" for module in record.modules for layer in range(record.layers)]
+            record.components = [{"key": key, "shape": [64, 32], "stack": "layers 64x32"} for key in keys]
+            run.write_record(record)
+    return tmp_path / "study"
+
+
+def test_measures_of_runs_have_their_mean_its_interval_and_the_nulls_of_single_runs(six_runs):
+    found = analyse(six_runs, draws=40)
+    for task in ("", "mrpc", "rte"):
+        runs = found.by_run[(not task or found.by_run["task"] == task) & (found.by_run["scale"] == "layer")]
+        nulls = found.run_nulls[found.run_nulls["run"].isin(runs["run"]) & (found.run_nulls["scale"] == "layer")]
+        nulls = nulls[nulls["measure"] == "entropy_rank"]
+        assert len(runs) == len(nulls) == (3 if task else 6)
+        means = found.measure_means.query("task == @task and scale == 'layer' and measure == 'entropy_rank'")
+        values = runs["entropy_rank"].to_numpy()
+        interval = (np.nan, np.nan) if task else sign_flip_interval(values)
+        assert_allclose(means[["mean", "low", "high"]], [[values.mean(), *interval]], rtol=1e-14)
+        names = ["null_mean", "null_low", "null_high"]
+        assert_allclose(means[names], [nulls[names].mean()], rtol=1e-14)
+        outside = (nulls["value"] < nulls["null_low"]) | (nulls["value"] > nulls["null_high"])
+        assert means["outside"].tolist() == [outside.sum()]
+
+
+def test_what_the_picture_of_measures_draws_is_in_the_tables(six_runs, tmp_path):
+    found = analyse(six_runs, draws=40)
+    write_analysis(found, tmp_path / "out", report=False)
+    written = pd.read_csv(tmp_path / "out" / "measure-means.csv").query("scale == 'layer' and measure == 'm_eff_1'")
+    ax = dict(draw_figures(found))["measures"].axes[0]
+    (interval, diamond), bands = [line.get_xdata() for line in ax.lines], [bar.get_bbox() for bar in ax.patches]
+    whole, each = written[written["task"].isna()], written[written["task"].notna()]
+    assert_allclose([[*diamond, *interval]], whole[["mean", "low", "high"]], rtol=1e-12)
+    assert_allclose([[band.x0, band.x1] for band in bands], each[["null_low", "null_high"]], rtol=1e-12)
+    points = ax.collections[0].get_offsets()
+    for place, band in zip((slice(0, 3), slice(3, 6)), bands, strict=True):
+        assert (points[place, 1] > band.y0).all()
+        assert (points[place, 1] < band.y1).all()  # a band is behind the points of its task alone
+    foot = " ".join(found_text.get_text().replace("\n", " ") for found_text in ax.figure.texts)
+    assert "diamond: mean over the runs, with its 95% interval about these tasks" in foot
+    assert "of one run, mean over the runs of a task" in foot
+    assert "points outside the null of their own run: 12 of 12" in foot
+
+
+def test_measures_without_nulls_or_training_have_means_without_them(make_run):
+    found = analyse(make_run(epochs=1).path, draws=0).measure_means
+    assert found["mean"].notna().all()
+    assert found[["low", "null_low", "outside"]].isna().all(axis=None)
+    untrained = analyse(make_run("zero", epochs=0).path)
+    assert untrained.measure_means.empty
+    assert list(untrained.measure_means) == list(found)
 
 
 def test_files_hold_them(tmp_path):

@@ -99,7 +99,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
     assert lines[place + 4] == "  next: 6 pairs or more (1 cannot reach p 0.05); train at least two tasks"
     assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
-    assert "13 files in" in err
+    assert "14 files in" in err
     assert str(study / "analysis") in err
 
 
@@ -281,7 +281,7 @@ def test_draws_of_the_null_are_chosen_and_shown(svd: Svd, tmp_path: Path) -> Non
     assert "null: mean of 30 draws of random factors of the same shape (seed 0)" in " ".join(out.split())
     assert "Note: lora-r4: null of random factors" in out
     content = json.loads((run.path / "analysis" / "summary.json").read_text())
-    assert {(row["draws"], row["seed"], row["null"]) for row in content["nulls"]} == {(30, 0, "gaussian")}
+    assert {(row["draws"], row["null_seed"], row["null"]) for row in content["nulls"]} == {(30, 0, "gaussian")}
     _, out, _ = svd(run.path, "--no-figures", "--draws", 0)
     assert "null" not in out
 

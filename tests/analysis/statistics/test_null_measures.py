@@ -52,7 +52,13 @@ def test_each_draw_is_averaged_before_it_is_measured(tmp_path):
     value = sigma.mean(axis=0)[0] / sigma.mean(axis=0).sum()
     assert row["value"] == pytest.approx(value)
     assert row["place"] == (null < value).mean()
-    assert (row["draws"], row["null"], row["seed"]) == (50, "rotation", 3)
+    assert (row["draws"], row["null"], row["null_seed"]) == (50, "rotation", 3)
+
+
+def test_runs_are_grouped_by_their_seed_beside_that_of_the_draws(tmp_path):
+    write(tmp_path / "run")
+    found = null_measures(read(tmp_path), ["seed", "scale"], draws=20, seed=3)
+    assert set(found["null_seed"]) == {3}
 
 
 def test_measures_first_averages_the_measures_of_each_draw(tmp_path):
