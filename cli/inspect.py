@@ -74,8 +74,8 @@ def _print(adapter: "Adapter", run: "AdapterRun | None", diagnosis: "Diagnosis")
     from msplora_core.checkup.finding import summarised
 
     _line(heading(adapter))
-    if run and len(run.checkpoints) > 1:
-        _line(f"the last of {len(run.checkpoints)} checkpoints: {_moments(run)}")
+    if run and (len(run.checkpoints) > 1 or not run.finished):
+        _line(_training(run))
     _line(totals(adapter))
     common, rows = table(adapter.modules(), data().width, diagnosis.spectra if data().is_terminal else {})
     if common:
@@ -141,7 +141,7 @@ def _opened(
 
     def last(open_run: "Callable[[], AdapterRun]") -> "tuple[Adapter, AdapterRun]":
         run = open_run()
-        adapter = read_adapter(run.checkpoints[-1].path, alpha=alpha)
+        adapter = read_adapter(run.last, alpha=alpha)
         return replace(adapter, method=_method_of_run(run) or adapter.method), run
 
     return [partial(last, run) for run in runs]
@@ -157,6 +157,13 @@ def _method_of_run(run: "AdapterRun") -> str:
         with suppress(MSPLoraError):
             return directory.read_record().method
     return ""
+
+
+def _training(run: "AdapterRun") -> str:
+    """What the adapter is in its training, and when it was saved."""
+    count = len(run.checkpoints)
+    what = f"the last of {count} checkpoints" if run.last != run.path else "the end" if count > 1 else "a checkpoint"
+    return f"{what}: {_moments(run)}{'' if run.finished else f', not finished ({run.planned:g} epochs planned)'}"
 
 
 def _moments(run: "AdapterRun") -> str:

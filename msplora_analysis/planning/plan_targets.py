@@ -76,7 +76,7 @@ def read_plan_targets(
     """
     place = local_path(path)
     runs = find_runs(place) if base is None else []
-    last = runs[0]().checkpoints[-1].path if runs else place
+    last = runs[0]().last if runs else place
     adapter = read_adapter(last, alpha=alpha, base=base, module=module)
     config = adapter.config.content if adapter.config is not None else {}
     _check_paths(adapter, config)

@@ -51,9 +51,9 @@ def open_adapter(path: str | PathLike[str], alpha: float | None) -> tuple[Adapte
     if not runs:
         return read_adapter(place, alpha=alpha), []
     run = runs[0]()
-    last = run.checkpoints[-1].path
-    notes = [f"Converted: {last.name}, the last of {len(run.checkpoints)} checkpoints."]
-    return read_adapter(last, alpha=alpha), [*run.notes, *(notes if len(run.checkpoints) > 1 else ())]
+    notes = [f"Converted: {run.last.name}, the last of {len(run.checkpoints)} checkpoints."]
+    is_checkpoint = len(run.checkpoints) > 1 and run.last != run.path
+    return read_adapter(run.last, alpha=alpha), [*run.notes, *(notes if is_checkpoint else ())]
 
 
 def whole_updates(adapter: Adapter) -> list[StoredUpdate]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from typing import NamedTuple
 from msplora_core.errors import AdapterFileError, FileError, MSPLoraError, UnsupportedAdapterError
 from msplora_core.formats.other.model_folder import is_model_folder
 from msplora_core.formats.recognising import read_adapter
+from msplora_core.formats.trainer_state import TrainerState, read_trainer_state
 from msplora_core.formats.weight_files import (
     CONFIG,
     OTHER_WEIGHTS,
     PEFT_WEIGHTS,
+    checksums,
     is_copy,
     may_hold_adapter,
     weight_files,
 )
 from msplora_core.runs import RunDirectory
-from msplora_core.runs.snapshot import LAST_EPOCH, LAST_STEP
-from msplora_core.storage.folder import inside
-from msplora_core.storage.json_file import read_json_object
+from msplora_core.storage.folder import first_present, inside
 from msplora_core.storage.walk import walk
 
+_WEIGHTS = (*PEFT_WEIGHTS, *OTHER_WEIGHTS)
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})")
 _NEAR_WHOLE = 0.02
 """The Trainer counts an epoch that ends with incomplete gradient accumulation as, say, 0.997."""
@@ -55,11 +57,20 @@ class AdapterRun:
         path: the folder or file.
         checkpoints: in the order of their steps; at least one.
         notes: remarks on the numbers, one sentence each.
+        planned: number of epochs that were planned; NaN if unknown.
+        finished: whether the training reached its end, as far as known.
     """
 
     path: Path
     checkpoints: tuple[Checkpoint, ...]
     notes: tuple[str, ...] = ()
+    planned: float = math.nan
+    finished: bool = True
+
+    @property
+    def last(self) -> Path:
+        """The adapter at the end."""
+        return self.checkpoints[-1].path
 
 
 def recognise_run(path: Path, *, models: bool = False) -> Callable[[], AdapterRun] | None:
@@ -152,38 +163,53 @@ def _is_adapter(folder: Path, name: str) -> bool:
 
 
 def _single(path: Path) -> AdapterRun:
-    return AdapterRun(path, (_checkpoint(path),))
+    state = read_trainer_state(path) if path.is_dir() else TrainerState()
+    is_checkpoint = _CHECKPOINT.fullmatch(path.name) is not None
+    return AdapterRun(path, (_checkpoint(path, state),), (), state.planned, state.ended or not is_checkpoint)
 
 
 def _with_checkpoints(path: Path, checkpoints: list[tuple[int, str]]) -> AdapterRun:
-    found = [_checkpoint(inside(path, name)) for _, name in checkpoints]
+    folders = {name: inside(path, name) for _, name in checkpoints}
+    states = list(map(read_trainer_state, folders.values()))
+    found, state = list(map(_checkpoint, folders.values(), states)), states[-1]
+    own, notes = _sums(path), list[str]()
+    if own is None and any(_present(path / name) for name in _WEIGHTS):
+        notes.append("The adapter beside the checkpoints cannot be read; the last of them is the end of the training.")
+    elif own is not None and own != _sums(found[-1].path):
+        end = _checkpoint(path, read_trainer_state(path))
+        later = (end.step or 0) > (found[-1].step or 0)
+        found = [*found, end] if later else [*found[:-1], found[-1]._replace(path=path)]
+        is_best = state.best in folders and own == _sums(folders[state.best])
+        where = "saved after" if later else "the best of them, and takes the place of" if is_best else "other than"
+        notes.append(f"The end of the training is the adapter beside its checkpoints, {where} the last of them.")
+    found, more = _timed(path, found)
+    return AdapterRun(path, tuple(found), (*notes, *more), state.planned, state.ended or own is not None)
+
+
+def _sums(folder: Path) -> Counter[tuple[int, int]] | None:
+    """The checksums of an adapter's weights; None if there are none, or they cannot be read."""
+    with suppress(FileError):
+        weights = first_present(folder, *_WEIGHTS)
+        return None if weights is None else checksums(weights)
+    return None
+
+
+def _timed(path: Path, found: list[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
+    """Checkpoints with their epochs if all are known and ascend, whole ones if each ends one; with notes."""
     epochs = [one.epoch for one in found]
     if any(later <= earlier for earlier, later in pairwise(epochs)):
         note = f"{path.name}: the epochs in its trainer_state.json files do not ascend; its steps are used."
-        return AdapterRun(path, tuple(one._replace(epoch=math.nan) for one in found), (note,))
+        return [one._replace(epoch=math.nan) for one in found], [note]
     if any(map(math.isnan, epochs)):  # some epochs are unknown: use steps for all
-        return AdapterRun(path, tuple(one._replace(epoch=math.nan) for one in found))
+        return [one._replace(epoch=math.nan) for one in found], []
     whole = [float(round(epoch)) for epoch in epochs]
     near = all(abs(epoch - number) < _NEAR_WHOLE for epoch, number in zip(epochs, whole, strict=True))
     if near and len(set(whole)) == len(whole):
-        found = [one._replace(epoch=number) for one, number in zip(found, whole, strict=True)]
-    return AdapterRun(path, tuple(found))
+        return [one._replace(epoch=number) for one, number in zip(found, whole, strict=True)], []
+    return found, []
 
 
-def _checkpoint(path: Path) -> Checkpoint:
-    """An adapter with its epoch and step, from trainer_state.json or the folder's name."""
+def _checkpoint(path: Path, state: TrainerState) -> Checkpoint:
+    """An adapter with its epoch and step, from the state beside it or the folder's name."""
     named = _CHECKPOINT.fullmatch(path.name)
-    step = int(named[1]) if named else None
-    state = path / "trainer_state.json"
-    if not state.exists():
-        return Checkpoint(math.nan, step, path)
-    try:
-        content = read_json_object(inside(path, state.name))
-    except FileError:  # damaged: its step is known from its name
-        return Checkpoint(math.nan, step, path)
-    epoch, stated = content.get("epoch"), content.get("global_step")
-    if not isinstance(epoch, int | float) or not 0 <= epoch <= LAST_EPOCH:
-        epoch = math.nan
-    if step is None and isinstance(stated, int) and 0 <= stated <= LAST_STEP:
-        step = stated
-    return Checkpoint(float(epoch), step, path)
+    return Checkpoint(state.epoch, int(named[1]) if named else state.step, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -45,8 +46,17 @@ def is_copy(path: Path) -> bool:
     if path.suffix not in TORCH_SUFFIXES or not path.is_file() or not other.is_file():
         return False
     with suppress(FileError):
-        return torch_checksums(inside(path.parent, path.name)) == safetensors_checksums(inside(path.parent, other.name))
+        return checksums(inside(path.parent, path.name)) == checksums(inside(path.parent, other.name))
     return False
+
+
+def checksums(path: Path) -> Counter[tuple[int, int]]:
+    """Return the size in bytes and the CRC-32 of each tensor's data in a file, with their number; torch is not needed.
+
+    Raises:
+        FileError: if it cannot be read.
+    """
+    return torch_checksums(path) if path.suffix in TORCH_SUFFIXES else safetensors_checksums(path)
 
 
 def unread_notes(path: Path, read: Collection[Path]) -> list[str]:

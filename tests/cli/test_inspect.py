@@ -125,6 +125,28 @@ def test_checkpoints_are_counted_and_the_last_is_shown(tmp_path):
     assert "the last of 3 checkpoints: steps 10, 20, 30" in result.stdout
 
 
+def test_the_end_of_a_training_is_shown_and_converted(tmp_path):
+    for epoch in (1, 2):
+        folder = write_adapter(tmp_path / "run" / f"checkpoint-{epoch}0")
+        state = {"epoch": float(epoch), "global_step": 10 * epoch, "max_steps": 100}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+    assert "the last of 2 checkpoints: epochs 1-2, not finished (10 epochs planned)" in inspect(tmp_path).stdout
+    assert "a checkpoint: epochs 2, not finished (10 epochs planned)" in inspect(folder).stdout
+    last = load_file(folder / "adapter_model.safetensors")
+    run = write_adapter(tmp_path / "run")
+    save_file({name: 2 * value for name, value in last.items()}, run / "adapter_model.safetensors")
+    said = "The end of the training is the adapter beside its checkpoints, other than the last of them."
+    result = inspect(run)
+    assert f"{run}: lora-r2" in result.stdout
+    assert "the end: epochs 1-2\n" in result.stdout
+    assert f"note: {said}" in result.stdout
+    written = CliRunner().invoke(app, ["convert", str(run), "-o", str(tmp_path / "out")])
+    assert f"note: {said}" in written.stderr
+    assert "Converted:" not in written.stderr
+    B = load_file(tmp_path / "out" / "adapter_model.safetensors")["base_model.model.layers.0.q_proj.lora_B.weight"]
+    assert B.max() == 3  # 2 · α/r
+
+
 def test_a_run_directory_shows_its_adapter_or_else_its_checkpoints(tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.write_record(RunRecord("lora-r2", "some/base"))

@@ -40,6 +40,61 @@ def test_checkpoints_are_epochs(tmp_path):
     assert run.notes == ()
 
 
+def write_training(folder, sizes=(1.0, 2.0, 3.0), **state):
+    """Three checkpoints of a training of three epochs."""
+    for epoch, size in enumerate(sizes, 1):
+        of_step = {"epoch": float(epoch), "global_step": 10 * epoch, "max_steps": 30} | state
+        write_adapter(folder / f"checkpoint-{10 * epoch}", size, of_step)
+    return folder
+
+
+END = "The end of the training is the adapter beside its checkpoints, "
+
+
+@pytest.mark.parametrize(
+    ("size", "state", "own_state", "expected", "note"),
+    [(2.0, {"best_model_checkpoint": "out/checkpoint-20"}, None, [1, 2, 3], "the best of them, and takes the place of"),
+     (7.0, {"best_model_checkpoint": "out/checkpoint-20"}, None, [1, 2, 3], "other than"),
+     (7.0, {}, {"epoch": 3.0, "global_step": 30}, [1, 2, 3], "other than"),
+     (7.0, {"max_steps": 35}, {"epoch": 3.5, "global_step": 35}, [1, 2, 3, 3.5], "saved after")],
+)  # fmt: skip
+def test_an_adapter_beside_checkpoints_is_the_end_of_the_training(tmp_path, size, state, own_state, expected, note):
+    folder = write_adapter(write_training(tmp_path / "run", **state), size, own_state)
+    run = recognise_run(folder)()
+    assert [one.epoch for one in run.checkpoints] == expected
+    assert (run.last, run.finished) == (folder, True)
+    assert run.notes == (f"{END}{note} the last of them.",)
+
+
+def test_an_adapter_beside_checkpoints_that_cannot_be_read_is_named(tmp_path):
+    folder = write_adapter(write_training(tmp_path / "run"))
+    (folder / "adapter_model.safetensors").write_bytes(b"broken")
+    run = recognise_run(folder)()
+    assert run.last.name == "checkpoint-30"
+    assert run.notes == (
+        "The adapter beside the checkpoints cannot be read; the last of them is the end of the training.",
+    )
+    (folder / "adapter_model.safetensors").unlink()  # some tools write the configuration when training begins
+    assert recognise_run(folder)().notes == ()
+
+
+STOPPED = {"stateful_callbacks": {"TrainerControl": {"args": {"should_training_stop": True}}}}
+
+
+@pytest.mark.parametrize(
+    ("state", "planned", "finished"),
+    [({}, 3, True), ({"max_steps": 100}, 10, False), ({"max_steps": 100, **STOPPED}, 10, True),
+     ({"max_steps": None}, np.nan, True), ({"max_steps": -1}, np.nan, True), ({"stateful_callbacks": 5}, 3, True),
+     ({"max_steps": 1000, "stateful_callbacks": {"TrainerControl": [1]}}, 100, False)],
+)  # fmt: skip
+def test_a_training_that_was_to_go_on_is_not_finished(tmp_path, state, planned, finished):
+    folder = write_training(tmp_path / "run", **state)
+    run = recognise_run(folder)()
+    np.testing.assert_equal((run.planned, run.finished), (planned, finished))
+    assert recognise_run(folder / "checkpoint-30")().finished is finished
+    assert recognise_run(write_adapter(folder, 3.0))().finished  # saved at its end
+
+
 def moments(folder):
     return [(epoch, step, path.name) for epoch, step, path in recognise_run(folder)().checkpoints]
 
