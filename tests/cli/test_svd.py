@@ -99,7 +99,7 @@ def test_prints_a_table_and_a_line_for_each_claim(svd: Svd, study: Path) -> None
     assert lines[place + 3].split()[:5] == ["tasks", "like", "these", "cannot", "tell"]
     assert lines[place + 4] == "  next: 6 pairs or more (1 cannot reach p 0.05); train at least two tasks"
     assert place < next(number for number, line in enumerate(lines) if line.startswith("How concentrated"))
-    assert "14 files in" in err
+    assert "19 files in" in err
     assert str(study / "analysis") in err
 
 
