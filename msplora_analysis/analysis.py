@@ -111,7 +111,7 @@ class Analysis:
     def courses(self) -> DataFrame:
         """The measures of each run over training: of all module types, where `module` is empty, and of each."""
         by = ["model", "method", "task", "seed", "run", "stack", "clock", "time", "scale"]
-        return by_choice(partial(measure, average=self.average), courses(self.table), by, choices=["module"])
+        return by_choice(partial(measure, average=self.average), courses(self.table, self.runs), by, choices=["module"])
 
     def __repr__(self) -> str:
         parts = [
@@ -213,7 +213,7 @@ def analyse(
     scores = load_scores(path)
     runs = load_runs(path, scores)
     findings = checked_runs(checked, scores, loaded.attrs["findings"])
-    timed = courses(table)
+    timed = courses(table, runs)
     spectra = average_spectra(timed, COURSE)
     by = ["model", "method", "stack", "scale"]
     measured = measure(final, by, average=average)

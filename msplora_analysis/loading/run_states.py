@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.loading.scores import load_scores
-from msplora_analysis.loading.sources import run_directories
+from msplora_analysis.loading.sources import run_directories, trainings
 from msplora_core.errors import FileError
 from msplora_core.wording import listed
 
@@ -29,7 +29,7 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
     """Read the state of the runs of a study.
 
     Args:
-        path: a run directory, or a folder of such. Adapters without run directory have no row.
+        path: a run directory, a folder of a Trainer's checkpoints, or a folder of such. Other adapters have no row.
         scores: from `load_scores` for this path; by default they are read.
 
     Returns:
@@ -40,7 +40,7 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         | run | str | as in `load_spectra` |
         | finished | bool | False for a run that was killed or still trains |
         | planned | float64 | planned number of epochs; NaN if unknown |
-        | epoch | float64 | of the last evaluation; NaN if there is none |
+        | epoch | float64 | of the last evaluation, NaN if there is none; of the last checkpoint of a Trainer |
         | metric, score | str, float64 | the task's metric and its last value; empty and NaN if unknown |
         | constant_score | float64 | of a constant answer, which ignores the input; NaN if unknown |
         | chance_score | float64 | exceeded without skill in 5% of samples of the examples (below); NaN if unknown |
@@ -81,6 +81,12 @@ def load_runs(path: str | os.PathLike[str], scores: DataFrame | None = None) -> 
         planned = record.hyperparameters.get("epochs")
         planned = planned if isinstance(planned, int | float) else None
         rows.append((name, record.finished is not None, planned, epoch, metric, score, constant, chance, like))
+    nan = float("nan")
+    rows += [
+        (name, one.finished, one.planned, one.checkpoints[-1].epoch, "", nan, None, None, None)
+        for name, one in trainings(path)
+        if one.planned == one.planned
+    ]
     table = pd.DataFrame(rows, columns=_COLUMNS)
     numbers = dict.fromkeys(["planned", "epoch", "score", "constant_score", "chance_score"], "float64")
     return table.astype({"finished": "bool", "constant": "boolean", **numbers})

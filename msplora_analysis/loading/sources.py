@@ -13,7 +13,7 @@ from msplora_analysis.loading.adapter_source import adapter_source
 from msplora_analysis.loading.run_source import run_source
 from msplora_analysis.loading.source import Source
 from msplora_core.errors import MSPLoraError, RunDirectoryError
-from msplora_core.formats import local_path, read_adapter, recognise_run
+from msplora_core.formats import AdapterRun, local_path, read_adapter, recognise_run
 from msplora_core.formats.weight_files import is_copy
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.runs.directory import holds_tuning
@@ -111,6 +111,27 @@ def run_directories(path: str | os.PathLike[str]) -> list[tuple[str, RunDirector
     root = Path(path)
     walked = walk(root, recognise, follow=RunDirectory.is_run, skip=holds_tuning)
     return [(_name(root, place), opened()) for place, opened in walked]
+
+
+def trainings(path: str | os.PathLike[str]) -> list[tuple[str, AdapterRun]]:
+    """Return the adapters and folders of checkpoints at or below a path that lie in no run directory.
+
+    Args:
+        path: a path on this disk.
+
+    Returns:
+        Names as from `find_sources` and what was found, without what cannot be opened; may be empty.
+    """
+
+    def recognise(place: Path) -> Callable[[], AdapterRun | None] | None:
+        return (lambda: None) if RunDirectory.is_run(place) else recognise_run(place)
+
+    root, found = Path(path), list[tuple[str, AdapterRun]]()
+    for place, opened in walk(root, recognise, skip=lambda place: holds_tuning(place) or is_copy(place)):
+        with contextlib.suppress(MSPLoraError):
+            if (run := opened()) is not None:
+                found.append((_name(root, place), run))
+    return found
 
 
 def _name(root: Path, place: Path) -> str:

@@ -32,7 +32,7 @@ def csv_tables(analysis: Analysis) -> Iterator[tuple[str, DataFrame]]:
 
     yield "spectra", analysis.spectra
     yield "trajectory", analysis.trajectory
-    spectra, trajectory = spectra_means(courses(analysis.table), analysis.average)
+    spectra, trajectory = spectra_means(courses(analysis.table, analysis.runs), analysis.average)
     yield "spectra-means", spectra
     yield "trajectory-means", trajectory
     yield "layer-spectra-means", layer_spectra_means(analysis.compared)

@@ -59,7 +59,7 @@ class PicturedStudy:
 
     @cached_property
     def timed(self) -> DataFrame:
-        return courses(self.table)
+        return courses(self.table, self.analysis.runs)
 
     @cached_property
     def stack_titles(self) -> dict[str, str]:

@@ -91,6 +91,17 @@ def test_the_clock_is_the_first_that_fits(epochs, steps, clock, times):
     np.testing.assert_allclose(timed["time"], times)
 
 
+@pytest.mark.parametrize(
+    ("finished", "planned", "times"),
+    [(False, 100.0, [0.02, 0.04, 1]), (False, np.nan, [0.5, 1, 1]), (False, 3.0, [0.5, 1, 1]),
+     (True, 100.0, [0.5, 1, 1])],
+)  # fmt: skip
+def test_an_unfinished_run_has_done_a_share_of_what_was_planned(finished, planned, times):
+    table = rows(run=["a", "a", "b"], epoch=[2.0, 4.0, 9.0], step=pd.array([20, 40, 90], dtype="Int64"))
+    runs = pd.DataFrame({"run": ["a"], "finished": [finished], "planned": [planned]})
+    np.testing.assert_allclose(courses(table, runs)["time"], times)
+
+
 def test_where_only_the_end_is_known_there_is_no_time():
     timed = courses(rows(run=["a", "b"], epoch=np.nan, step=pd.array([None, None], dtype="Int64")))
     assert timed["time"].isna().all()

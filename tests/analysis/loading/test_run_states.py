@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 from scipy.stats import binom
 from scipy.stats import t as t_distribution
 
@@ -53,6 +55,28 @@ def test_a_killed_run_and_a_constant_answer_are_told(tmp_path: Path) -> None:
     assert told["killed"] == (False, False)
     assert told["constant"] == (True, True)
     assert told["silent"] == (True, None)
+
+
+def test_a_killed_training_of_a_trainer_is_told(tmp_path: Path) -> None:
+    for task, epochs, planned in (("cola", (2, 4), 100), ("mrpc", (9, 15), 15)):
+        for epoch in epochs:
+            folder = tmp_path / task / f"checkpoint-{10 * epoch}"
+            folder.mkdir(parents=True)
+            name = "base_model.model.layers.{}.q.lora_{}.weight"
+            factors = {"A": np.eye(2, 4), "B": np.diag([2.0, 1, 0, 0])[:, :2]}
+            tensors = {name.format(layer, side): factors[side] for layer in (0, 1) for side in "AB"}
+            save_file(tensors, folder / "adapter_model.safetensors")
+            (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 2}')
+            state = {"epoch": float(epoch), "global_step": 10 * epoch, "max_steps": 10 * planned}
+            (folder / "trainer_state.json").write_text(json.dumps(state))
+    runs = load_runs(tmp_path)
+    assert runs[["run", "finished", "planned", "epoch"]].values.tolist() == [
+        ["cola", False, 100.0, 4.0], ["mrpc", True, 15.0, 15.0]]  # fmt: skip
+    found = analyse(tmp_path, draws=0)
+    assert "Not finished (killed, or still training): cola (epoch 4 of 100)." in found.notes
+    assert list(found.doubts.values()) == ["1 of 2 runs not finished"]
+    assert sorted(found.trajectory["time"]) == [0.02, 0.04, 0.6, 1.0]
+    assert load_runs(tmp_path / "cola" / "checkpoint-20")["run"].tolist() == ["checkpoint-20"]
 
 
 def test_accuracy_is_compared_with_the_recorded_score_of_a_constant_answer(tmp_path: Path) -> None:
