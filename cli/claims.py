@@ -6,7 +6,8 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from msplora_analysis.report.tables import short_stacks
+from msplora_analysis.report.claim_texts import READING, READING_OF_LAYERS, named, untold
+from msplora_analysis.report.tables import NONE
 from msplora_analysis.statistics.verdicts import MOST_NEEDED, several
 from msplora_core.wording import significant
 
@@ -21,13 +22,7 @@ _LABEL = 16
 _MOST_CLAIMS = 8
 """Of one number; more are counted."""
 _LEVEL = 0.05
-_KEY = (
-    "Intervals and p answer the question of their row. These tasks: would other seeds say the same? n counts runs, or "
-    "pairs of runs. Tasks like these: would other tasks? n counts tasks. p: corrected over all tests of a claim under "
-    "one question (Benjamini and Hochberg). least p: the least that this n can give, uncorrected. –: the test gives "
-    "none. next: what would decide an effect of this size (power 0.8, observed spread)."
-)
-_LAYERS_KEY = "p: by permuting the layers, corrected over all tests of a claim (Benjamini and Hochberg)."
+_NEXT = " next: what would decide an effect of this size (power 0.8, observed spread)."
 
 
 def claim_lines(claims: list[Claim]) -> Iterator[str]:
@@ -49,7 +44,7 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
             continue
         common = dict[str, None]()
         for claim in found:
-            subject, first, *others = _subject(claim, claims), *claim.verdicts
+            subject, first, *others = named(claim, claims), *claim.verdicts
             if not others:
                 if len(subject) > _LABEL:
                     yield f" {subject}"
@@ -66,18 +61,18 @@ def claim_lines(claims: list[Claim]) -> Iterator[str]:
                 yield f"  next: {'; '.join(steps)}"
         if common:
             yield f"  next: {'; '.join(common)}"
-    yield from _untold([claim for claim in claims if claim.verdict.verdict == "cannot tell"], claims)
+    yield from untold(claims)
     questions = {answer.question for claim in told for answer in claim.verdicts}
     if "about these tasks" in questions:
-        yield _KEY
+        yield READING + _NEXT
     elif told:
-        yield _LAYERS_KEY
+        yield READING_OF_LAYERS
 
 
 def _row(label: str, answer: Verdict) -> str:
-    interval = " to ".join(map(significant, answer.interval)) if answer.interval else "–"
-    effect, p = (significant(answer.effect, sign="+"), f"{answer.p:.2g}") if answer.p == answer.p else ("", "–")
-    least = f"{answer.least_p:.2g}" if answer.least_p == answer.least_p else "–"
+    interval = " to ".join(map(significant, answer.interval)) if answer.interval else NONE
+    effect, p = (significant(answer.effect, sign="+"), f"{answer.p:.2g}") if answer.p == answer.p else ("", NONE)
+    least = f"{answer.least_p:.2g}" if answer.least_p == answer.least_p else NONE
     return _COLUMNS.format(f"  {label}", answer.verdict, effect, interval, p, least, answer.n)
 
 
@@ -92,26 +87,3 @@ def _next(answer: Verdict) -> Iterator[str]:
         yield f"too close to 0 for more {of}"
     elif answer.verdict == "not decided":
         yield f"about {answer.needed} {of}"
-
-
-def _untold(untold: list[Claim], claims: list[Claim]) -> Iterator[str]:
-    """What cannot be told, once for all claims of a method that have the same reason, whatever their stacks."""
-    reasons: dict[tuple[str, str], list[Claim]] = {}
-    for claim in untold:
-        answer = claim.verdict
-        words = "; ".join(filter(None, (answer.reason, answer.next_step)))
-        reasons.setdefault((claim.subject, words), []).append(claim)
-    for (subject, words), found in reasons.items():
-        numbers = list(dict.fromkeys(claim.number for claim in found))
-        alike = [one for one in claims if (one.subject, one.number) == (subject, numbers[0])]
-        everywhere = len(alike) * len(numbers) == len(found)
-        subjects = [subject] if everywhere else dict.fromkeys(_subject(claim, claims) for claim in found)
-        yield f"Cannot tell {', '.join(numbers)} for {', '.join(subjects)}: {words}"
-
-
-def _subject(claim: Claim, claims: list[Claim]) -> str:
-    """Which runs, with their model and stack where there are several."""
-    stacks = short_stacks(one.stack for one in claims)
-    several = [claim.model] if len({one.model for one in claims}) > 1 else []
-    several += [stacks[claim.stack]] if len(stacks) > 1 and claim.stack else []
-    return f"{claim.subject} ({', '.join(several)})" if several else claim.subject

@@ -9,6 +9,7 @@ from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.words import INTERVAL
 from msplora_core.errors import ParameterError
 from msplora_core.wording import counted
 
@@ -47,7 +48,7 @@ def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes]
         raise ParameterError("courses", expected="cosines of one method", found=found)
     axes = given_axes(ax, len(kinds), f", one for each of {', '.join(kinds)}")
     runs = int(courses["runs"].max())
-    foot = f"line: mean of {counted(runs, 'run')}; band: its 95% interval over runs" if runs > 1 else ""
+    foot = f"line: mean of {counted(runs, 'run')}; band: its {INTERVAL}" if runs > 1 else ""
     with paper_style(ax is None):
         if axes is None:
             row = Row([_HEIGHT] * len(kinds), below=0.2 + 4 * LINE)

@@ -14,7 +14,7 @@ from msplora_analysis.plots.effective_rank import drawn_nulls
 from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paired_differences import label_width
 from msplora_analysis.plots.paper import SMALL, paper_style
-from msplora_analysis.plots.words import kind_titles, measure_title, null_range_of_runs, reading, task_title
+from msplora_analysis.plots.words import INTERVAL, kind_titles, measure_title, null_range_of_runs, reading, task_title
 from msplora_core.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _marks(
     yield f"a point: a run{lines}"
     if means is not None:
         known = means["low"].notna().any()
-        yield "diamond: mean over the runs" + (", with its 95% interval about these tasks" if known else "")
+        yield "diamond: mean over the runs" + (f", with its {INTERVAL}" if known else "")
     if nulls is None:
         return
     yield f"grey: {null_range_of_runs(nulls)}"

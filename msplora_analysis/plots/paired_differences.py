@@ -15,7 +15,7 @@ from msplora_analysis.plots.kl_difference import LABEL, around_zero, decided_cel
 from msplora_analysis.plots.layer_matrix import draw_cells
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
-from msplora_analysis.plots.words import comparison_title, task_title
+from msplora_analysis.plots.words import INTERVAL, comparison_title, task_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ def label_width(names: Sequence[str], most: float = 1.2) -> float:
 
 def _marks(mean: float, interval: tuple[float, float] | None) -> str:
     number = nats(mean) if np.isfinite(mean) else "undefined"
-    return f"a point: a pair of runs; diamond: mean {number}" + (" and 95% interval" if interval else "")
+    return f"a point: a pair of runs; diamond: mean {number}" + (f" and {INTERVAL}" if interval else "")
 
 
 def _row(tasks: int) -> Row:

@@ -24,6 +24,8 @@ _CHANCE = {
     "gaussian": "random B and A",
     "mismatch": "B of one layer with A of another",
 }
+INTERVAL = "95% interval about these tasks"
+"""Over runs: other tasks may differ."""
 UNTRAINED = "untrained: every update is zero (B = 0)"
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from msplora_analysis.report.tables import TextTable, claims_table, text_tables
+from msplora_analysis.report.claim_texts import claims_table
+from msplora_analysis.report.tables import TextTable, text_tables
 
 if TYPE_CHECKING:
     from msplora_analysis.analysis import Analysis
 
-_SYMBOLS = {
-    "σ₁": r"$\sigma_1$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "·": r"$\cdot$", "†": r"$\dagger$",
-    "–": "--",
-}  # fmt: skip
-"""Characters that LaTeX's text fonts lack."""
+_ESCAPES = str.maketrans({
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$", "|": "$|$", "–": "--", "σ": r"$\sigma$",
+    "₁": r"\textsubscript{1}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "·": r"$\cdot$", "×": r"$\times$", "†": r"$\dagger$",
+})  # fmt: skip
+"""Characters with a meaning in LaTeX, and those that its text fonts lack."""
 
 
 def latex_tables(analysis: Analysis) -> Iterator[tuple[str, str]]:
@@ -26,34 +29,25 @@ def latex_tables(analysis: Analysis) -> Iterator[tuple[str, str]]:
     Yields:
         A name without ending, and the text.
     """
-    tables = [*text_tables(analysis), *([claims_table(analysis)] if analysis.claims else [])]
+    tables = [*text_tables(analysis), *([claims_table(analysis.claims)] if analysis.claims else [])]
     names = [table.name for table in tables]
     for place, table in enumerate(tables):
         number = names[:place].count(table.name)
-        yield f"{table.name}-{number + 1}" if number else table.name, _latex(table)
+        name = f"{table.name}-{number + 1}" if number else table.name
+        yield name, _latex(table, name)
 
 
-def _latex(table: TextTable) -> str:
+def _latex(table: TextTable, name: str) -> str:
     import pandas as pd
 
-    frame = pd.DataFrame(list(table.rows), columns=list(table.headers))
-    styled = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    rows = [[cell.translate(_ESCAPES) for cell in row] for row in table.rows]
+    frame = pd.DataFrame(rows, columns=[header.translate(_ESCAPES) for header in table.headers])
     key = " ".join(table.key.split())
-    text = styled.to_latex(
+    return frame.style.hide(axis="index").to_latex(
         hrules=True,
         column_format="l" * table.left + "r" * (len(table.headers) - table.left),
         position="t",
         position_float="centering",
-        label=f"tab:{table.name}",
-        caption=_escaped(f"{table.title}. {key}".strip()),
+        label=f"tab:{name}",
+        caption=f"{table.title}. {key}".strip().translate(_ESCAPES),
     )
-    for sign, code in _SYMBOLS.items():
-        text = text.replace(sign, code)
-    return text
-
-
-def _escaped(text: str) -> str:
-    """Return a text escaped for a caption."""
-    for sign in "&%$#_":
-        text = text.replace(sign, f"\\{sign}")
-    return text

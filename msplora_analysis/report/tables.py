@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from msplora_analysis.analysis import Analysis
+    from msplora_analysis.comparison.difference import Comparison
 
-_NONE = "–"
+NONE = "–"
+"""In a cell without a number."""
 _MOST_COLUMNS = 6
+_COMPARISONS = "How far apart adjacent layers are"
+_INTERFERENCE = "Do scales and layers move the same way? Mean cosine over training"
 _INTERFERENCE_KEY = (
     "Below 0 one undoes part of what the other does; unrelated directions give 0. Between scales: of the steps in "
     "weight space. Layers: of the gradients that they send to the component they share. Interval: over runs, about "
@@ -51,47 +55,53 @@ class TextTable:
 
 
 def text_tables(analysis: Analysis) -> Iterator[TextTable]:
-    """Yield the tables of an analysis: measures with their nulls, by model; comparisons; task metrics."""
+    """Yield the tables of an analysis: measures with their nulls, comparisons, task metrics, interference.
+
+    Each model has tables of its own, and each stack one of measures; the title names it where there are several.
+    """
     final = analysis.final[analysis.final["rank"] > 1]
-    for model, rows in final.groupby("model", observed=True, sort=False):
-        yield _measures(analysis, rows, str(model) if final["model"].nunique() > 1 else "")
-    if any(len(one.layers) > 1 for one in analysis.comparisons):
-        yield _comparisons(analysis)
+    several = analysis.final["model"].nunique() > 1
+    stacks = short_stacks(map(str, final["stack"].unique()))
+    for names, rows in final.groupby(["model", "stack"], observed=True, sort=False):
+        model, stack = map(str, names)
+        about = [*([model] if several else []), *([stacks[stack]] if len(stacks) > 1 and stack else [])]
+        yield _measures(analysis, rows, about)
+    compared = [one for one in analysis.comparisons if len(one.layers) > 1]
+    for model in dict.fromkeys(one.model for one in compared):
+        title = _COMPARISONS + (f": {model}" if several else "")
+        yield _comparisons([one for one in compared if one.model == model], analysis.spread, title)
     if len(analysis.scores):
         yield scores_table(analysis.scores)
     if len(analysis.interference):
-        yield _interference(analysis)
+        means = interference_by_method(analysis.interference)
+        for name, rows in means.groupby("model", observed=True, sort=False):
+            yield _interference(rows, _INTERFERENCE + (f": {name}" if several else ""))
 
 
-def _measures(analysis: Analysis, final: DataFrame, model: str) -> TextTable:
+def _measures(analysis: Analysis, final: DataFrame, about: list[str]) -> TextTable:
     """Return a row for each scale, with the mean of its null below it and arrows on numbers outside its range."""
     ratios = [column for column in final.columns if column.startswith("m_eff_") and final[column].notna().any()]
     digits = {**dict.fromkeys(ratios, 3), "entropy_rank": 2, "stable_rank": 2}
-    words = ["method", *(name for name in ("stack", "scale") if final[name].nunique() > 1)]
+    words = ["method", *(["scale"] if final["scale"].nunique() > 1 else [])]
     counts = ["rank", *(["runs"] if final["runs"].nunique() > 1 else [])]
     nulls = {_key(row): row for row in analysis.nulls.itertuples()}
-    short = short_stacks(map(str, final["stack"]))
     rows, sections = list[tuple[str, ...]](), []
-    for _, part in final.groupby(["method", "stack"], observed=True, sort=False):
+    for method, part in final.groupby("method", observed=True, sort=False):
         shown = part if set(part["scale"]) - {"layer", "total"} else part[part["scale"] == "layer"]
-        before = [""] * len(words)
+        name = _shown(str(method)) + ("*" if (part["model"].iloc[0], method) in analysis.doubts else "")
         for row in shown.itertuples():
-            mark = "*" if (row.model, row.method) in analysis.doubts else ""
-            others = (str(getattr(row, name)) for name in words[1:])
-            names = [_shown(str(row.method)) + mark, *(short.get(name, name) for name in others)]
-            new = [name if names[: place + 1] != before[: place + 1] else "" for place, name in enumerate(names)]
+            names = [name, str(row.scale)][: len(words)]
             beside = {name: nulls.get((*_key(row)[:-1], name)) for name in digits}
             numbers = [_number(getattr(row, name), places, beside[name]) for name, places in digits.items()]
-            rows.append((*new, *(str(getattr(row, name)) for name in counts), *numbers))
+            rows.append((*names, *(str(getattr(row, name)) for name in counts), *numbers))
             if any(beside.values()):
                 means = [f"{null.null_mean:.{digits[name]}f} " if null else "" for name, null in beside.items()]
                 rows.append((*[""] * (len(words) - 1), "  null", *[""] * len(counts), *means))
-            before = names
+            name = ""
         sections.append(len(rows) - 1)
-    about = [model] if model else []
     if final["runs"].nunique() == 1:
         count = final["runs"].iloc[0]
-        about.append(counted(count, "run") + (" each" if final["method"].nunique() > 1 else ""))
+        about = [*about, counted(count, "run") + (" each" if final["method"].nunique() > 1 else "")]
     title = "How concentrated each scale is" + (f": {', '.join(about)}" if about else "")
     headers = (*words, *counts, *(name.replace("m_eff_", "M_eff-").removesuffix("_rank") for name in digits))
     key = _measures_key(analysis)
@@ -128,33 +138,33 @@ def _measures_key(analysis: Analysis) -> str:
     return "\n".join(lines)
 
 
-def _comparisons(analysis: Analysis) -> TextTable:
+def _comparisons(comparisons: list[Comparison], kl_of_seeds: DataFrame, title: str) -> TextTable:
     """Return a row for each comparison: KL of adjacent layers, KL between seeds, and how many cells are decided.
 
     The result with random labels is below it, not in a separate comparison.
     """
-    shown = [one for one in analysis.comparisons if len(one.layers) > 1]
-    methods = {name for one in shown for name in (one.method, one.baseline)}
-    shown = [one for one in shown if controlled(one.method) not in methods]
+    methods = {name for one in comparisons for name in (one.method, one.baseline)}
+    shown = [one for one in comparisons if controlled(one.method) not in methods]
     short = short_stacks(one.stack for one in shown)
     place = "stack" if len(short) > 1 else "modules"
     several = len({one.modules for one in shown}) > 1
-    unequal = [one for one in shown if not one.equal_ranks]
+    rules = list(dict.fromkeys(one.rule for one in shown if not one.equal_ranks))
+    marks = {rule: f"†{place if len(rules) > 1 else ''}" for place, rule in enumerate(rules, 1)}
     words = ["method", "baseline", *([place] if several else []), "scale"]
-    spread = [[kl for kl in seeds_kl(one, analysis.spread) if kl == kl] for one in shown]
+    spread = [[kl for kl in seeds_kl(one, kl_of_seeds) if kl == kl] for one in shown]
     rows = list[tuple[str, ...]]()
     for one, seeds in zip(shown, spread, strict=True):
         where = [short[one.stack] if place == "stack" else " ".join(one.modules)] if several else []
         adjacent, positive = one.adjacent, int((one.pairs["difference"] > 0).sum())
         numbers = [f"{adjacent[name]:.2g}" for name in ("adjacent_kl", "adjacent_kl_baseline")]
         numbers += [f"{adjacent['difference']:+.2g}"]
-        numbers += [f"{max(seeds):.2g}" if seeds else _NONE] if any(spread) else []
+        numbers += [f"{max(seeds):.2g}" if seeds else NONE] if any(spread) else []
         counts = f"{positive}/{len(one.pairs)}", f"{int(one.cells['decided'].sum())}/{len(one.cells)}"
-        scale = one.scale + ("†" if one in unequal else "")
+        scale = one.scale + ("" if one.equal_ranks else marks[one.rule])
         rows.append((_shown(one.method), _shown(one.baseline), *where, scale, *numbers, *counts))
         controls = control_means(one)
         if any(value == value for value in controls):
-            texts = [_NONE if value != value else f"{value:{form}}"
+            texts = [NONE if value != value else f"{value:{form}}"
                      for value, form in zip(controls, (".2g", ".2g", "+.2g"), strict=True)]  # fmt: skip
             rows.append(("  random labels", *[""] * (len(words) - 1), *texts, *[""] * (len(numbers) + 2 - len(texts))))
     headers = (*words, "KL", "base's", "diff.", *(["seeds"] if any(spread) else []), "> 0", "cells")
@@ -168,9 +178,7 @@ def _comparisons(analysis: Analysis) -> TextTable:
                for task in one.pairs.loc[one.pairs[list(CONTROLS)].notna().any(axis=1), "task"]}  # fmt: skip
     if trained:
         key.append(f"random labels: both methods trained on permuted labels, on {', '.join(sorted(trained))}.")
-    if unequal:
-        key.append(f"† Ranks differ, and no verdict rests on it: {', '.join({one.rule: '' for one in unequal})}.")
-    title = "How far apart adjacent layers are"
+    key += [f"{mark} Ranks differ, and no verdict rests on it: {rule}." for rule, mark in marks.items()]
     return TextTable("comparisons", title, headers, len(words), tuple(rows), (), "\n".join(key))
 
 
@@ -190,7 +198,7 @@ def scores_table(scores: DataFrame) -> TextTable:
     if len(means.columns) > _MOST_COLUMNS:
         means = means.T
     rows = [
-        (_shown(name), *(_NONE if value != value else f"{value:.3f}" for value in values))
+        (_shown(name), *(NONE if value != value else f"{value:.3f}" for value in values))
         for name, *values in means.itertuples(name=None)
     ]
     title = "Task metrics at the last epoch, mean over seeds"
@@ -198,37 +206,22 @@ def scores_table(scores: DataFrame) -> TextTable:
     return TextTable("scores", title, headers, 1, tuple(rows))
 
 
-def _interference(analysis: Analysis) -> TextTable:
+def _interference(means: DataFrame, title: str) -> TextTable:
     rows, before = list[tuple[str, ...]](), ""
-    for _, row in interference_by_method(analysis.interference).iterrows():
+    for _, row in means.iterrows():
         pair = row["pair"].replace("-", ", ") if row["between"] == "scales" else f"layers, by {row['pair']}"
-        interval = f"{row['low']:+.3f} to {row['high']:+.3f}" if row["low"] == row["low"] else _NONE
+        interval = f"{row['low']:+.3f} to {row['high']:+.3f}" if row["low"] == row["low"] else NONE
         numbers = (f"{row[name]:+.3f}" for name in ("first", "last", "cosine"))
         negative = f"{round(row['negative'] * row['runs'])} of {row['runs']}"
         rows.append((_shown(row["method"]) if row["method"] != before else "", pair, *numbers, interval, negative))
         before = row["method"]
     headers = ("method", "between", "first", "last", "mean", "95% interval", "runs < 0")
-    title = "Do scales and layers move the same way? Mean cosine over training"
     return TextTable("interference", title, headers, 2, tuple(rows), (), _INTERFERENCE_KEY)
-
-
-def claims_table(analysis: Analysis) -> TextTable:
-    """Return a row for each verdict, for a paper; `svd` prints claims as lines."""
-    rows = []
-    for claim in analysis.claims:
-        for answer in claim.verdicts:
-            interval = f"{answer.interval[0]:+.3g} to {answer.interval[1]:+.3g}" if answer.interval else _NONE
-            numbers = ["" if value != value else f"{value:{form}}" for value, form in (
-                (answer.effect, "+.3g"), (answer.p, ".2g"), (answer.least_p, ".2g"))]  # fmt: skip
-            rows.append((claim.number, claim.subject, answer.question, answer.verdict, str(answer.n or _NONE),
-                         numbers[0], interval, *numbers[1:]))  # fmt: skip
-    headers = ("claim", "runs", "question", "verdict", "n", "effect", "95% interval", "p", "least p")
-    return TextTable("claims", "Claims", headers, 4, tuple(rows))
 
 
 def _number(value: float, digits: int, null: Any) -> str:
     if value != value:
-        return _NONE
+        return NONE
     arrow = "" if null is None else "↑" if value > null.null_high else "↓" if value < null.null_low else " "
     return f"{value:.{digits}f}{arrow}"
 

@@ -264,6 +264,22 @@ def test_a_run_that_was_not_finished_is_marked_in_the_table(svd: Svd, study: Pat
     assert "* lora-r4: 1 of 1 runs not finished" in out
 
 
+def test_a_mark_stays_beside_its_method_in_80_columns(
+    svd: Svd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    keys = [f"{part}/{module}/{unit}" for module in ("query", "value") for part, units in (("global", 1), ("layer", 4))
+            for unit in range(units)]  # fmt: skip
+    components = [{"key": key, "shape": [64, 64], "stack": "encoder 64x64" if "query" in key else "encoder 32x64"}
+                  for key in keys]  # fmt: skip
+    run = RunDirectory(tmp_path / "run")
+    run.write_record(RunRecord("msplora-8-4-2", "minilm", "mrpc", 0, layers=4, components=components))
+    run.write_epoch(1, step=1, spectra={key: np.exp(-0.2 * np.arange(16)) for key in keys})
+    _, out, _ = svd(tmp_path, "--no-figures", "--no-report")
+    assert [line.split()[0] for line in out.splitlines() if "*" in line] == 2 * ["msplora-8-4-2*"] + ["*"]
+    assert "How concentrated each scale is: 64x64, 1 run" in out
+
+
 def test_tables_for_a_paper(svd: Svd, study: Path, tmp_path: Path) -> None:
     code, _, _ = svd(study, "--no-figures", "--latex", "--out", tmp_path / "out")
     assert code == 0

@@ -178,7 +178,7 @@ def test_interference_has_a_line_a_pair_and_a_band_over_runs():
     assert (vertices[:, 1].min(), vertices[:, 1].max()) == (0.05, 0.4)
     labels = [ax.get_legend().get_texts()[0].get_text() for ax in (scales, layers)]
     assert labels == ["global and mid", "of mid"]
-    assert "line: mean of 3 runs; band: its 95% interval over runs" in words(scales)
+    assert "line: mean of 3 runs; band: its 95% interval about these tasks" in words(scales)
     assert inside(scales.figure)
     with pytest.raises(ParameterError, match="courses: expected cosines of one method"):
         plot_interference(courses.iloc[:0])
