@@ -29,7 +29,8 @@ def overlap(
         typer.Option(help="Groups of layers: a number (3), or the boundaries between them (4,8).", show_default="3"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write.", show_default="analysis/overlap/ in the run or study")
+        Path | None,
+        typer.Option("--out", "-o", help="Where to write.", show_default="analysis/overlap/ in the run or study"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw cosines, shares and subspaces.")] = True,

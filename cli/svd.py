@@ -30,7 +30,7 @@ def svd(
         typer.Option(help="Compare runs on the same model, task and seed, or the first with the first, and so on."),
     ] = "task-seed",
     out: Annotated[
-        Path | None, typer.Option(help="Where to write.", show_default="analysis/ in the run or study")
+        Path | None, typer.Option("--out", "-o", help="Where to write.", show_default="analysis/ in the run or study")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw Fig. 3, Fig. 4 and more.")] = True,

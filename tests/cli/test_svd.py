@@ -120,7 +120,7 @@ def test_json_is_the_summary_and_nothing_else(svd: Svd, study: Path) -> None:
 
 
 def test_no_figures_leaves_the_pictures_out(svd: Svd, study: Path, tmp_path: Path) -> None:
-    svd(study, "--no-figures", "--out", tmp_path / "tables")
+    svd(study, "--no-figures", "-o", tmp_path / "tables")
     assert {path.suffix for path in (tmp_path / "tables").iterdir()} == {".csv", ".html", ".json"}
     svd(study, "--no-figures", "--no-report", "--out", tmp_path / "numbers")
     assert {path.suffix for path in (tmp_path / "numbers").iterdir()} == {".csv", ".json"}
