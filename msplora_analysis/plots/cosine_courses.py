@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes
-from msplora_analysis.plots.colours import SCALE_COLOURS
+from msplora_analysis.plots.colours import PAIR_COLOURS, SCALE_COLOURS
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import INTERVAL
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FRAME = Frame(left=0.42, gap=0.34)
 _HEIGHT = 1.35
 _TITLES = {"scales": "two scales' steps", "layers": "two layers' gradients"}
-_COLOURS = {"global-mid": "#56B4E9", "global-layer": "#D55E00", "mid-layer": "#000000", **SCALE_COLOURS}
+_COLOURS = PAIR_COLOURS | SCALE_COLOURS
 
 
 def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes] | None = None) -> list[Axes]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msplora_analysis.comparison.difference import Comparison
-from msplora_analysis.plots.colours import DIFFERENCE
-from msplora_analysis.plots.layer_matrix import ALL_LAYERS_ALIKE, as_matrix, default_title, draw_layer_matrix
+from msplora_analysis.plots.colours import ALL_LAYERS_ALIKE, DIFFERENCE
+from msplora_analysis.plots.layer_matrix import as_matrix, default_title, draw_layer_matrix
 from msplora_analysis.plots.paper import paper_style, size_in_points
 from msplora_analysis.plots.words import comparison_title
 from msplora_core.errors import ParameterError

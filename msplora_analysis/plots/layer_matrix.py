@@ -22,8 +22,6 @@ _FRAME = Frame(right=0.62, bar="beside")
 _SIDE = 2.32
 _TICK_GAP, _DIGIT = 0.06, 0.06
 """Inches between the names of two layers, and of a digit."""
-ALL_LAYERS_ALIKE = 0.05
-"""Nats. Colour scales of KL reach at least to this value, so that small differences look small."""
 
 
 def as_matrix(value: Any, name: str, kind: str) -> NDArray[np.float64]:

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 
 from msplora_analysis.comparison.layers import LayerDivergence
 from msplora_analysis.plots.canvas import LINE, Frame, Row
-from msplora_analysis.plots.colours import DIVERGENCE
+from msplora_analysis.plots.colours import ALL_LAYERS_ALIKE, DIVERGENCE
 from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm
 from msplora_analysis.plots.layer_matrix import (
-    ALL_LAYERS_ALIKE,
     as_matrix,
     default_title,
     draw_cells,

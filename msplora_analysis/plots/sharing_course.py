@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.courses import SHARE
 from msplora_analysis.plots.canvas import LINE, Frame, Row
-from msplora_analysis.plots.colours import NULL_COLOUR
+from msplora_analysis.plots.colours import DISTINCT, NULL_COLOUR
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import paper_style
 from msplora_core.methods import title as method_title
-from msplora_core.wording import counted
+from msplora_core.wording import counted, natural_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,8 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
     time, clock = time_axis(course)
     known = course[course["excess"].notna()].astype({"method": str, "run": str})
     rows = known.groupby(["method", "run", time], sort=False)[["excess", "deviation_own"]].mean().reset_index()
-    methods = list(rows["method"].unique())
+    methods = sorted(rows["method"].unique(), key=natural_order)
+    colours = [DISTINCT[place % len(DISTINCT)] for place in range(len(methods))]
     runs = rows.groupby("method", sort=False)["run"].nunique()
     apart = clock == SHARE
     drawn = "each line is a run" if apart else "line: mean of the runs; band: lowest to highest"
@@ -62,7 +63,7 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
         half = _BAND * rows["deviation_own"].mean()
         ax.axhspan(-half, half, color=NULL_COLOUR, linewidth=0)
         sns.lineplot(rows, x=time, y="excess", hue="method", hue_order=methods, style="method", style_order=methods,
-                     palette="colorblind", markers=True, markeredgewidth=0, ax=ax, **spread)  # fmt: skip
+                     palette=colours, markers=True, markeredgewidth=0, ax=ax, **spread)  # fmt: skip
         ax.set_xlabel(clock)
         ax.set_ylabel("shared beyond chance")
         tick_times(ax, rows[time].to_numpy(float), 6)

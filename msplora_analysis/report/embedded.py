@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 from msplora_analysis.choice_means import without_total
 from msplora_analysis.choices import ALL, CHOICES
 from msplora_analysis.courses import COURSE
-from msplora_analysis.plots.colours import DIFFERENCE, DIVERGENCE, MAGNITUDE, SCALE_COLOURS
+from msplora_analysis.plots.colours import (
+    ALL_LAYERS_ALIKE,
+    DIFFERENCE,
+    DISTINCT,
+    DIVERGENCE,
+    MAGNITUDE,
+    PAIR_COLOURS,
+    SCALE_COLOURS,
+)
 from msplora_analysis.report.packing import packed
 from msplora_core.methods import title
+from msplora_core.wording import natural_order
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -32,6 +41,7 @@ _MOST = 60_000
 _MOST_STEPS = 3
 """Of several times of the training, at least every third is kept."""
 _LETTERS = string.digits + string.ascii_letters
+_LINE = ["model", "method", "stack", "scale"]
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
 
 
@@ -46,11 +56,14 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
         Tables as from `as_columns` (spectra, layers, courses, scores, ...), matrices, comparisons, claims, titles of
         methods and colours. All of it can be written as JSON.
     """
+    methods = sorted(map(str, analysis.table["method"].unique()), key=natural_order)
     return {
         "colours": {
-            "scales": SCALE_COLOURS, "magnitude": MAGNITUDE, "divergence": DIVERGENCE, "difference": DIFFERENCE,
+            "scales": SCALE_COLOURS, "pairs": PAIR_COLOURS | {"mid-layer": "var(--ink)"}, "distinct": DISTINCT,
+            "magnitude": MAGNITUDE, "divergence": DIVERGENCE, "difference": DIFFERENCE,
         },
-        "titles": {str(method): title(str(method)) for method in analysis.table["method"].unique()},
+        "titles": {name: title(name) for name in methods},
+        "all_layers_alike": ALL_LAYERS_ALIKE,
         "scale": analysis.scale,
         "spectra": _spectra(tables),
         "layers": _with_sigma(_chosen_few(tables["layer-spectra-means"])),
@@ -60,7 +73,7 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
             _divergence(one, analysis, tables) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
         ],
         "comparisons": [_comparison(one, analysis, tables) for one in analysis.comparisons if len(one.layers) > 1],
-        "nulls": as_columns(analysis.nulls.drop(columns=["rank", "value", "place", "draws", "null_seed"])),
+        "nulls": _nulls(tables["measure-means"]),
         "spread": as_columns(analysis.spread),
         "interference": as_columns(tables["interference"].drop(columns="spread")) if "interference" in tables else {},
         "claims": [{"differences": rounded(claim.differences), "tasks": claim.tasks, "unit": claim.verdict.unit}
@@ -167,6 +180,12 @@ def _courses(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     frame = _chosen_few(_thinned(means[without_total(means, ["model", "method"]) & (means["rank"] > 1)]))
     values = [f"{name}{end}" for name in _MEASURES for end in ("", "_low", "_high")]
     return as_columns(frame[[*COURSE, *CHOICES, "line", "rank", "runs", *values]])
+
+
+def _nulls(means: DataFrame) -> dict[str, Any]:
+    """Return the null models of the runs that a course ends with."""
+    known = means[means["null"].notna() & means["measure"].isin(_MEASURES)]
+    return as_columns(known[["task", *_LINE, "measure", "null_mean", "null_low", "null_high", "null"]])
 
 
 def _with_sigma(spectra: DataFrame) -> dict[str, Any]:

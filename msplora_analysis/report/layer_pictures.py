@@ -11,8 +11,8 @@ from msplora_analysis.comparison.layers import layer_divergences
 from msplora_analysis.courses import COURSE
 from msplora_analysis.interference_courses import interference_by_epoch
 from msplora_analysis.measures import average_spectra, last_epochs
+from msplora_analysis.plots.colours import ALL_LAYERS_ALIKE
 from msplora_analysis.plots.cosine_courses import plot_interference
-from msplora_analysis.plots.layer_matrix import ALL_LAYERS_ALIKE
 from msplora_analysis.plots.layer_spectra import plot_spectra_panels
 from msplora_analysis.plots.paired_differences import plot_comparison
 from msplora_analysis.plots.pairwise_kl import plot_kl_panels, plot_pairwise_kl

@@ -55,15 +55,18 @@ function drawAll() {
   document.getElementById("nothing").hidden = figures.some((one) => !one.hidden);
 }
 
-// Draws a figure whenever a choice changes; a figure without anything to show is hidden.
+// Draws a figure whenever a choice changes, and where `redraw` is called; one without anything to show is hidden.
 function figure(id, draw) {
   const home = document.getElementById(id);
   if (!home) return; // of overlap or plan, which did not run
   const part = (name) => home.querySelector(`.${name}`);
-  drawn.push(() => {
+  const redraw = () => {
+    const focused = home.contains(document.activeElement) && document.activeElement.name;
     home.hidden = false; // a hidden figure has no width
-    home.hidden = draw(part) === false;
-  });
+    home.hidden = draw(part, redraw) === false;
+    if (focused) home.querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
+  };
+  drawn.push(redraw);
 }
 
 const about = () =>

@@ -1,9 +1,9 @@
 // Measures and task scores over training: a line is the mean over runs, a band reaches from the lowest to the highest.
 // Over shares of training, which runs need not have in common, each run has its own line. All means are those of the CSVs.
 const course = { measure: "entropy_rank", compare: "scale", scale: "layer" };
-let hidden = new Set();
+const hidden = new Set();
 
-figure("courses", (part) => {
+figure("courses", (part, redraw) => {
   const { compare } = course;
   const fixed = ["model", "stack", ...(compare === "method" ? [] : ["method"])];
   const chosenOrEach = (name) => (row) => (compare === name ? row[name] !== "" : row[name] === choice[name]);
@@ -17,55 +17,56 @@ figure("courses", (part) => {
   const every = unique(courses.filter((row) => chosen(row, ["model", "method", "stack"])).map((row) => row.time));
   if (every.length < 2) return false;
 
-  const redraw = () => drawn[1]();
   const set = (name) => (value) => {
     course[name] = value;
-    if (name === "compare") hidden = new Set();
+    if (name === "compare") hidden.clear();
     redraw();
   };
   const comparable = ["scale", "method", "task", "module"].filter((name) => {
     const rows = courses.filter((row) => chosen(row, ["model", "stack", ...(name === "method" ? [] : ["method"])]));
     return name === compare || unique(rows.map((row) => row[name])).length > 1;
   });
-  const colour = (name) => (compare === "scale" ? scaleColour(name) : DISTINCT[groups.indexOf(name) % DISTINCT.length]);
+  const colour = (name) => (compare === "scale" ? scaleColour(name) : compare === "method" ? methodColour(name) : DISTINCT[groups.indexOf(name) % DISTINCT.length]);
   const named = (name) => (compare === "method" ? methodTitle(name) : name || "unknown");
   part("controls").replaceChildren(
     chooser("measure", "measure", Object.entries(MEASURES), course.measure, set("measure")),
     chooser("compare", "a line for each", comparable.map((name) => [name, name]), compare, set("compare")),
     ...(compare === "scale" ? [] : [chooser("scale", "scale", scales.map((name) => [name, name]), course.scale, set("scale"))]),
-    legend(groups, named, colour, redraw),
+    legend(groups, named, colour, { hidden, redraw }),
   );
   const beside = nullsOf(groups.filter((name) => !hidden.has(name)));
-  const drawnBy = beside.length ? ` Dashed: the null model at the end (${unique(beside.map((one) => one.null)).join(", ")}), with a bar for 95% of its draws.` : "";
+  const drawnBy = beside.length ? ` Dashed: the null model of the runs at the end (${unique(beside.map((one) => one.null)).join(", ")}), with a bar for 95% of its draws.`
+    : nulls.some((row) => chosen(row, ["model", "method", "stack"])) ? " No null model: it is of all modules together." : "";
   part("about").textContent = `${about()}. ${linesMean(mine)}${drawnBy}`;
   const points = pointsOf(mine.filter((row) => !hidden.has(row[compare])), compare, "time", course.measure);
   part("plot").replaceChildren(linesOf(points, { width: widthOf(part("plot")), height: 300, colour, named, clock, label: MEASURES[course.measure], beside }));
   return true;
 });
 
-// The null models of the groups shown; they are over all tasks and modules.
+// The null models of the groups shown; they are of all modules together.
 function nullsOf(groups) {
-  if (choice.task || choice.module || !["scale", "method"].includes(course.compare)) return [];
+  if (choice.module || course.compare === "module") return [];
   return groups.flatMap((name) => {
-    const wanted = { method: choice.method, scale: course.scale, [course.compare]: name };
-    return nulls.filter((row) => chosen(row, ["model", "stack"]) && row.method === wanted.method && row.scale === wanted.scale && row.measure === course.measure).map((row) => ({ ...row, name }));
+    const wanted = { method: choice.method, scale: course.scale, task: choice.task, [course.compare]: name };
+    return nulls.filter((row) => chosen(row, ["model", "stack"]) && row.measure === course.measure && Object.keys(wanted).every((key) => row[key] === wanted[key])).map((row) => ({ ...row, name }));
   });
 }
 
-figure("scores", (part) => {
+const hiddenMethods = new Set();
+
+figure("scores", (part, redraw) => {
   const mine = scores.filter((row) => row.model === choice.model && (!choice.task || row.task === choice.task));
   if (!mine.length) return false;
   const methods = unique(mine.map((row) => row.method));
-  const colour = (name) => DISTINCT[methods.indexOf(name) % DISTINCT.length];
   part("about").textContent = "Evaluation metrics by method: mean over seeds, band from the lowest to the highest.";
   const kinds = d3.groups(mine, (row) => row.task, (row) => row.metric).flatMap(([task, metrics]) => metrics.map(([metric, rows]) => ({ task, metric, rows })));
   const several = element("div", { className: "several" });
-  part("plot").replaceChildren(legend(methods, methodTitle, colour), several);
+  part("plot").replaceChildren(legend(methods, methodTitle, methodColour, { hidden: hiddenMethods, redraw }), several);
   const room = widthOf(several) + 16, columns = Math.max(1, Math.floor(room / 256));
   const width = Math.min(room / columns - 16, 340);
   several.append(...kinds.map(({ task, metric, rows }) => {
-    const points = pointsOf(rows, "method", "epoch", "value");
-    return linesOf(points, { width, height: 190, colour, named: methodTitle, clock: "epoch", label: `${task || "unknown task"}, ${metric}` });
+    const points = pointsOf(rows.filter((row) => !hiddenMethods.has(row.method)), "method", "epoch", "value");
+    return linesOf(points, { width, height: 190, colour: methodColour, named: methodTitle, clock: "epoch", label: `${task || "unknown task"}, ${metric}` });
   }));
   return true;
 });
@@ -95,7 +96,7 @@ function linesOf(points, { width, height, colour, named, clock, label, beside = 
   const times = unique(points.map((point) => point.time)).sort(d3.ascending);
   const single = times.length < 2, several = points.some((point) => point.runs > 1);
   return Plot.plot({
-    width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, ticks: ticksOf(times, width), tickFormat: "~g" }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
+    width, height, marginLeft: 48, marginBottom: 40, x: { label: clock, ticks: ticksOf(times, width), tickFormat: (time) => shown(time) }, y: { label, grid: true, nice: true, ticks: 5 }, style: FONT, ariaLabel: label,
     marks: [
       ...(chance ? [Plot.rect([chance], { y1: (half) => -half, y2: (half) => half, fill: "var(--null)", className: "chance" })] : []),
       ...(zero ? [Plot.ruleY([0], { stroke: "var(--soft)" })] : []),
@@ -109,19 +110,18 @@ function linesOf(points, { width, height, colour, named, clock, label, beside = 
   });
 }
 
-// Names with their colours; where `redraw` is given, a name can be switched off.
-function legend(names, named, colour, redraw) {
-  const entries = names.map((name) => {
+// Names with their colours; where it is known what is hidden, a name can be switched off.
+function legend(names, named, colour, { hidden, redraw } = {}) {
+  const entries = names.map((name, place) => {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = colour(name);
-    if (!redraw) return element("span", {}, swatch, named(name));
-    const box = element("input", { type: "checkbox", checked: !hidden.has(name) });
+    if (!hidden) return element("span", {}, swatch, named(name));
+    const box = element("input", { type: "checkbox", name: `shown-${place}`, checked: !hidden.has(name) });
     box.addEventListener("change", () => {
-      hidden = new Set(names.filter((other) => (other === name ? !box.checked : hidden.has(other))));
+      if (box.checked) hidden.delete(name);
+      else hidden.add(name);
       redraw();
-      document.querySelector(`[data-legend="${names.indexOf(name)}"]`)?.focus();
     });
-    box.dataset.legend = names.indexOf(name);
     return element("label", {}, box, swatch, named(name));
   });
   const home = element("span", { className: "controls legend", role: "group" }, ...entries);

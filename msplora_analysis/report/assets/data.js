@@ -58,8 +58,9 @@ const MEASURES = {
 };
 const SCALES = Object.keys(data.colours.scales);
 const scaleColour = (scale) => `var(--${SCALES.includes(scale) ? scale : "ink"})`;
-// Okabe and Ito's, for what is no scale: those far from the colours of scales first.
-const DISTINCT = ["#0072B2", "#D55E00", "#56B4E9", "#CC79A7", "#009E73", "#E69F00", "#999999"];
+const DISTINCT = data.colours.distinct;
+const METHODS = Object.keys(data.titles);
+const methodColour = (method) => DISTINCT[METHODS.indexOf(method) % DISTINCT.length];
 const FONT = { fontSize: "12px" };
 const unique = (values) => [...new Set(values)];
 const methodTitle = (method) => data.titles[method] ?? method;

@@ -23,7 +23,7 @@ const shortened = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name
 figure("sharing", (part) => {
   const rows = chosenMeans(sharing.filter((row) => row.excess != null));
   if (!rows.length) return false;
-  const kinds = { "all layers": DISTINCT[0], "groups of layers": DISTINCT[2] };
+  const kinds = { "all layers": scaleColour("global"), "groups of layers": scaleColour("mid") };
   const bars = rows.flatMap((row) => [
     { ...row, kind: "all layers", from: 0, to: row.shared_by_all },
     { ...row, kind: "groups of layers", from: row.shared_by_all, to: row.shared_by_all + row.shared_by_groups },
@@ -35,7 +35,7 @@ figure("sharing", (part) => {
     style: FONT, ariaLabel: "What the layers share",
     marks: [
       Plot.barX(bars, { x1: "from", x2: "to", y: "label", fill: (bar) => kinds[bar.kind], className: "bar" }),
-      Plot.tickX(rows, { x: (row) => row.null_shared_by_all + row.null_shared_by_groups, y: "label", stroke: "var(--ink)", strokeWidth: 3, className: "null" }),
+      ...[["var(--ground)", 6], ["var(--ink)", 2]].map(([stroke, strokeWidth]) => Plot.tickX(rows, { x: (row) => row.null_shared_by_all + row.null_shared_by_groups, y: "label", stroke, strokeWidth, className: "null" })),
       ...tips(bars, { x: "to", y: "label", title: (bar) => `${bar.label}\nall ${shown(bar.shared_by_all)}, groups ${shown(bar.shared_by_groups)}\nnothing shared: ${shown(bar.null_shared_by_all)}, ${shown(bar.null_shared_by_groups)}\nbeyond chance ${shown(bar.excess)} ± ${shown(bar.deviation_own, 2)}` }),
     ],
   });
@@ -64,9 +64,9 @@ figure("subspaces", (part) => {
   return true;
 });
 
-const shared = { compare: "method" };
+const shared = { compare: "method", hidden: new Set() };
 
-figure("sharing-course", (part) => {
+figure("sharing-course", (part, redraw) => {
   const fits = (row, names) => names.every((name) => (name === shared.compare ? row[name] !== "" : row[name] === choice[name]));
   const known = sharedCourse.filter((row) => row.model === choice.model);
   const comparable = ["method", "module", "task"].filter((name) => unique(known.map((row) => row[name])).length > 1);
@@ -75,18 +75,19 @@ figure("sharing-course", (part) => {
   const mine = known.filter((row) => row.clock === clock && fits(row, ["method", "module", "task"]));
   if (unique(mine.map((row) => row.time)).length < 2) return false;
   const groups = unique(mine.map((row) => row[shared.compare]));
-  const colour = (name) => DISTINCT[groups.indexOf(name) % DISTINCT.length];
+  const colour = (name) => (shared.compare === "method" ? methodColour(name) : DISTINCT[groups.indexOf(name) % DISTINCT.length]);
   const named = (name) => (shared.compare === "method" ? methodTitle(name) : name || "unknown");
   part("controls").replaceChildren(
     ...(comparable.length > 1 ? [chooser("shared", "a line for each", comparable.map((name) => [name, name]), shared.compare, (value) => {
       shared.compare = value;
-      drawAll();
+      shared.hidden.clear();
+      redraw();
     })] : []),
-    legend(groups, named, colour),
+    legend(groups, named, colour, { hidden: shared.hidden, redraw }),
   );
   const words = [shared.compare === "method" ? "" : methodTitle(choice.method), shared.compare === "task" ? "" : choice.task || EVERY.task, shared.compare === "module" ? "" : choice.module || EVERY.module];
   part("about").textContent = `${words.filter(Boolean).join(", ")}. Share of the energy that layers have in common, beyond that of layers that share nothing: 0 where nothing is shared. ${linesMean(mine)} Grey: what layers that share nothing give, at most two standard deviations.`;
-  part("plot").replaceChildren(linesOf(pointsOf(mine, shared.compare, "time", "excess"), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.max(mine, (row) => row.deviation_own) }));
+  part("plot").replaceChildren(linesOf(pointsOf(mine.filter((row) => !shared.hidden.has(row[shared.compare])), shared.compare, "time", "excess"), { width: widthOf(part("plot")), height: 260, colour, named, clock, label: "shared beyond chance", zero: true, chance: 2 * d3.max(mine, (row) => row.deviation_own) }));
   return true;
 });
 

@@ -1,7 +1,7 @@
 // Layers × layers: KL of a method, or minus its baseline's, or cosines as `overlap` measured them; a click or the arrow keys show a pair of layers.
 const matrix = { show: "", scale: data.scale, row: 0, column: 1 };
 
-figure("matrices", (part) => {
+figure("matrices", (part, redraw) => {
   const known = (one) => (one.kl ?? one.parts[0].mean).some((row) => row.some((value) => value > 0 || value < 0));
   const fits = (one) => known(one) && chosen(one, ["model", "method", "stack"]) && (!choice.module || (one.modules ?? [one.module]).includes(choice.module));
   const scales = unique([...data.matrices, ...directions.cosines].filter(fits).map((one) => one.scale));
@@ -9,13 +9,13 @@ figure("matrices", (part) => {
   if (!scales.includes(matrix.scale)) matrix.scale = scales[0];
   const views = viewsOf((one) => fits(one) && one.scale === matrix.scale);
   const view = views.find((one) => one.name === matrix.show) ?? views.findLast((one) => !one.mean) ?? views.at(-1);
-  const redraw = (name) => (value) => {
+  const set = (name) => (value) => {
     matrix[name] = value;
-    drawMatrices();
+    redraw();
   };
   part("controls").replaceChildren(
-    chooser("show", "show", views.map((one) => [one.name, one.name]), view.name, redraw("show")),
-    chooser("scale", "spectra of", scales.map((name) => [name, name === "total" ? "all that acts on a layer" : "each layer's own component"]), matrix.scale, redraw("scale")),
+    chooser("show", "show", views.map((one) => [one.name, one.name]), view.name, set("show")),
+    chooser("scale", "spectra of", scales.map((name) => [name, name === "total" ? "all that acts on a layer" : "each layer's own component"]), matrix.scale, set("scale")),
   );
   const { layers } = view;
   matrix.row = Math.min(matrix.row, layers.length - 1);
@@ -24,7 +24,8 @@ figure("matrices", (part) => {
 
   const cells = layers.flatMap((from, i) => layers.map((to, j) => ({ from, to, i, j, value: view.values[i][j] })));
   const width = Math.min(widthOf(part("plot")), 520);
-  const reach = d3.max(cells, (cell) => Math.abs(cell.value ?? 0)) || 1;
+  const least = view.mean ? 0 : data.all_layers_alike; // as in the figures: small differences look small
+  const reach = Math.max(least, d3.max(cells, (cell) => Math.abs(cell.value ?? 0))) || 1;
   const few = (value, index) => index % Math.ceil(layers.length / 12) === 0;
   const svg = Plot.plot({
     width, height: width, aspectRatio: 1, marginLeft: 44, marginBottom: 44, x: { label: "layer", labelOffset: 38, type: "band", ticks: layers.filter(few), padding: 0 }, y: { label: "layer", type: "band", ticks: layers.filter(few), padding: 0 },
@@ -41,7 +42,7 @@ figure("matrices", (part) => {
   const move = (row, column) => {
     matrix.row = Math.max(0, Math.min(layers.length - 1, row));
     matrix.column = Math.max(0, Math.min(layers.length - 1, column));
-    drawMatrices();
+    redraw();
     part("plot").querySelector("svg[tabindex]").focus({ preventScroll: true });
   };
   svg.setAttribute("tabindex", "0");
@@ -62,8 +63,6 @@ figure("matrices", (part) => {
   part("detail").replaceChildren(...pairOf(view, widthOf(part("detail"), 520)));
   return true;
 });
-
-const drawMatrices = drawn.at(-1);
 
 // The numbers of the task or module that is chosen, as far as the page has them; intervals are of all.
 function ofChoice(one) {
@@ -102,7 +101,8 @@ function certainty(view, i, j) {
 function spreadOf(view) {
   const rows = spread.filter((row) => row.model === view.model && row.method === view.method && row.stack === view.stack && row.scale === view.scale && (!choice.task || row.task === choice.task));
   const known = rows.filter((row) => row.kl != null);
-  return known.length ? ` Two seeds of the same layer are ${shown(d3.min(known, (row) => row.kl), 3)} to ${shown(d3.max(known, (row) => row.kl), 3)} nats apart, by task.` : "";
+  const [low, high] = d3.extent(known, (row) => row.kl).map((value) => shown(value, 3));
+  return known.length ? ` Two seeds of the same layer are ${low === high ? low : `${low} to ${high}`} nats apart${known.length > 1 ? ", by task" : ""}.` : "";
 }
 
 function cosineFacts(view, fact) {

@@ -10,7 +10,7 @@ function tips(rows, options, pointer = Plot.pointer) {
     if (!stops.length) followKeys(context.ownerSVGElement, stops);
     const left = scales.fx ? scales.fx(index.fx) - frame.marginLeft : 0, top = scales.fy ? scales.fy(index.fy) - frame.marginTop : 0;
     const placed = Array.from(index, (one) => ({ x: left + xs[one], y: top + ys[one], panel: index.fi, row: rows[one] }));
-    stops.push(...placed.filter((stop) => Number.isFinite(stop.x + stop.y)).map((stop) => ({ ...stop, text: title(stop.row) })));
+    stops.push(...placed.map((stop) => ({ ...stop, left, top })).filter((stop) => Number.isFinite(stop.x + stop.y)).map((stop) => ({ ...stop, text: title(stop.row) })));
     return context.document.createElementNS("http://www.w3.org/2000/svg", "g");
   };
   return [Plot.dot(rows, { x, y, fx, fy, render }), Plot.tip(rows, pointer({ ...TIP, ...options }))];
@@ -43,6 +43,7 @@ function followKeys(svg, stops) {
 }
 
 // The next point in a direction: of the same panel if it has one; columns, or rows where these are fewer, go first.
+// Else the first of the next panel, which stands in the same row or column of panels if there is one.
 function nextStop(stops, at, axis, sign) {
   const places = (name) => new Set(stops.map((stop) => Math.round(stop[name]))).size;
   const first = places("x") <= places("y") ? "x" : "y", second = first === "x" ? "y" : "x";
@@ -50,5 +51,7 @@ function nextStop(stops, at, axis, sign) {
   const ahead = stops.filter((stop) => sign * (stop[axis] - at[axis]) > 0.5);
   const near = ahead.filter((stop) => stop.panel === at.panel);
   if (near.length) return d3.least(near, (a, b) => off(a, first) - off(b, first) || off(a, second) - off(b, second));
-  return d3.least(ahead, (stop) => off(stop, "x") ** 2 + off(stop, "y") ** 2) ?? at;
+  const [along, across, other] = axis === "x" ? ["left", "top", "y"] : ["top", "left", "x"];
+  const start = (a, b) => (axis === "x" ? sign * (a.x - b.x) : off(a, "x") - off(b, "x"));
+  return d3.least(ahead, (a, b) => off(a, across) - off(b, across) || off(a, along) - off(b, along) || start(a, b) || off(a, other) - off(b, other)) ?? at;
 }

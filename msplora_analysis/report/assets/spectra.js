@@ -46,7 +46,7 @@ figure("spectra", (part) => {
       width, height: narrow ? 40 + facets.length * Math.max(90, rank * 9) : Math.max(190, 70 + rank * 14), marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }),
       marginRight: narrow ? 90 : 20, fx: { label: null, domain: facets }, fy: { label: null, domain: facets },
       x: { label: clock, ticks: narrow ? 5 : 4 }, y: { label: "singular value index", domain: [rank + 0.5, 0.5], ticks: d3.range(1, rank + 1, Math.ceil(rank / 8)), tickFormat: "d" },
-      color: { ...colours(data.colours.magnitude), type: choice.log ? "log" : "linear", legend: true, label: "average magnitude" },
+      color: { ...colours(data.colours.magnitude), type: choice.log ? "log" : "linear", legend: true, label: "average magnitude", tickFormat: decimals(cells) },
       style: FONT, ariaLabel: "Singular values by scale over training",
       marks: [
         Plot.rect(cells.filter((cell) => !choice.log || cell.sigma > 0), { ...side, x1: "x1", x2: "x2", y1: (cell) => cell.k - 0.5, y2: (cell) => cell.k + 0.5, fill: "sigma", inset: 0, shapeRendering: "crispEdges" }),
@@ -65,17 +65,33 @@ function colours(name) {
   return { scheme: name.replace("_r", ""), reverse: name.endsWith("_r") };
 }
 
+const positive = (cells) => d3.extent(cells, (cell) => (cell.sigma > 0 ? cell.sigma : undefined));
+
+// Digits without the prefixes and exponents that are the default, unless they were long.
+function decimals(cells) {
+  const [least, most] = positive(cells);
+  return least < 1e-4 || most >= 1e5 ? "~e" : "~r";
+}
+
+// The axis of singular values up to `high`, and a bar for each, from an end below the least on a log scale.
+function asBars(bars, high, panels, label) {
+  const floor = choice.log ? Math.min((positive(bars)[0] ?? 1) / 2, high / 10) : 0;
+  return {
+    y: { type: choice.log ? "log" : "linear", domain: [floor, high], label, grid: true, ticks: 4, tickFormat: decimals(bars) },
+    mark: Plot.rectY(bars.filter((bar) => bar.sigma > floor), { ...panels, x1: (bar) => bar.k - 0.42, x2: (bar) => bar.k + 0.42, y1: floor, y2: "sigma", fill: (bar) => scaleColour(bar.scale), className: "bar" }),
+  };
+}
+
 function barChart(bars, { side, width, narrow, facets, most, high }) {
-  const least = d3.min(bars, (bar) => (bar.sigma > 0 ? bar.sigma : undefined)) ?? 1;
-  const floor = choice.log ? Math.min(least / 2, high / 10) : 0;
+  const { y, mark } = asBars(bars, high, side, "average magnitude");
   return Plot.plot({
     width, height: narrow ? 40 + facets.length * 90 : 185, marginLeft: 44, marginBottom: 40, ...(narrow ? {} : { marginTop: 38 }), marginRight: narrow ? 90 : 20,
     fx: { label: null, domain: facets }, fy: { label: null, domain: facets },
     x: { label: "singular value index", type: "linear", domain: [0.5, most + 0.5], ticks: Math.min(most, 8), tickFormat: "d" },
-    y: { type: choice.log ? "log" : "linear", domain: [floor, high], label: "average magnitude", grid: true, ticks: 4, tickFormat: ".2~g" },
+    y,
     style: FONT, ariaLabel: "Spectra at the moment of the slider",
     marks: [
-      Plot.rectY(bars.filter((bar) => bar.sigma > floor), { ...side, x1: (bar) => bar.k - 0.42, x2: (bar) => bar.k + 0.42, y1: floor, y2: "sigma", fill: (bar) => scaleColour(bar.scale), className: "bar" }),
+      mark,
       ...tips(bars, { ...side, x: "k", y: "sigma", title: (bar) => `σ${bar.k} = ${shown(bar.sigma)}` }, Plot.pointerX),
     ],
   });

@@ -9,8 +9,8 @@ for (const table of document.querySelectorAll("table[data-name]")) {
       const down = heading.ariaSort === "ascending";
       for (const other of headings) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const sorted = [...body.rows].sort((a, b) => compareCells(valueOf(a, column), valueOf(b, column)));
-      body.append(...(down ? sorted.reverse() : sorted));
+      const missing = (row) => valueOf(row, column) === "–"; // last in both directions
+      body.append(...[...body.rows].sort((a, b) => missing(a) - missing(b) || (down ? -1 : 1) * compareCells(valueOf(a, column), valueOf(b, column))));
     });
     heading.replaceChildren(button);
   });

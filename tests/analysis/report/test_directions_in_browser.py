@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from safetensors.numpy import save_file
 
 from msplora_analysis import analyse, overlap, write_report
+from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
 from msplora_analysis.report.packing import packed
@@ -56,6 +57,14 @@ def test_the_method_that_was_measured_is_shown_first_and_others_say_where(visit:
     page.select_option("select[name=method]", "lora-r2")
     assert page.locator("#directions > figure:visible").count() == 0
     assert "It measured LoRA r=4" in page.locator("#elsewhere").inner_text()
+
+
+def test_shares_have_the_colours_of_scales_as_in_the_figure(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html")
+    swatches = page.locator("#sharing .swatch")
+    colours = [swatches.nth(place).evaluate("one => getComputedStyle(one).backgroundColor") for place in (0, 1)]
+    expected = [tuple(bytes.fromhex(SCALE_COLOURS[scale][1:])) for scale in ("global", "mid")]
+    assert colours == [f"rgb{one}" for one in expected]
 
 
 def test_leading_directions_are_those_of_the_file(visit: Any, study: Path) -> None:
@@ -145,7 +154,9 @@ def test_the_course_is_that_of_the_table(visit: Any, study: Path) -> None:
     assert page.locator("#sharing-course g[aria-label=line] path").count() == len(MODULES)
     assert page.locator("#sharing-course g[aria-label=rect] rect").count() == 1
     page.select_option("select[name=shared]", "task")
-    assert texts(page, "#sharing-course .legend > span") == ["mrpc", "rte"]
+    assert texts(page, "#sharing-course .legend > label") == ["mrpc", "rte"]
+    page.get_by_label("mrpc", exact=True).uncheck()
+    assert page.locator("#sharing-course g[aria-label=line] path").count() == 1
     page.select_option("select[name=task]", "rte")
     page.select_option("select[name=shared]", "module")
     page.locator("#sharing-course .plot svg").hover(position={"x": 1000, "y": 60})
