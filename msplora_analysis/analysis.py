@@ -17,10 +17,10 @@ from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.comparison.pairing import Pair
 from msplora_analysis.comparison.spread import replicate_spread
-from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.courses import COURSE, courses
 from msplora_analysis.interference_courses import interference_courses
 from msplora_analysis.loading.cosines import load_interference
+from msplora_analysis.loading.names import named_as_in
 from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
 from msplora_analysis.loading.table import load_spectra
@@ -191,7 +191,7 @@ def analyse(
         load_spectra, alpha=alpha, base=base, module=module, model=model, task=task, seed=seed, n_jobs=n_jobs
     )
     loaded = load(path, factors=draws != 0, progress=progress)
-    table, notes = separate_variants(_without_messages(loaded))
+    table = _without_messages(loaded)
     tables = [loaded]
     checked = _at(table, epoch)
     table, untrained = without_untrained(table)
@@ -200,9 +200,7 @@ def analyse(
         comparisons, found = compare_with_lora(final, options)
     else:
         tables.append(load(baseline))
-        other, found = separate_variants(_without_messages(tables[1]))
-        other, of_baseline = without_untrained(other)
-        untrained += of_baseline
+        other, found = without_untrained(_without_messages(tables[1]))
         found += epoch_notes(other, epoch)
         comparisons = compare_with(final, _at(other, epoch), path, baseline, options)
     sharing = {run for one in tables for run in one[one["scale"].isin(["global", "mid"])]["run"].unique()}
@@ -210,8 +208,10 @@ def analyse(
     comparisons = beside_controls(
         [one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}]
     )
+    left_out = set(loaded["run"].unique()) - set(table["run"].unique())
     scores = load_scores(path)
     runs = load_runs(path, scores)
+    scores = named_as_in(table, scores, left_out)
     findings = checked_runs(checked, scores, loaded.attrs["findings"])
     timed = courses(table, runs)
     spectra = average_spectra(timed, COURSE)
@@ -253,12 +253,12 @@ def analyse(
         run_nulls=run_nulls,
         scores=scores,
         runs=runs,
-        interference=interference_courses(_named_as_in(table, load_interference(path))),
+        interference=interference_courses(named_as_in(table, load_interference(path), left_out)),
         findings=findings,
         claims=claims,
         notes=list(dict.fromkeys([*(note for one in tables for note in one.attrs["notes"]), *run_notes(runs),
                                   *untrained, *broken_notes(findings),
-                                  *notes, *found, *epoch_notes(table, epoch), *time_notes(timed, epoch),
+                                  *found, *epoch_notes(table, epoch), *time_notes(timed, epoch),
                                   *pooling_notes(comparisons),
                                   *(null_notes(final, measured, nulls) if draws != 0 else [])])),
         skipped=[message for one in [*tables, scores] for message in one.attrs["skipped"]],
@@ -274,12 +274,6 @@ def _without_messages(table: DataFrame) -> DataFrame:
     rows = table.copy(deep=False)
     rows.attrs = {}
     return rows
-
-
-def _named_as_in(table: DataFrame, other: DataFrame) -> DataFrame:
-    """Another table of the same runs, with methods and models named as in the spectra table."""
-    names = table[["run", "method", "model"]].drop_duplicates("run").astype(str)
-    return other.drop(columns=["method", "model"]).merge(names, on="run")
 
 
 def _entropy_nulls(run_nulls: DataFrame, pyramids: DataFrame) -> DataFrame:

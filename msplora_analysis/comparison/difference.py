@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from msplora_analysis.comparison.cells import cell_tests
 from msplora_analysis.comparison.layers import adjacent_kl, layer_rows, layer_spectra
 from msplora_analysis.comparison.pairing import Pair, common_stacks, counterparts
-from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.kernels import pairwise_spectral_kl
 from msplora_analysis.measures import Average
 from msplora_core.errors import ParameterError
@@ -122,7 +121,7 @@ def compare(
     ):
         if value not in allowed:
             raise ParameterError(name, expected=" or ".join(map(repr, allowed)), found=value)
-    ours, theirs = (layer_rows(separate_variants(side)[0], scale) for side in (table, baseline))
+    ours, theirs = (layer_rows(side, scale) for side in (table, baseline))
     comparisons = []
     matched = counterparts(ours, theirs, pair)
     for names, pairs in matched.groupby(["model", "method", "method_baseline"], sort=False):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.kernels import pairwise_spectral_kl
 from msplora_analysis.measures import Average
 from msplora_core.errors import ComparisonError
@@ -60,11 +59,9 @@ def layer_divergences(
             `measures` averages the KL of each run and module.
 
     Returns:
-        One for each (model, method) and each set of module types of one stack in the same layers. Runs of a method that
-        are not replicates are separated (see `separate_variants`).
+        One for each (model, method) and each set of module types of one stack in the same layers.
     """
     found = []
-    table, _ = separate_variants(table)
     for names, rows in layer_rows(table, scale).groupby(["model", "method"], observed=True, sort=False):
         model, method = (str(name) for name in names)
         for stack, modules, part in by_stack(rows):

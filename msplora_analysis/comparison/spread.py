@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msplora_analysis.comparison.layers import by_stack, layer_rows, layer_spectra
-from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.kernels import spectral_kl
 from msplora_analysis.measures import Average
 
@@ -46,7 +45,6 @@ def replicate_spread(table: DataFrame, *, floor: float | None = None, average: A
     import pandas as pd
 
     found = []
-    table, _ = separate_variants(table)
     shared = table.loc[table["scale"].isin(["global", "mid"]), "run"].unique()
     for scale in ("layer", "total"):
         rows = layer_rows(table, scale)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.comparison.variants import short_name
 from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side, direction_overlaps
 from msplora_analysis.loading.adapter_updates import AdapterUpdates
+from msplora_analysis.loading.variants import short_name
 from msplora_core.components import ComponentKey
 from msplora_core.errors import ComparisonError
 from msplora_core.linalg.updates import LowRankUpdate, in_common_unit

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_analysis.directions.layer_directions import LayerCosines
 from msplora_analysis.directions.run_directions import RunDirections
-from msplora_core.components import ComponentKey
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -50,17 +49,6 @@ def final_subspaces(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
         for run in runs for one in run.final for side in one.sides
     ]  # fmt: skip
     return _table(rows, SUBSPACES)
-
-
-def component_table(runs: Sequence[RunDirections], facts: Facts) -> DataFrame:
-    """Return the components of each run, for `separate_variants`."""
-    rows = []
-    for run in runs:
-        about = facts[run.name]
-        for key in map(ComponentKey.parse, run.keys):
-            stack = run.source.stacks.get(key.module, "")
-            rows.append([run.name, *about.values(), key.scale, stack, key.module, key.unit])
-    return _table(rows, ["run", "method", "model", "task", "seed", "scale", "stack", "module", "unit"])
 
 
 def _facts(run: RunDirections, facts: Facts, epoch: float, step: int | None) -> list[Any]:

@@ -9,20 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msplora_analysis.comparison.variants import separate_variants
 from msplora_analysis.directions.adapter_pairs import AdapterComparison, compare_adapters
-from msplora_analysis.directions.direction_tables import (
-    component_table,
-    course_sharing,
-    final_sharing,
-    final_subspaces,
-)
+from msplora_analysis.directions.direction_tables import course_sharing, final_sharing, final_subspaces
 from msplora_analysis.directions.layer_directions import Groups
 from msplora_analysis.directions.redundancy import Redundancy, excess_by_method, redundancy
 from msplora_analysis.directions.run_directions import RunDirections, run_directions
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, load_all_updates
+from msplora_analysis.loading.names import name_runs
 from msplora_analysis.loading.sources import find_sources
-from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.wording import listed
@@ -130,21 +124,16 @@ def overlap(
             progress(done, len(found))
     if adapters is None:
         _check_something(path, runs, errors)
-    sources, of_bases = name_unknown_bases([(run.name, run.source) for run in runs], [run.keys for run in runs])
-    named = [(run.name, source) for run, source in zip(runs, sources, strict=True)]
-    sources, of_tasks = name_unknown_tasks(named)
+    sources, of_names = name_runs([(run.name, run.source) for run in runs], [run.keys for run in runs])
     facts = {
         run.name: {"method": one.method, "model": one.model, "task": one.task, "seed": one.seed}
         for run, one in zip(runs, sources, strict=True)
     }
-    variants, of_variants = separate_variants(component_table(runs, facts))
-    for run, method in variants[["run", "method"]].drop_duplicates().itertuples(index=False):
-        facts[run]["method"] = method
     sharing = final_sharing(runs, facts)
     notes = [note for run in runs for note in run.notes]
     notes += [note for adapter in compared for note in adapter.notes]
     notes += list(adapters.notes) if adapters else []
-    notes += [*_zero_layers(runs), *(() if adapters else _lone_layers(runs)), *of_bases, *of_tasks, *of_variants]
+    notes += [*_zero_layers(runs), *(() if adapters else _lone_layers(runs)), *of_names]
     return Overlap(
         path=Path(path),
         runs=runs,

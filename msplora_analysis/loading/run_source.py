@@ -63,6 +63,7 @@ def run_source(path: Path, *, factors: bool = False, inner: bool = False) -> Sou
         moments,
         stacks=_stacks_of(record),
         scalings=_scalings_of(record),
+        settings=record.hyperparameters,
         recorded=True,
         saved=partial(_saved, run),
         no_spectra=record.no_spectra,

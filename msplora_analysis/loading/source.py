@@ -90,6 +90,7 @@ class Source:
         notes: remarks on the numbers, one sentence each.
         stacks: list of layers and shapes by module type, as far as known. Only equal stacks are averaged.
         scalings: factors of B·A by component key, as far as known.
+        settings: of the training, as run.json names them; empty for adapters.
         guessed: what was taken from the name: `task mrpc, seed 3`; empty if nothing was.
         recorded: whether moments are read from records; else they are computed from what `saved` opens.
         saved: opens the saved updates in the order of training, and puts errors into a list likewise; yields nothing
@@ -108,6 +109,7 @@ class Source:
     stacks: Mapping[str, str] = field(default_factory=dict)
     guessed: str = ""
     scalings: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = False
     saved: Callable[[list[MSPLoraError]], Iterator[Saved]] = none_left
     check: Callable[[], list[Finding]] = list

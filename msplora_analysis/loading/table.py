@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.loading.names import name_runs
 from msplora_analysis.loading.parallel import in_processes
 from msplora_analysis.loading.reading import read_whole
 from msplora_analysis.loading.source import Moment, Source
 from msplora_analysis.loading.sources import find_sources
-from msplora_analysis.loading.unknowns import name_unknown_bases, name_unknown_tasks
 from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
@@ -48,7 +48,8 @@ def load_spectra(
 ) -> DataFrame:
     """Read all spectra of a run, of adapters, or of a study (a folder that contains such at any depth), into one table.
 
-    Files that cannot be read are left out with a `SkippedWarning` that names them, unless nothing remains.
+    Files that cannot be read are left out with a `SkippedWarning` that names them, unless nothing remains. Runs of one
+    method that differ in more than task and seed get different methods: `lora-r8 (learning rate 0.01)`.
 
     Args:
         path: a run directory; an adapter's folder or file, or hf://owner/name; a Trainer's folder of checkpoints; or a
@@ -71,7 +72,7 @@ def load_spectra(
         | column | type | |
         |---|---|---|
         | run | category | path in the study, `mrpc/lora-r8/seed-0` |
-        | method | category | `lora-r8`, `msplora-8-4-2` |
+        | method | category | `lora-r8`, `msplora-8-4-2`; with a variant in brackets where runs are not replicates |
         | model | category | the base model; if unknown, a name derived from the adapted modules |
         | task | category | if unknown, the name of the run if there are several, else empty |
         | seed | Int64 | missing if unknown |
@@ -136,7 +137,7 @@ def load_spectra(
         raise UnsupportedAdapterError(f"{path}: {' '.join(_without_spectra(without))}")
     for message in skipped:
         warnings.warn(f"left out: {message}", SkippedWarning, stacklevel=2)
-    notes = [*_without_spectra(without), *_notes(builder.runs), *_guesses(builder.runs), *builder.name_unknowns()]
+    notes = [*_without_spectra(without), *_notes(builder.runs), *_guesses(builder.runs), *builder.name_runs()]
     table = builder.table(factors=factors)
     table.attrs.update(skipped=skipped, failed=failed, notes=notes, findings=findings)
     return table
@@ -202,13 +203,11 @@ class _Builder:
             self.first_keys.append(list(moments[0].spectra))
         return bool(seen)
 
-    def name_unknowns(self) -> list[str]:
-        """Fill in unknown tasks and base models; return the notes on them."""
-        names = [name for name, _ in self.runs]
-        sources, of_bases = name_unknown_bases(self.runs, self.first_keys)
-        sources, of_tasks = name_unknown_tasks(list(zip(names, sources, strict=True)))
-        self.runs = list(zip(names, sources, strict=True))
-        return [*of_bases, *of_tasks]
+    def name_runs(self) -> list[str]:
+        """Name unknown tasks and base models, and runs that are not replicates; return the notes on them."""
+        sources, notes = name_runs(self.runs, self.first_keys)
+        self.runs = [(name, source) for (name, _), source in zip(self.runs, sources, strict=True)]
+        return notes
 
     def _numbers(self, key: str) -> tuple[int, int, int]:
         """Scale, module and unit of a key as numbers; the same keys occur in every epoch and run."""
