@@ -96,14 +96,15 @@ def read_adapter(
     found = _recognised(contents)
     if not found.updates:
         raise AdapterFileError(contents.path, expected="at least one pair of factors", found="none")
-    if contents.config is not None:
-        contents.config.check_targets([update.path for update in found.updates])
+    paths = [update.path for update in found.updates]
+    of_targets = [] if contents.config is None else contents.config.target_notes(paths)
     keys = component_keys(contents.path, found.updates)
     updates, keys = _chosen(found, keys, (module,) if isinstance(module, str) else module)
     scaled = contents.config is not None or contents.base is not None
     files = tuple(sorted({tensor.path for tensor in contents.tensors.values()}))
     unread = unread_notes(contents.path, files) if base is None else ()
-    notes = [*found.notes, *(alpha_notes(alpha, own=True) if scaled else ()), *rank_notes(updates), *unread]
+    of_alpha = alpha_notes(alpha, own=True) if scaled else ()
+    notes = [*found.notes, *of_targets, *of_alpha, *rank_notes(updates), *unread]
     return Adapter(
         path=contents.path,
         format=found.format,

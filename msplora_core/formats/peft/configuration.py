@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ class PeftConfig:
         names = self.content.get("modules_to_save")
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
-    def check_targets(self, paths: Collection[str]) -> None:
-        """Check that at least one adapted module is a target, i.e. that the weights belong to this configuration.
+    def target_notes(self, paths: Collection[str]) -> list[str]:
+        """Check that the weights belong to this configuration; return notes on what differs, by PEFT's rules.
 
-        Targets given as a regular expression are not checked.
+        Targets given as a regular expression, and parameters, are not checked.
 
         Args:
             paths: of the adapted modules.
@@ -86,17 +87,49 @@ class PeftConfig:
         Raises:
             AdapterFileError: if `target_modules` is a list and names none of them.
         """
-        targets = self.content.get("target_modules")
-        if not isinstance(targets, list) or not targets or self.content.get("target_parameters"):
-            return
-        wanted = {target for target in targets if isinstance(target, str)}
-        if not any(end in wanted for path in paths for end in _ends(path)):
+        targets = self._names("target_modules")
+        if not targets or self.content.get("target_parameters"):
+            return []
+        named = [path for path in paths if not targets.isdisjoint(_ends(path))]
+        if not named:
             raise self.error(
                 "target_modules",
                 f"a target among the adapted modules ({listed(list(paths), 2)})",
-                ", ".join(map(str, targets)),
+                ", ".join(sorted(targets)),
                 hint="the configuration belongs to other weights",
             )
+        excluded = self._names("exclude_modules")
+        wanted = {
+            path for path in named
+            if excluded.isdisjoint(_ends(path)) and (path in targets or self._transforms_layer(path))
+        }  # fmt: skip
+        beyond = [path for path in paths if path not in wanted]
+        without = targets - {end for path in paths for end in _ends(path)} - set(self.modules_to_save)
+        notes = []
+        if beyond:
+            fields = "target_modules, layers_to_transform, exclude_modules"
+            notes.append(f"{listed(beyond, 2)}: in the weights, but no targets of {self.path.name} ({fields}).")
+        if without:
+            notes.append(f"{listed(sorted(without))}: in target_modules of {self.path.name}, but not in the weights.")
+        return notes
+
+    def _names(self, field: str) -> set[str]:
+        """Names of modules in a list; none if the field is a regular expression or missing."""
+        value = self.content.get(field)
+        return {name for name in value if isinstance(name, str)} if isinstance(value, list) else set()
+
+    def _transforms_layer(self, path: str) -> bool:
+        """Whether a module's layer is among `layers_to_transform`; true if that is not known."""
+        layers, patterns = self.content.get("layers_to_transform"), self.content.get("layers_pattern")
+        layers = [layers] if isinstance(layers, int) else layers
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not isinstance(layers, list) or not layers:
+            return True
+        names = path.split(".")[:-1]
+        numbers = [
+            int(name) for before, name in pairwise(names) if name.isdecimal() and (not patterns or before in patterns)
+        ]
+        return not numbers or numbers[-1] in layers
 
     def number(self, name: str, default: float | None = None) -> float:
         """Return a finite number.

@@ -105,6 +105,44 @@ def test_weights_beside_the_configuration_of_another_adapter(tmp_path):
         assert read_adapter(write_peft(tmp_path / "good", target_modules=good)).updates
 
 
+BEYOND = "in the weights, but no targets of adapter_config.json (target_modules, layers_to_transform, exclude_modules)."
+
+
+@pytest.mark.parametrize(
+    ("config", "notes"),
+    [({"target_modules": ["layers.1.q_proj", "v"]},
+      (f"layers.0.q_proj: {BEYOND}", "v: in target_modules of adapter_config.json, but not in the weights.")),
+     ({"layers_to_transform": [0, 2]}, (f"layers.1.q_proj: {BEYOND}",)),
+     ({"layers_to_transform": 1, "layers_pattern": "layers"}, (f"layers.0.q_proj: {BEYOND}",)),
+     ({"exclude_modules": ["0.q_proj"]}, (f"layers.0.q_proj: {BEYOND}",)),
+     ({"layers_to_transform": [0, 1]}, ()),
+     ({"layers_to_transform": [5], "layers_pattern": ["blocks"]}, ()),  # no layer is known
+     ({"target_modules": ["layers.0.q_proj", "layers.1.q_proj"], "layers_to_transform": [7]}, ()),  # paths count first
+     ({"target_modules": ["q_proj", "score"], "modules_to_save": ["score"]}, ()),
+     ({"target_modules": ".*v_proj", "layers_to_transform": [0]}, ()),
+     ({"exclude_modules": ".*q_proj"}, ())],
+)  # fmt: skip
+def test_weights_and_targets_that_do_not_match_are_noted(tmp_path, config, notes):
+    adapter = read_adapter(write_peft(tmp_path, **{"target_modules": ["q_proj"]} | config))
+    assert (len(adapter.updates), adapter.notes) == (2, notes)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"target_modules": ["query"], "layers_to_transform": [0, 2]},
+     {"target_modules": ["query", "value"], "exclude_modules": ["1.attention.value"]}],
+)  # fmt: skip
+def test_what_peft_saves_has_no_notes(tmp_path, config):
+    peft = pytest.importorskip("peft")
+    torch = pytest.importorskip("torch")
+    names = ("query", "value")
+    layers = [torch.nn.ModuleDict({"attention": torch.nn.ModuleDict({name: torch.nn.Linear(6, 6) for name in names})})
+              for _ in range(3)]  # fmt: skip
+    model = torch.nn.ModuleDict({"encoder": torch.nn.ModuleDict({"layer": torch.nn.ModuleList(layers)})})
+    peft.get_peft_model(model, peft.LoraConfig(r=2, **config)).save_pretrained(tmp_path)
+    assert read_adapter(tmp_path).notes == ()
+
+
 @pytest.mark.parametrize("method", ["LOHA", "LOKR"])
 def test_products_of_another_rank_than_the_configuration(tmp_path, method):
     part = "hada_w{}_{}" if method == "LOHA" else "lokr_w{}_{}"
