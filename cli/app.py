@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from msplora_cli.add_command import add_command
 from msplora_cli.convert import convert
 from msplora_cli.demo import demo
 from msplora_cli.evaluate import evaluate
@@ -30,6 +31,7 @@ from msplora_core.errors import MSPLoraError, training_needs
 app = typer.Typer(
     name="msplora-analyze",
     help="The spectral microscope for adapters: what did a fine-tuning learn, layer by layer?",
+    epilog="Example: msplora-analyze demo --out demo\n\nExample: msplora-analyze svd runs",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,7 +56,7 @@ def _root(
 
 
 for command in (demo, inspect, params, train, evaluate, svd, overlap, plan, report, convert):
-    app.command(epilog=method_lines() if command is train else None)(command)
+    add_command(app, command, method_lines() if command is train else "")
 app.add_typer(study, name="study")
 
 

@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from msplora_cli.add_command import add_command
+
 if TYPE_CHECKING:
     from msplora_core.study import Study
     from msplora_core.study.launcher import Event, Launcher, Watch
 
-study = typer.Typer(help="Train the runs that a study file means, on this machine or elsewhere.", no_args_is_help=True)
+study = typer.Typer(
+    help="Train the runs that a study file means, on this machine or elsewhere.",
+    epilog="Example: msplora-analyze study run study.toml\n\nExample: msplora-analyze study status study.toml",
+    no_args_is_help=True,
+)
 
 File = Annotated[Path, typer.Argument(metavar="STUDY.TOML", help="The study file.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run directories.", show_default="the file's")]
@@ -18,7 +24,6 @@ DataDir = Annotated[
 ]
 
 
-@study.command()
 def run(
     file: File,
     out: Out = None,
@@ -57,7 +62,6 @@ def run(
     train_study(study, SlurmLauncher(study.out / "logs", jobs, options) if launcher == "slurm" else LocalLauncher(jobs))
 
 
-@study.command()
 def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     """Say what is done, running, failed and to do, and how long the rest takes.
 
@@ -85,7 +89,6 @@ def status(file: File, out: Out = None, data_dir: DataDir = None) -> None:
         print(f"time left: about {duration(left)} at {jobs} at a time, by the finished runs")
 
 
-@study.command()
 def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
     """Print a `train` command a line for what is not finished yet, for any other engine to run.
 
@@ -108,6 +111,10 @@ def commands(file: File, out: Out = None, data_dir: DataDir = None) -> None:
             print(shlex.join(train_command(entry.config)))
     if tuning:
         say("These runs choose the learning rates. Ask again when they are finished.")
+
+
+for command in (run, status, commands):
+    add_command(study, command)
 
 
 def train_study(study: "Study", launcher: "Launcher", watch: "Watch" = lambda event: None) -> None:

@@ -9,18 +9,25 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import typer
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
 from msplora_cli.app import app, main
 
 STUDY = """
 out = "trained"
-tasks = ["mrpc"]
+tasks = ["acceptability"]
 seeds = [0]
+
+[settings]
+epochs = 1
+max_train_examples = 8
+max_eval_examples = 8
 
 [[methods]]
 method = "lora"
@@ -28,22 +35,25 @@ rank = [2]
 """
 
 
-def documented() -> Iterator[tuple[str, str]]:
-    """Each command with what its help says."""
+def commands() -> Iterator[str]:
+    """Every command, and the groups of commands."""
 
-    def walk(command: object, name: str) -> Iterator[tuple[str, str]]:
-        children = getattr(command, "commands", None)
-        if children is None:
-            yield name, command.callback.__doc__  # type: ignore[attr-defined]
-            return
-        for child, found in children.items():
+    def walk(command: object, name: str) -> Iterator[str]:
+        yield name
+        for child, found in getattr(command, "commands", {}).items():
             yield from walk(found, f"{name} {child}")
 
     yield from walk(typer.main.get_command(app), "msplora-analyze")
 
 
-def examples(text: str) -> list[str]:
-    return re.findall(r"^ *Example: (.+)$", text, flags=re.MULTILINE)
+def examples(name: str) -> list[str]:
+    """The examples with which the help ends, as a terminal shows it."""
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"], env={"COLUMNS": "300", "TERMINAL_WIDTH": "300"})
+    *_, first, last = (line.strip() for line in shown.output.splitlines() if line.strip())
+    return [line.removeprefix("Example: ") for line in (first, last) if line.startswith("Example: ")]
+
+
+EXAMPLES = {name: examples(name) for name in commands()}
 
 
 def adapter(folder: Path, seed: int) -> None:
@@ -63,45 +73,73 @@ def adapter(folder: Path, seed: int) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all that the examples name; what trains, evaluates, submits and opens a browser only takes note."""
+    """A folder with all that the examples name; what evaluates, submits and opens a browser only takes note."""
     for seed, name in enumerate(("runs/mrpc-lora", "runs/mrpc-msplora", "demo/mrpc-lora")):
         adapter(tmp_path / name, seed)
     for file in (tmp_path / "runs" / "mrpc-lora").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "glue" / "MRPC").mkdir(parents=True)
+    pairs = "".join(f"{number % 2}\t1\t2\tIt rains .\tIt snows .\n" for number in range(8))
+    for file in ("train.tsv", "dev.tsv"):
+        (tmp_path / "glue" / "MRPC" / file).write_text(f"Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n{pairs}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     monkeypatch.setattr(
         "msplora_core.training.evaluation.evaluate_run", lambda run, tasks, **options: dict.fromkeys(tasks, 0.5)
     )
-    monkeypatch.setattr("msplora_cli.study.train_study", lambda study, launcher, watch=None: study.runs({}))
     return tmp_path
 
 
-def test_every_help_ends_with_two_examples() -> None:
-    for name, text in documented():
-        found = examples(text)
-        assert len(found) == 2, name
-        assert text.rstrip().endswith(found[-1]), name
-        assert all(one.startswith(name) for one in found), name
-
-
-EXAMPLES = [one for _, text in documented() for one in examples(text)]
-
-
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_the_example_runs(example: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if example.startswith("msplora-analyze train"):
-        trained = []
-        monkeypatch.setattr("msplora_core.training.run.train_run", lambda config, **options: trained.append(config))
-        monkeypatch.setattr("msplora_core.training.checking.check_inputs", lambda configs: defaultdict(dict))
+def run(example: str, *more: str) -> int:
     command = re.split(r" [|>] ", example)[0]  # what another program does with the output is not ours
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    code = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    assert code == 0 or "--strict" in example  # which ends with 1 if it finds anything
-    if example.startswith("msplora-analyze train"):
-        assert len(trained) in (2, 4)
+    with patch.object(sys, "argv", [*shlex.split(command), *more]):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_help_ends_with_two_examples(name: str) -> None:
+    assert len(EXAMPLES[name]) == 2
+    assert all(one.startswith(name) for one in EXAMPLES[name])
+
+
+TRAINING = [*EXAMPLES["msplora-analyze train"], *EXAMPLES["msplora-analyze study run"],
+            *EXAMPLES["msplora-analyze demo"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("example", sorted({one for found in EXAMPLES.values() for one in found} - {*TRAINING}))
+def test_the_example_runs(example: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if example.startswith("msplora-analyze study run"):  # that of the group's help
+        monkeypatch.setattr("msplora_cli.study.train_study", lambda study, launcher, watch=None: study.runs({}))
+    assert run(example) == 0 or "--strict" in example  # which ends with 1 if it finds anything
+
+
+def test_training_runs_for_an_epoch(place: Path) -> None:
+    example = TRAINING[0]
+    assert run(example, "--epochs", "1") == 0
+    assert {path.parent.name for path in place.glob("runs/*/run.json")} == {
+        "mrpc-lora-r8-seed0", "mrpc-msplora-8-4-2-seed0"
+    }  # fmt: skip
+
+
+def test_a_study_trains(place: Path) -> None:
+    assert run(TRAINING[2]) == 0
+    assert (place / "trained" / "acceptability-lora-r2-seed0" / "snapshots" / "epoch-0001.safetensors").is_file()
+
+
+@pytest.mark.parametrize("example", [TRAINING[1], *TRAINING[3:]])
+def test_what_trains_for_minutes_or_elsewhere_is_read(
+    example: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    monkeypatch.setattr("msplora_core.training.run.train_run", lambda config, **options: trained.append(config))
+    monkeypatch.setattr("msplora_core.training.checking.check_inputs", lambda configs: defaultdict(dict))
+    monkeypatch.setattr(
+        "msplora_cli.study.train_study", lambda study, launcher, watch=None: trained.extend(study.runs({}))
+    )
+    assert run(example) == 0
+    assert len(trained) in (1, 4, 9)
