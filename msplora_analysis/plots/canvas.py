@@ -75,6 +75,7 @@ class Frame:
             title: above all rows, wrapped to the width of the figure.
             foot: note below all rows, likewise.
         """
+        label = title.replace("\n", "; ")
         title, foot = title_and_foot(title, foot)
         top = 0.05 + LINE * count_lines(title)
         bottom = 0.04 + 0.9 * LINE * count_lines(foot) + (_BAR + _BAR_TEXT if self.bar == "below" else 0)
@@ -101,6 +102,7 @@ class Frame:
         elif self.bar:
             bar = place(WIDTH - self.right + 0.06, top + rows[0].above, _BAR, rows[0].heights[0])
         size = magnification()
+        figure.set_label(label)  # for readers who do not see it
         figure.text(0.5, 1 - 0.03 / whole, title, ha="center", va="top", fontsize=TITLE * size)
         figure.text(4 / 72 / WIDTH, 0.03 / whole, foot, ha="left", va="bottom", fontsize=SMALL * size)
         return panels, bar

@@ -23,11 +23,12 @@ from msplora_analysis.report.kept_results import (
     mean_grids,
     read_kept,
 )
+from msplora_analysis.report.static_pictures import static_pictures
 from msplora_analysis.report.templates import cells, number, template
 from msplora_analysis.run_means import sharing_course_means
 from msplora_core.errors import FileError
 from msplora_core.storage.atomic import write_atomically
-from msplora_core.storage.folder import inside, read_file
+from msplora_core.storage.folder import first_present, inside, read_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,6 +40,8 @@ _MOST = 120_000
 """Numbers of all matrices. Beyond, those of each task are left out, then the lowest and the highest."""
 _MOST_IN_GRIDS = 20_000
 """Numbers of all grids. Beyond, those of each task are left out, then the last directions."""
+_MOST_OF_PICTURES = 60_000
+"""Bytes of the pictures for readers without JavaScript."""
 _NAMES = ["run", "model", "method", "task", "stack", "scale", "module"]
 _SHARING = ["layers", "rank", "shared_by_all", "shared_by_groups", "own", "null_shared_by_all", "null_shared_by_groups",
             "null_own", "deviation_own", "excess", "largest_cosine", "cosine_bound"]  # fmt: skip
@@ -103,6 +106,7 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "answers": [_answer(one) for one in kept.rows("answers")],
         "notes": kept.sentences("notes"),
         "tables": shown,
+        "pictures": list(static_pictures(_pictures(kept))),
         "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
         "data": {
             "sharing": _means(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
@@ -112,6 +116,18 @@ def _overlap(kept: Kept) -> dict[str, Any]:
             "grids": _cropped(grids),
         },
     }
+
+
+def _pictures(kept: Kept) -> Iterator[tuple[str, bytes]]:
+    """Yield the pictures that `overlap` drew, as many as fit, those of all layers first."""
+    room = _MOST_OF_PICTURES
+    names = [name for name in kept.sentences("pictures") if name.endswith(".svg")]
+    for name in sorted(names, key=lambda name: not name.startswith(("shares", "course"))):
+        if (path := first_present(kept.path.parent, name)) is not None:
+            data = read_file(path, "a picture that overlap drew", _LARGEST_PAGE)
+            room -= len(data)
+            if room >= 0:
+                yield name, data
 
 
 def _means(table: DataFrame) -> dict[str, Any]:

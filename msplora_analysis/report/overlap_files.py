@@ -35,12 +35,12 @@ def write_overlap(
 
     | file | holds |
     |---|---|
-    | cosines-METHOD-SCALE-MODULE.png, .pdf | cosines between layers, the mean over the runs |
-    | phi-METHOD-SCALE-MODULE.png, .pdf | φ(i, j) of neighbouring layers, the mean over neighbours and runs |
-    | shares.png, .pdf | how much the layers share, with the values for layers that share nothing |
-    | course.png, .pdf | the same over training |
-    | adapters.png, .pdf | cosines between adapters, if there are more than two |
-    | phi-FIRST-with-SECOND.png, .pdf | φ(i, j) of two adapters, the mean over modules |
+    | cosines-METHOD-SCALE-MODULE.png, .pdf, .svg | cosines between layers, the mean over the runs |
+    | phi-METHOD-SCALE-MODULE.png, .pdf, .svg | φ(i, j) of neighbouring layers, the mean over neighbours and runs |
+    | shares.png, .pdf, .svg | how much the layers share, with the values for layers that share nothing |
+    | course.png, .pdf, .svg | the same over training |
+    | adapters.png, .pdf, .svg | cosines between adapters, if there are more than two |
+    | phi-FIRST-with-SECOND.png, .pdf, .svg | φ(i, j) of two adapters, the mean over modules |
     | sharing.csv | how much the layers of each run share at its end (`Overlap.sharing`) |
     | course.csv | the same over training |
     | subspaces.csv | how the layers' subspaces overlap |
@@ -68,7 +68,10 @@ def write_overlap(
 
 
 def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -> Iterator[tuple[str, bytes]]:
-    yield from pictures(figures, n_jobs)
+    shown = []
+    for name, data in pictures(figures, n_jobs, ("png", "pdf", "svg")):
+        shown += [name] if name.endswith(".svg") else []
+        yield name, data
     tables = {"sharing": found.sharing, "course": found.course, "subspaces": found.subspaces,
               "cosines": _cosines(found), "methods": found.methods,
               "adapters": _of_pairs(found, "modules"), "angles": _of_pairs(found, "angles")}  # fmt: skip
@@ -83,7 +86,7 @@ def _files(found: Overlap, figures: Iterable[tuple[str, Figure]], n_jobs: int) -
     for name, table in tables.items():
         if len(table):
             yield f"{name}.csv", table.to_csv(index=False).encode()
-    yield "summary.json", overlap_json(found).encode()
+    yield "summary.json", overlap_json(found, shown).encode()
 
 
 def _of_pairs(found: Overlap, name: str) -> DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -91,6 +92,6 @@ def _adapters(found: AdapterComparison) -> dict[str, Any]:
     }
 
 
-def overlap_json(found: Overlap) -> str:
-    """Return `summarise_overlap` as the text of `summary.json`."""
-    return json.dumps(summarise_overlap(found), indent=2, allow_nan=False) + "\n"
+def overlap_json(found: Overlap, pictures: Sequence[str] = ()) -> str:
+    """Return `summarise_overlap` as the text of `summary.json`, with the names of the SVG files that the page shows."""
+    return json.dumps(summarise_overlap(found) | {"pictures": pictures}, indent=2, allow_nan=False) + "\n"

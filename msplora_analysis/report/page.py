@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from msplora_analysis.checked_runs import by_kind
 from msplora_analysis.loading.scores import at_last_epoch
@@ -20,13 +19,13 @@ from msplora_analysis.report.embedded import as_script, embedded
 from msplora_analysis.report.homes import home
 from msplora_analysis.report.kept_section import kept_section
 from msplora_analysis.report.pictures import pictures
+from msplora_analysis.report.static_pictures import static_pictures
 from msplora_analysis.report.summary import AVERAGING, READING
 from msplora_analysis.report.templates import ASSETS, cells, template
 from msplora_core.errors import one_line
 from msplora_core.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -111,7 +110,7 @@ def page(
 
 def with_pictures(text: str, static: Mapping[str, bytes]) -> str:
     """Put static pictures into a page, SVG by file name, for readers without JavaScript."""
-    shown = [(name.removesuffix(".svg").replace("-", " "), _as_source(data)) for name, data in static.items()]
+    shown = list(static_pictures(static.items()))
     return text.replace(_PICTURES, template("pictures.html.j2").render(pictures=shown), 1)
 
 
@@ -125,13 +124,6 @@ def _policy(scripts: Iterable[str]) -> str:
 def _own_script() -> str:
     parts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return f'"use strict";\n{{\n{parts}\n}}\n'
-
-
-def _as_source(svg: bytes) -> Markup:
-    """Return an SVG as the source of an image, where its scripts cannot run. Quotation marks and & are encoded."""
-    from markupsafe import Markup
-
-    return Markup("data:image/svg+xml," + quote(svg.decode(), safe=" /:;,=()[]{}<>'!*@$+?~"))
 
 
 def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tuple[int, Claim]]]:

@@ -76,11 +76,12 @@ def saved(figure: Figure, kind: str) -> bytes:
     import matplotlib
 
     buffer = BytesIO()
+    metadata: dict[str, Any] = {**_METADATA.get(kind, {}), **({"Title": figure.get_label()} if kind == "svg" else {})}
     style: dict[Any, Any] = {"pdf.fonttype": 42}
     if kind == "svg":
         style |= {"svg.fonttype": "none", "svg.hashsalt": "msplora", "font.sans-serif": _FONTS}
     with matplotlib.rc_context(style), _formulas_laid_out_once(), _lean_fonts() if kind == "pdf" else nullcontext():
-        figure.savefig(buffer, format=kind, dpi=_DPI_IN_PAGE if kind == "svg" else DPI, metadata=_METADATA.get(kind))
+        figure.savefig(buffer, format=kind, dpi=_DPI_IN_PAGE if kind == "svg" else DPI, metadata=metadata)
     return lean_svg(buffer.getvalue()) if kind == "svg" else buffer.getvalue()
 
 

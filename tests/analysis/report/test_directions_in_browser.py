@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from msplora_analysis import analyse, overlap, write_report
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.report.kept_section import refresh_page
 from msplora_analysis.report.overlap_files import write_overlap
+from msplora_analysis.report.overlap_pictures import draw_overlap
 from msplora_analysis.report.packing import packed
 from tests.analysis.report.test_page_in_browser import shown, texts, tip
 
@@ -44,7 +46,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, task in enumerate(("mrpc", "rte")):
         train(folder / "wide" / f"{task}-r4", 4, seed, (10, 50))
         train(folder / "narrow" / f"{task}-r2", 2, seed, (50,))
-    write_overlap(overlap(folder / "wide"), folder / "analysis" / "overlap")
+    found = overlap(folder / "wide")
+    write_overlap(found, folder / "analysis" / "overlap", figures=islice(draw_overlap(found), 2))
     write_report(analyse(folder, draws=0), folder / "analysis" / "report.html")
     return folder / "analysis"
 
@@ -125,6 +128,26 @@ def test_cosines_are_the_means_of_the_table(visit: Any, study: Path) -> None:
         assert_allclose(one[["cosine", "bound", "runs"]].astype(float), [pair["cosine"].mean(), bound, len(runs)])
         said = page.locator("#matrices .about").inner_text()
         assert f"none lies beyond ±{float(f'{bound:.2g}'):g} (with" in said
+
+
+def test_without_javascript_the_pictures_of_overlap_are_there_with_their_titles(visit: Any, study: Path) -> None:
+    page = visit(study / "report.html", java_script_enabled=False)
+    images = page.locator("#directions img")
+    assert images.count() == 2
+    assert all(images.nth(place).bounding_box()["height"] > 100 for place in range(2))
+    captions = texts(page, "#directions figcaption")
+    assert captions[0].startswith("Cosines between layers: LoRA r=4 on MRPC, RTE")
+    assert images.first.get_attribute("alt") == captions[0]
+
+
+@pytest.mark.parametrize("name", ["../outside.svg", "cosines-lora-r4-layer-query.png", "absent.svg", 3])
+def test_only_pictures_that_overlap_wrote_are_shown(study: Path, tmp_path: Path, name: Any) -> None:
+    folder = shutil.copytree(study, tmp_path / "analysis")
+    (folder / "outside.svg").write_text("<svg/>")
+    summary = json.loads((folder / "overlap" / "summary.json").read_text())
+    (folder / "overlap" / "summary.json").write_text(json.dumps(summary | {"pictures": [name]}))
+    assert refresh_page(folder / "overlap")
+    assert "<img" not in (folder / "report.html").read_text()
 
 
 def test_cosines_of_layers_without_shapes_have_no_bound(visit: Any, study: Path, tmp_path: Path) -> None:

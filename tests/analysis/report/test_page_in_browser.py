@@ -251,6 +251,7 @@ def test_without_javascript_there_are_pictures_and_tables(visit: Any, folder: Pa
     images = page.locator("#pictures img")
     assert images.count() == 2
     assert all(images.nth(place).bounding_box()["height"] > 100 for place in range(2))
+    assert texts(page, "#pictures figcaption")[0].startswith("Singular values over training on MRPC, STS-B (minilm")
     assert page.locator("table[data-name=measures] tbody tr").count() == len(analysis.final)
     assert not page.locator("#interactive").is_visible()
 
