@@ -46,7 +46,7 @@ def svd(
         typer.Option(
             "--log/--no-log",
             help="Colours of singular values on a logarithmic scale, and all of the values, not the 8 largest alone.",
-            show_default="no; of spectra by layer, where most would be dark",
+            show_default="logarithmic where most would be dark",
         ),
     ] = None,
     scale: Annotated[

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 def colour_norm(
-    values: NDArray[np.float64], vmin: float | None, vmax: float | None, log: bool = False, least: float = 0.0
+    values: NDArray[np.float64],
+    vmin: float | None = None,
+    vmax: float | None = None,
+    log: bool | None = False,
+    least: float = 0.0,
 ) -> Normalize:
     """Return the colour scale of values that are at least 0: from 0, or logarithmic from the least value above 0.
 
@@ -34,28 +38,28 @@ def colour_norm(
     Args:
         values: the values to show; those that are not finite are ignored.
         vmin, vmax: ends of the scale; by default those of the values.
-        log: whether it is logarithmic.
+        log: whether it is logarithmic; None: only if most cells would be dark.
         least: lower limit of the upper end, so that small values look small.
     """
     from matplotlib.colors import LogNorm, Normalize
 
     known = values[np.isfinite(values) & (values > 0)]
     highest = vmax if vmax is not None else max(known.max(initial=0.0), least) or 1.0
-    if not log:
+    if not (_mostly_dark(values, highest) if log is None else log):
         return Normalize(0.0 if vmin is None else vmin, highest)
     lowest = vmin if vmin is not None else np.clip(known.min(initial=highest), _MOST_REACH * highest, highest / 10)
     return LogNorm(lowest, highest, clip=True)
 
 
-def mostly_dark(values: NDArray[np.float64]) -> bool:
-    """Whether more than half of the values above 0 lie in the lowest tenth of a linear colour scale.
+def _mostly_dark(values: NDArray[np.float64], highest: float) -> bool:
+    """Whether more than half of the values above 0 are in the lowest fifth of a linear scale, whose colours are alike.
 
     Example:
-        >>> mostly_dark(np.array([1.0, 0.05, 0.01])), mostly_dark(np.array([1.0, 0.5, 0.01]))
+        >>> _mostly_dark(np.array([1.0, 0.1, 0.01]), 1.0), _mostly_dark(np.array([1.0, 0.5, 0.01]), 1.0)
         (True, False)
     """
     known = values[np.isfinite(values) & (values > 0)]
-    return bool(known.size) and bool(np.median(known) < 0.1 * known.max())
+    return bool(known.size) and bool(np.median(known) < 0.2 * highest)
 
 
 def draw_heatmap(

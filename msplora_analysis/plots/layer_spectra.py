@@ -15,7 +15,6 @@ from msplora_analysis.plots.heatmap import (
     colour_norm,
     draw_heatmap,
     index_ticks,
-    mostly_dark,
     tick_rows,
     write_all_zero,
 )
@@ -84,7 +83,7 @@ def plot_layer_spectra(
             frame = Frame(left=left) if bars else Frame(left=left, right=0.5, bar="beside")
             layout = [Row([float(np.clip(_ROW * count, 0.6, _HIGHEST))], panel_titles=0)]
             ((ax,),), bar = frame.lay_out(layout, title=title, foot=foot)
-        norm = colour_norm(values, vmin, vmax, mostly_dark(values) if log is None else log)
+        norm = colour_norm(values, vmin, vmax, log)
         image = _draw(ax, names, values, norm, most=32 if own else 12)
         ax.set_xlabel(_LABEL if bars else "singular value index")
         ax.set_ylabel("component" if any(" " in name for name in names) else "layer")
@@ -125,7 +124,7 @@ def plot_spectra_panels(
     drawn = [(name, *_matrix(spectra, top)) for name, spectra in panels]
     everything = np.concatenate([values.ravel() for _, _, values, _ in drawn])
     bars = all(rank == 1 for *_, rank in drawn) and bool(np.isfinite(everything).any())
-    norm = colour_norm(everything, None, None, mostly_dark(everything) if log is None else log)
+    norm = colour_norm(everything, log=log)
     shared = any(" " in name for _, names, *_ in drawn for name in names)
     pyramid = any(spectra["scale"].isin(["global", "mid"]).any() for _, spectra in panels)
     frame = Frame(left=0.58 if shared else 0.3, gap=0.4 if shared else 0.24, bar="" if bars else "below")

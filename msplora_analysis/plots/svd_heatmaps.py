@@ -20,8 +20,8 @@ from msplora_analysis.plots.heatmap import (
     most_rows,
     write_all_zero,
 )
-from msplora_analysis.plots.lettering import M_EFF, m_eff, write_around
-from msplora_analysis.plots.paper import SMALL, magnification, paper_style
+from msplora_analysis.plots.lettering import M_EFF, count_lines, fitted, m_eff, write_around
+from msplora_analysis.plots.paper import SMALL, WIDTH, magnification, paper_style
 from msplora_analysis.plots.words import UNTRAINED, leading, name_title
 from msplora_core.errors import ParameterError
 
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 _FRAME = Frame(left=0.3, gap=0.26, bar="below")
 _COLUMNS = 3
-_HEIGHTS = 1.2, 0.85
-"""Height of the tallest panel of a row, in inches: with one row, and with several."""
+_HEIGHTS = 1.2, 0.85, 0.6
+"""Height of the tallest panel of a row, in inches: with one row, with two or three, and with more."""
+_FEW_ROWS = 3
 _CELL = 0.25
 """Largest height of a cell, in inches."""
 _LEAST_HEIGHT = 0.2
+_TITLE = 72 * ((WIDTH - _FRAME.left - _FRAME.right + _FRAME.gap) / _COLUMNS - 0.08)
+"""Width of a panel's title in points, with most of the gap beside it."""
 
 
 def plot_svd_heatmaps(
@@ -44,7 +47,7 @@ def plot_svd_heatmaps(
     by: str = "method",
     ks: Sequence[int] = (1, 2, 4, 8),
     top: int | None = 8,
-    log: bool = False,
+    log: bool | None = None,
     title: str = "",
     note: str = "",
     vmin: float | None = None,
@@ -60,13 +63,13 @@ def plot_svd_heatmaps(
     Args:
         spectra: averaged spectra on one model (see `average_spectra`): columns scale, epoch (or clock and time, see
             `courses`), k, sigma, m_eff; also rank and `by` if they vary. `total` is left out if there are other scales.
-        by: the column whose values each have a row of panels: `method`, `task` or `module`.
+        by: the column whose values each have a row of panels: `method`, `task`, `module`, or another.
         ks: the k of which to write M_eff-k; those not below the rank are left out.
         top: how many leading singular values to show, by default 8 as in the paper; None for all.
-        log: use a logarithmic colour scale, which makes small values distinguishable.
+        log: whether colours are logarithmic, to distinguish small values; None: only if most cells would be dark.
         title: above all panels.
         note: below all panels.
-        vmin, vmax: ends of the colour scale; by default 0 (with `log`, the smallest positive value) and the highest.
+        vmin, vmax: ends of the colour scale; by default 0 (if logarithmic, the least value above 0) and the highest.
         ax: an Axes for each panel, row by row; by default a new figure of one column's width.
 
     Returns:
@@ -91,7 +94,7 @@ def plot_svd_heatmaps(
                 write_all_zero(one)
             one.set_title(panel.title)
             if ax is None:
-                write_heading(one, panel.heading, 1)
+                write_heading(one, panel.heading, count_lines(panel.title))
             one.set_xlabel("\n".join(_below(panel, max(map(len, rows)))), fontsize=size)
             tick_times(one, panel.times, 3)
             one.set_yticks(*index_ticks(len(panel.values), most_rows(one)))
@@ -133,7 +136,8 @@ def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int], top: int | N
     alone = sorted((group[0] for group in groups if len(group) == 1), key=lambda panel: panel.rank)
     if len(alone) == len(rows) == 1:
         return [rows[0] + alone]
-    return rows + _split([replace(panel, title=panel.heading or panel.title, heading="") for panel in alone])
+    named = [replace(panel, title=fitted(panel.heading or panel.title, _TITLE), heading="") for panel in alone]
+    return rows + _split(named)
 
 
 def _split(panels: list[_Panel]) -> list[list[_Panel]]:
@@ -165,12 +169,17 @@ def _panels(spectra: DataFrame, heading: str, ks: Sequence[int], top: int | None
 
 def _layout(row: list[_Panel], rows: int) -> Row:
     highest = max(len(panel.values) for panel in row)
-    height = min(_HEIGHTS[rows > 1], _CELL * highest)
+    height = min(_HEIGHTS[(rows > 1) + (rows > _FEW_ROWS)], _CELL * highest)
     heights = [max(height * len(panel.values) / highest, _LEAST_HEIGHT) for panel in row]
     texts = [len(_below(panel, len(row))) for panel in row]
     lines = max(count - (max(heights) - one) / LINE for count, one in zip(texts, heights, strict=True))
-    heading = any(panel.heading for panel in row)
-    return Row(heights, below=0.12 + LINE * lines, heading=heading, columns=_COLUMNS if rows > 1 else None)
+    return Row(
+        heights,
+        below=0.12 + LINE * lines,
+        panel_titles=max(count_lines(panel.title) for panel in row),
+        heading=any(panel.heading for panel in row),
+        columns=_COLUMNS if rows > 1 else None,
+    )
 
 
 def _trained(rows: DataFrame, time: str) -> DataFrame:

@@ -39,7 +39,7 @@ def draw_figures(analysis: Analysis, *, by: By | None = None, log: bool | None =
         analysis: from `analyse`.
         by: also draw Fig. 3 and the KL of each method with a panel for each `task` or `module`.
         log: use a logarithmic colour scale for singular values, which makes small values distinguishable, and show all
-            values instead of the 8 largest. None: only for spectra by layer whose cells would mostly be dark.
+            values instead of the 8 largest. None: only if most cells would be dark.
 
     Yields:
         The name without ending, as listed in `write_analysis`, and the figure.

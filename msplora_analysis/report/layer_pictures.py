@@ -99,7 +99,7 @@ def by_task_or_module(study: PicturedStudy, by: By) -> Drawn:
         name = "-".join(["by", by, *words])
         if str(method) in study.recorded():
             spectra = average_spectra(rows, [*COURSE, by])
-            axes = plot_svd_heatmaps(spectra, by=by, top=study.top, log=bool(study.log), title=above, note=OWN_COLOURS)
+            axes = plot_svd_heatmaps(spectra, by=by, top=study.top, log=study.log, title=above, note=OWN_COLOURS)
             yield f"fig3-{name}", axes[0]
         else:
             one_moment = [(word, average_spectra(last_epochs(part), ["scale", "unit"])) for word, part in parts]

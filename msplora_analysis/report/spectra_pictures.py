@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from msplora_analysis.choices import ALL
 from msplora_analysis.measures import average_spectra, last_epochs
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
+from msplora_analysis.plots.heatmap import colour_norm
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra, plot_spectra_panels
 from msplora_analysis.plots.measures_by_run import plot_measures
 from msplora_analysis.plots.svd_heatmaps import plot_svd_heatmaps
@@ -22,29 +26,72 @@ from msplora_analysis.report.pictured_study import (
 from msplora_core.methods import title
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from msplora_analysis.report.pictured_study import Drawn
 
-_MOST_TOGETHER = 6
-"""Limit on the methods or stacks in one Fig. 3."""
+_MOST_ROWS = 6
+"""Limit on the rows of panels in one Fig. 3: further rows are in another picture of the same colours."""
+_IN_A_ROW = 3
 _Panel = tuple[str, str, str, int]
 """Method, stack, scales if the method has several, rank."""
 
 
 def spectra_over_training(study: PicturedStudy) -> Drawn:
-    """Draw Fig. 3: spectra over training, with one colour scale."""
+    """Draw Fig. 3: spectra over training, a row of panels for each method and stack, all with one colour scale."""
+    from matplotlib.colors import LogNorm
+
     spectra = study.of(study.analysis.spectra)
-    highest = float(spectra.loc[spectra["scale"] != "total", "sigma"].max())
-    for name, by, what, rows in study.groups(study.recorded(), _MOST_TOGETHER):
-        part = study.named(matching(spectra, rows))
-        above, note = beside_null(study, rows, study.above(_about("Singular values over training", what), rows))
+    spectra = spectra[spectra["method"].isin(study.recorded())]
+    if spectra.empty:
+        return
+    shown = spectra[(spectra["scale"] != "total") & (spectra["k"] <= (study.top or spectra["k"].max()))]
+    norm = colour_norm(shown["sigma"].to_numpy(), log=study.log)
+    for stack, page, part in _pages(spectra, study.stack_titles):
+        rows = matching(study.table, part)
+        what = _about("Singular values over training", ", ".join(filter(None, [*map(title, sole_method(part)), stack])))
+        above, note = beside_null(study, rows, study.above(what, rows))
         note = "; ".join(filter(None, [_runs_of_columns(part), note]))
-        vmax = None if study.log else highest
         yield (
-            f"fig3-{name}",
-            plot_svd_heatmaps(part, by=by, top=study.top, log=bool(study.log), title=above, note=note, vmax=vmax)[0],
-        )
+            "-".join(filter(None, ["fig3", stack, page])),
+            plot_svd_heatmaps(
+                part.assign(row=_row_titles(part, study.stack_titles)), by="row", top=study.top, title=above, note=note,
+                log=isinstance(norm, LogNorm), vmin=norm.vmin, vmax=norm.vmax,
+            )[0],
+        )  # fmt: skip
+
+
+def _pages(spectra: DataFrame, stack_titles: dict[str, str]) -> Iterator[tuple[str, str, DataFrame]]:
+    """Yield what fits one picture, by stack and number: everything, else one stack, else some of its methods."""
+    import pandas as pd
+
+    stacks = {str(stack): part for stack, part in spectra.groupby("stack", observed=True, sort=False)}
+    if _count_rows(spectra) <= _MOST_ROWS:
+        yield "", "", pd.concat(stacks.values())  # one below the other: the methods of one stack
+        return
+    for stack, part in stacks.items():
+        name = stack_titles[stack] if len(stacks) > 1 else ""
+        pages = [list[str]()]
+        for method in part["method"].unique():
+            if pages[-1] and _count_rows(part[part["method"].isin([*pages[-1], method])]) > _MOST_ROWS:
+                pages.append([])
+            pages[-1].append(method)
+        for number, methods in enumerate(pages, start=1):
+            yield name, str(number) if number > 1 else "", part[part["method"].isin(methods)]
+
+
+def _count_rows(spectra: DataFrame) -> int:
+    """Return how many rows of panels a picture has: those with one panel, such as plain LoRA, share rows."""
+    kinds = spectra[spectra["scale"] != "total"][["method", "stack", "scale", "rank"]].drop_duplicates()
+    panels = kinds.groupby(["method", "stack"], observed=True).size()
+    return int(np.ceil(panels[panels > 1] / _IN_A_ROW).sum() + np.ceil((panels == 1).sum() / _IN_A_ROW))
+
+
+def _row_titles(part: DataFrame, stack_titles: dict[str, str]) -> Series[str]:
+    """Return the parts of method and stack that distinguish each row."""
+    names = [part["method"].astype(str).map(title), part["stack"].astype(str).map(stack_titles)]
+    shown = [name for name in names if name.nunique() > 1] or names[:1]
+    return reduce(lambda before, name: before.str.cat(name, sep=", "), shown)
 
 
 def _runs_of_columns(spectra: DataFrame) -> str:

@@ -37,7 +37,7 @@ def write_analysis(
 
     | file | holds |
     |---|---|
-    | fig3.png, .pdf | singular values by scale over epochs, a row of panels for each method |
+    | fig3.png, .pdf | singular values by scale over epochs, a row of panels for each method and stack |
     | spectra.png, .pdf | the same by layer, for adapters whose training was not recorded |
     | measures.png, .pdf | M_eff-1 and entropy rank of each run, their means, and the null of single runs |
     | m-eff.png, .pdf | the same over training |
@@ -77,7 +77,8 @@ def write_analysis(
 
     The files of Fig. 4 need a baseline; one of equal rank is preferred. measures needs several runs of a method, or a
     null. If there are several models, the model follows the kind of picture in file names. If there are several stacks
-    of layers, each picture is of one method, whose name follows; so it does in spectra and kl of a single method.
+    of layers, spectra, measures and m-eff are of one method each, whose name follows; so it does in spectra and kl of a
+    single method. Above six rows of panels, fig3 is of one stack each, whose name follows, and then of six rows each.
 
     Args:
         analysis: from `analyse`.

@@ -573,6 +573,13 @@ def test_spectra_that_would_be_dark_are_logarithmic(make_run):
     assert not isinstance(image(plot_layer_spectra(dark, log=False)).norm, LogNorm)
 
 
+def test_courses_that_would_be_dark_are_logarithmic(spectra):
+    assert not isinstance(image(plot_svd_heatmaps(spectra)[0]).norm, LogNorm)
+    steep = spectra.assign(sigma=spectra["sigma"] / 2.0 ** spectra["k"])
+    assert isinstance(image(plot_svd_heatmaps(steep)[0]).norm, LogNorm)
+    assert not isinstance(image(plot_svd_heatmaps(steep, log=False)[0]).norm, LogNorm)
+
+
 @pytest.mark.parametrize("low", [1e-9, 1e-3, 0.02, 0.09])
 def test_labels_of_a_logarithmic_colour_bar_do_not_touch(low, spectra):
     ax = plot_svd_heatmaps(spectra, log=True, vmin=low, vmax=0.9)[0]

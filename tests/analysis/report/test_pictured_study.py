@@ -4,10 +4,21 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from matplotlib.text import Text
 from safetensors.numpy import save_file
 
 from msplora_analysis import analyse, draw_figures
+
+_SHAPES = {"query": "64x64", "value": "32x64"}
+
+
+def with_stacks(run):
+    """A run whose module types have shapes of their own."""
+    record, spectra = run.read_record(), next(run.snapshots()).spectra
+    run.write_record(replace(record, components=[
+        {"key": key, "shape": [64, 64], "stack": f"model.layers {_SHAPES[key.split('/')[1]]}"} for key in spectra
+    ]))  # fmt: skip
 
 
 def titles_of(analysis, **options):
@@ -62,17 +73,37 @@ def test_random_weights_are_said_to_be_no_more_in_the_title(tmp_path):
 
 def test_stacks_of_one_list_of_layers_are_named_by_their_modules(make_run, tmp_path):
     for method in ("lora-r2", "lora-r4"):
-        run = make_run(f"study/{method}", method)
-        record = run.read_record()
-        shapes = {"query": "64x64", "value": "32x64"}
-        run.write_record(replace(record, components=[
-            {"key": f"layer/{module}/{layer}", "shape": [64, 64], "stack": f"model.layers {shape}"}
-            for module, shape in shapes.items() for layer in range(record.layers)
-        ]))  # fmt: skip
+        with_stacks(make_run(f"study/{method}", method))
     shown = titles_of(analyse(tmp_path / "study", draws=0))
-    assert "query" in shown["fig3-lora-r2"]
+    assert all(f"LoRA r={rank}, {module}" in shown["fig3"] for rank in (2, 4) for module in _SHAPES)
     assert "LoRA r=2, value" in shown["kl-layer"].replace(" LoRA", "LoRA")
     assert not any("model.layers" in words for words in shown.values())
+
+
+@pytest.mark.parametrize(("ranks", "names"), [((2, 8), [""]), (range(2, 13), ["-query", "-value"])])
+def test_methods_are_side_by_side_in_one_picture_of_all_stacks_or_of_each(ranks, names, make_run, tmp_path):
+    methods = ["msplora-4-4-2", "msplora-8-4-2", *(f"lora-r{rank}" for rank in ranks)]
+    for method in methods:
+        with_stacks(make_run(f"study/{method}", method))
+    figures = {name: figure for name, figure in draw_figures(analyse(tmp_path / "study", draws=0)) if "fig3" in name}
+    assert sorted(figures) == [f"fig3{name}" for name in names]
+    headings = {ax.get_title(loc="left") for figure in figures.values() for ax in figure.axes} - {""}
+    assert len(headings) == 2 * (2 if len(names) == 1 else 1)
+    panels = [ax for figure in figures.values() for ax in figure.axes if ax.images]
+    assert len(panels) == 2 * (2 * 3 + len(ranks))
+    assert len({ax.images[0].get_clim() for ax in panels}) == 1
+    for figure in figures.values():
+        figure.canvas.draw()
+        assert figure.get_figheight() < 10
+        assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.findobj(Text))
+
+
+def test_more_methods_than_rows_of_a_picture_have_further_pictures(make_run, tmp_path):
+    for rank in range(2, 9):
+        make_run(f"study/{rank}", f"msplora-{rank}-{rank}-{rank}", layers=3, epochs=2)
+    shown = titles_of(analyse(tmp_path / "study", draws=0))
+    assert [name for name in shown if "fig3" in name] == ["fig3", "fig3-2"]
+    assert "Singular values over training: MSPLoRA 8/8/8" in shown["fig3-2"]
 
 
 def test_runs_of_unknown_task_are_no_tasks_in_titles(tmp_path):
