@@ -10,6 +10,8 @@ from msplora_core.wording import significant
 
 _SQUARE_MODULES = 2
 _MEMORY = "Memory and time"
+_MOST = 1e18
+"""Parameters or tokens: more are a slip, and infinity has no whole number."""
 
 
 def params(
@@ -58,6 +60,7 @@ def params(
         float | None,
         typer.Option(
             min=1,
+            max=_MOST,
             help="Estimate memory and time of instruction tuning of a model with N parameters, as in 6.74e9.",
             show_default=False,
             rich_help_panel=_MEMORY,
@@ -68,7 +71,7 @@ def params(
         int, typer.Option(min=1, help="Tokens computed at a time: 4 × 256 in the paper.", rich_help_panel=_MEMORY)
     ] = 1024,
     training_tokens: Annotated[
-        float, typer.Option(min=1, help="Tokens over all epochs; Alpaca's at most.", rich_help_panel=_MEMORY)
+        float, typer.Option(min=1, max=_MOST, help="Tokens over all epochs; Alpaca's at most.", rich_help_panel=_MEMORY)
     ] = 38.4e6,
     tflops: Annotated[
         float,

@@ -45,7 +45,9 @@ def plan(
     shuffle: Annotated[
         int | None,
         typer.Option(
-            help="A control: permute the planned ranks among modules at random, with this seed.", show_default=False
+            min=0,
+            help="A control: permute the planned ranks among modules at random, with this seed.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
@@ -79,11 +81,12 @@ def plan(
     from msplora_analysis.loading.several import load_several
     from msplora_analysis.planning.plan_summary import summarise_plan
     from msplora_analysis.planning.rank_plan import plan_ranks
-    from msplora_cli.console import data, print_json, say
+    from msplora_cli.console import data, print_json, say, warnings_told
     from msplora_cli.plan_tables import plan_lines
 
     reading: dict[str, Any] = {"alpha": alpha, "base": base, "module": module or ()}
-    table = load_several(paths, **reading)
+    with warnings_told():
+        table = load_several(paths, **reading)
     found = plan_ranks(
         table,
         mean_rank=mean_rank,

@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+_MOST_DIGITS = 9
+"""Of a size in a stack's name, which may come from an untrusted file."""
+
 
 class PlacementWarning(UserWarning):
     """Modules are adapted otherwise than a reader of the configuration would expect."""
@@ -106,14 +109,15 @@ def stack_name(path: str, shape: tuple[int, int]) -> str:
 
 
 def stack_shape(stack: str) -> tuple[int, int] | None:
-    """Return the shape that a stack's name states; None if it states none, or several.
+    """Return the shape that a stack's name states; None if it states none, several, or one of absurd size.
 
     Example:
         >>> stack_shape("bert.encoder.layer 384x1536"), stack_shape("unet.down_blocks 320x768/640x768")
         ((384, 1536), None)
     """
     sizes = stack.rpartition(" ")[2].split("x")
-    return (int(sizes[0]), int(sizes[1])) if len(sizes) == 2 and all(map(str.isdecimal, sizes)) else None
+    known = len(sizes) == 2 and all(size.isdecimal() and len(size) <= _MOST_DIGITS for size in sizes)
+    return (int(sizes[0]), int(sizes[1])) if known else None
 
 
 def joint_stack(stacks: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ def load_several(
     """Read the spectra of several paths into one table; the names of runs begin with their path.
 
     Paths of one place, as `x` and `x/`, are read once. A run of unknown task counts as a task of its own, as in
-    `load_spectra`.
+    `load_spectra`. The messages in `attrs` are those of all.
 
     Args:
         paths: at least one, each as for `load_spectra`.
@@ -45,4 +45,8 @@ def load_several(
         several = own.nunique() > 1
         run = f"{path}/" + own if several else own.replace({own.iloc[0]: path})
         tables.append(table.assign(run=run, task=table["task"].astype(str).where(table["task"] != "", run)))
-    return pd.concat(tables, ignore_index=True)
+    messages = {name: [one for table in tables for one in table.attrs[name]] for name in tables[0].attrs}
+    messages["notes"] = list(dict.fromkeys(messages["notes"]))
+    whole = pd.concat(tables, ignore_index=True)
+    whole.attrs = messages
+    return whole

@@ -24,7 +24,7 @@ def name_unknown_tasks(runs: Sequence[tuple[str, Source]]) -> tuple[list[Source]
     named = [source if source.task else replace(source, task=name) for name, source in runs]
     return named, [
         f"The task of {_counted(unknown)} is unknown: each run counts as a task of its own, named after the run. "
-        "To set a common task, use --task."
+        "To set a common task: task= in Python, --task of svd and overlap."
     ]
 
 
@@ -54,7 +54,9 @@ def name_unknown_bases(
         return sources, []
     bases = "; ".join(f"{base}: {_counted(names)}" for base, names in named.items())
     like = "; adapters of the same modules, layers and shapes are assumed to share one" if len(runs) > 1 else ""
-    return sources, [f"The base model is unknown{like} ({bases}). To set it, use --model."]
+    return sources, [
+        f"The base model is unknown{like} ({bases}). To set it: model= in Python, --model of svd and overlap."
+    ]
 
 
 def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msplora_core.errors import ParameterError
+from msplora_core.placement import stack_shape
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SHARED = ("global", "mid")
 """Scales whose components serve several layers."""
 _MOMENT = ["run", "epoch", "step"]
-_SHAPE = re.compile(r"(?:.* )?(\d+)x(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +98,8 @@ def _layers_served(table: DataFrame, rows: DataFrame) -> Series:
 
 def _rank_parameters(stack: str) -> float:
     """Parameters of one rank of a module, out + in, from the shape at the end of its stack; NaN if there is none."""
-    shape = _SHAPE.fullmatch(stack)
-    return float(int(shape[1]) + int(shape[2])) if shape else np.nan
+    shape = stack_shape(stack)
+    return float(sum(shape)) if shape else np.nan
 
 
 def _check_one_method(table: DataFrame) -> None:

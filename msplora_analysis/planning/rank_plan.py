@@ -163,7 +163,8 @@ def plan_ranks(
         per_module: weight modules equally: the largest loss of a module falls, the total loss rises.
 
     Returns:
-        A `Plan`. Without any of the first four, the smallest one that keeps 95 % of the total energy.
+        A `Plan`; its notes begin with those of the table. Without any of the first four options, the smallest one that
+        keeps 95 % of the total energy.
 
     Raises:
         ParameterError: for several models or methods in the table, a budget that cannot be met, or options that
@@ -186,8 +187,8 @@ def plan_ranks(
     modules, uniform = _modules(whole, rule.ranks(whole, whole.shares[0]))
     stability = plan_stability(_latest(found, LAST_EPOCHS), rule)
     plan = Plan(modules, rule, uniform, stability, [], whole)
-    notes = [*_broken_notes(table), *_size_notes(found), *_method_notes(table), *_probe_notes(plan)]
-    notes += _run_notes(table, found.moments)
+    notes = [*table.attrs.get("notes", ()), *_broken_notes(table), *_size_notes(found), *_method_notes(table)]
+    notes += [*_probe_notes(plan), *_run_notes(table, found.moments)]
     return replace(plan, notes=notes)
 
 

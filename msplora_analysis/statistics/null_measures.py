@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from msplora_analysis.kernels import gaussian_null, null_place, rotation_null
 from msplora_analysis.measures import BY, COMPONENT, KS, Average, measure, measures_of, whole_spectra
+from msplora_core.placement import stack_shape
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,7 +21,6 @@ MOST_DRAWS, LEAST_DRAWS = 200, 20
 _WORK = 5e6
 """Limit of Σ rank² over all draws of a run, about half a second. All runs together may take ten times that."""
 _GROUP = ["model", "method", "stack"]
-_SHAPE = re.compile(r"(?:.* )?([0-9]{1,9})x([0-9]{1,9})")
 
 
 def null_measures(
@@ -167,8 +166,7 @@ def _drawn(
             size = np.log(size_B) + np.log(size_A) + np.log(scaling)  # a product could exceed float64
         largest = size.max()
         return "rotation", unit * np.exp(size - (largest if np.isfinite(largest) else 0.0))[:, :, None]
-    shape = _SHAPE.fullmatch(stack)
-    out, in_ = (int(size) for size in shape.groups()) if shape else (0, 0)
+    out, in_ = stack_shape(stack) or (0, 0)
     if rank < min(out, in_):
         unit = gaussian_null(out, in_, rank, len(sigma) * draws, seed).reshape(len(sigma), draws, rank)
         size = sigma.sum(axis=1) / max(sigma.sum(axis=1).max(), _TINY)

@@ -104,19 +104,24 @@ def write_adapters(target: Path, origin: Origin, adapters: Mapping[str, AdapterF
     """Write one adapter into a folder, or several into subfolders, atomically.
 
     Args:
-        target: the folder.
+        target: the folder, new or empty; one that exists stays the same, as a shell may be in it.
         origin: holds the tensors to copy.
         adapters: by the name of the model.
 
     Raises:
         FileError: if it cannot be written.
     """
+    target = target.resolve()  # the current folder, `.`, has no name
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         beside.mkdir(parents=True)
         for model, files in adapters.items():
             _write(beside / model if len(adapters) > 1 else beside, origin, files)
-        beside.replace(target)
+        if target.is_dir():
+            for entry in beside.iterdir():
+                entry.replace(target / entry.name)
+        else:
+            beside.replace(target)
     except OSError as error:
         raise FileError(target, expected="a folder to write into", found=error.strerror or str(error)) from error
     finally:

@@ -51,6 +51,17 @@ def test_whole(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert np.allclose(after[name.format("B")] @ after[name.format("A")], update, atol=1e-5)
 
 
+def test_into_the_current_folder_which_stays_the_same(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    before = place.stat().st_ino
+    assert call(monkeypatch, adapter, "-o", ".") == 0
+    assert {path.name for path in place.iterdir()} == {"adapter_model.safetensors", "adapter_config.json"}
+    assert place.stat().st_ino == before
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "here"}
+
+
 def test_cut_down_prints_the_error_per_layer(adapter: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     assert call(monkeypatch, adapter, "-o", tmp_path / "out", "--rank", 2) == 0
     lines = capsys.readouterr().out

@@ -76,6 +76,8 @@ def test_without_groups_few_layers_have_a_group_each() -> None:
         (["--layers", "6", "--hidden", "8", "--ranks", "8,4"], 1, "error: --ranks: expected three ranks"),
         (["--layers", "6", "--hidden", "8", "--ranks", "8,x,2"], 2, "expected whole numbers separated by commas"),
         (["--layers", "0", "--hidden", "8"], 2, "--layers"),
+        (["--layers", "6", "--hidden", "8", "--memory", "inf"], 2, "--memory"),
+        (["--layers", "6", "--hidden", "8", "--memory", "1e9", "--training-tokens", "inf"], 2, "--training-tokens"),
         (["--hidden", "8"], 2, "Missing option"),
         (["--model", "x", "--memory", "6e9"], 2, "--memory: expected none beside --model"),
         (["--model", "x", "--hidden", "8"], 2, "--hidden: expected none beside --model"),

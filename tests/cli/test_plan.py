@@ -107,6 +107,7 @@ def test_a_run_without_adapter_and_shapes_is_planned_but_not_written_for_trainer
         (["ADAPTER", "--mean-rank", "2", "--keep", "0.5"], 1, "energy: expected at most one of these"),
         (["ADAPTER", "--parameters", "many"], 2, "--parameters"),
         (["ADAPTER", "--least", "-1"], 2, "--least"),
+        (["ADAPTER", "--shuffle", "-1"], 2, "--shuffle"),
         ([], 2, "PATH"),
     ],
 )
@@ -116,6 +117,21 @@ def test_bad_input_is_one_line(adapter, monkeypatch, capsys, arguments: list, co
     error = capsys.readouterr().err
     assert message in error
     assert code == 2 or error.count("\n") == 1
+
+
+def test_what_is_left_out_or_guessed_is_one_line_each(adapter, tmp_path: Path, monkeypatch, capsys) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        adapter(f"{folder}/mrpc-seed1")
+    run = write_run(tmp_path / "two" / "run")
+    for damaged in run.path.glob("snapshots/*"):
+        damaged.write_bytes(b"")
+    assert call(monkeypatch, tmp_path / "one", tmp_path / "two", "--mean-rank", 2) == 0
+    printed = capsys.readouterr()
+    left_out = [line for line in printed.err.splitlines() if line.startswith("warning: left out: ")]
+    assert left_out
+    assert "SkippedWarning" not in printed.err
+    assert printed.out.count("Note: The base model is unknown") == 1  # of both
 
 
 def test_it_loads_no_torch(adapter, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msplora_core.placement import place_modules
+from msplora_core.placement import place_modules, stack_shape
 
 
 def placed(paths: list[str], lists: set[str] | None = None) -> dict[str, tuple[str, int | None]]:
@@ -41,6 +41,11 @@ def test_the_module_tree_overrules_digits_in_names() -> None:
     assert placed(paths, {"stage.7.blocks"}) == {
         "stage.7.blocks.0.fc": ("fc", 0), "stage.7.blocks.1.fc": ("fc", 1), "fc.1": ("fc.1", None),
     }  # fmt: skip
+
+
+def test_a_shape_of_absurd_size_is_none() -> None:
+    assert stack_shape(f"layers {'9' * 9}x8") == (999_999_999, 8)
+    assert stack_shape(f"layers {'9' * 400}x8") is None
 
 
 def test_modules_outside_any_list_have_no_layer() -> None:
