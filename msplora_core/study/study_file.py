@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections import Counter
@@ -9,8 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from msplora_core.errors import ParameterError, StudyFileError, nearest
+from msplora_core.errors import FileError, ParameterError, StudyFileError, nearest
 from msplora_core.method_list import METHODS, check_setting
+from msplora_core.storage.folder import read_file
+from msplora_core.storage.json_file import LARGEST_FILE
 from msplora_core.study.definition import Study, Tune
 from msplora_core.training.run_config import TYPES
 from msplora_core.typed_values import alternatives, convert, described
@@ -44,10 +47,10 @@ class _Reader:
         self.path, self.folder = path, path.parent
         self.tables: list[int] = []  # index of the table [[methods]] of each method
         try:
-            self.text = path.read_text(encoding="utf-8")
+            self.text = read_file(path, "a study file", LARGEST_FILE).decode("utf-8")
             self.content = tomllib.loads(self.text)
-        except OSError as error:
-            raise StudyFileError(path, expected="a study file", found=error.strerror or str(error)) from error
+        except FileError as error:
+            raise StudyFileError(path, expected=error.expected, found=error.found, hint=error.hint) from error
         except ValueError as error:  # of the encoding, or of TOML
             raise StudyFileError(path, expected="TOML in UTF-8", found=str(error)) from error
 
@@ -109,6 +112,8 @@ class _Reader:
         for name in _TUNE:
             if name not in values:
                 raise self._wrong("tune", name, "a list", "none")
+        if not all(0 < rate < math.inf for rate in values["learning_rate"]):
+            raise self._wrong("tune", "learning_rate", "positive numbers", [*values["learning_rate"]])
         for table in ("settings", "methods"):
             tables = self.content.get(table, [])
             for place, one in enumerate(tables if isinstance(tables, list) else [tables]):
@@ -119,18 +124,16 @@ class _Reader:
 
     def _check(self, study: Study) -> None:
         """Construct every run once, so that errors name the line of an invalid value."""
-        for place, method in enumerate(study.methods):
-            for task, seed in {**dict.fromkeys(study.pairs()), **dict.fromkeys(study.tune_pairs())}:
+        for table, pairs in (("", study.pairs()), ("tune", study.tune_pairs())):
+            for (task, seed), (place, method) in product(pairs, enumerate(study.methods)):
                 try:
                     study.config(method, task, seed)
                 except ParameterError as error:
                     name = {"task": "tasks", "seed": "seeds"}.get(error.name, error.name)
-                    line = (
-                        self._line("", name)
-                        or self._line("methods", name, self.tables[place])
-                        or self._line("settings", name)
-                    )
-                    where = name if name in _TOP else f"{name} (method {place + 1} of {len(study.methods)})"
+                    if name in _TOP:
+                        raise self._wrong(table, name, error.expected, error.found, hint=error.hint) from error
+                    line = self._line("methods", name, self.tables[place]) or self._line("settings", name)
+                    where = f"{name} (method {place + 1} of {len(study.methods)})"
                     raise StudyFileError(
                         self.path, key=_at(line, where), expected=error.expected, found=error.found, hint=error.hint
                     ) from error

@@ -118,6 +118,10 @@ def test_the_best_mean_of_the_last_epochs_is_chosen_and_all_scores_are_kept(stud
             record(config, score)
     assert chosen_rates(study) == {"lora-r2": 2e-3}
     kept = json.loads((study.out / "mine.json").read_text())
+    settings = kept["tuning"]["lora-r2"].pop("settings")
+    assert list(settings) == ["mrpc-lora-r2-seed100", "mrpc-lora-r2-seed101"]
+    assert settings["mrpc-lora-r2-seed100"].items() >= {"model": "all-MiniLM-L6-v2", "epochs": 2, "rank": 2}.items()
+    assert "learning_rate" not in settings["mrpc-lora-r2-seed100"]
     assert kept["tuning"]["lora-r2"] == {
         "learning_rate": 2e-3,
         "candidates": [
@@ -162,6 +166,43 @@ def test_a_metric_that_is_not_defined_never_wins(study: Study) -> None:
     record(high[0], None)
     record(high[1], 0.9)
     assert chosen_rates(study) == {"lora-r2": 1e-3}
+
+
+def test_rates_chosen_under_other_settings_are_refused(study: Study) -> None:
+    for rate, configs in study.tuning_runs()["lora-r2"].items():
+        for config in configs:
+            record(config, rate)
+    assert chosen_rates(study) == {"lora-r2": 2e-3}
+    edited = Study(**{**vars(study), "methods": ({**study.methods[0], "max_train_examples": 1000}, study.methods[1])})
+    with pytest.raises(StudyFileError) as caught:
+        chosen_rates(edited)
+    assert str(caught.value) == (
+        f"{study.record_path}: tuning.lora-r2: expected a learning rate chosen with max_train_examples 1000, as in "
+        "mine.toml, found one chosen with None; delete this file and tuning/ beside it to choose the learning rates "
+        "again; or set another out in the study file"
+    )
+    content = json.loads(study.record_path.read_text())
+    del content["tuning"]["lora-r2"]["settings"]  # as older versions wrote it
+    study.record_path.write_text(json.dumps(content))
+    assert chosen_rates(edited) == {"lora-r2": 2e-3}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{}", "5", '{"learning_rate": 1, "candidates": 1}', '{"learning_rate": 1, "candidates": []}',
+     '{"learning_rate": "x", "candidates": [{"learning_rate": "x", "scores": {}}]}',
+     '{"learning_rate": 1, "candidates": [{"learning_rate": 1, "scores": {"a": "b"}}]}',
+     '{"learning_rate": 1, "candidates": [{"learning_rate": 1, "scores": {}}], "settings": {"a": 1}}'],
+)  # fmt: skip
+def test_a_damaged_record_is_one_line(study: Study, entry: str) -> None:
+    study.out.mkdir()
+    study.record_path.write_text(f'{{"format": "msplora-study", "version": 1, "tuning": {{"lora-r2": {entry}}}}}')
+    with pytest.raises(StudyFileError, match=r"mine.json: tuning.lora-r2: expected a chosen learning rate and its .*, "
+                       "found .*; delete this file to choose the learning rates again"):  # fmt: skip
+        chosen_rates(study)
+    study.record_path.write_text('{"format": "msplora-study", "version": 1, "tuning": 5}')
+    with pytest.raises(StudyFileError, match=r"mine.json: tuning: expected choices by method, found 5; delete"):
+        chosen_rates(study)
 
 
 def test_a_foreign_record_is_refused(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_a_preset_and_a_model_beside_the_file(study, tmp_path: Path) -> None:
         ("rank = [2, 8]", "rank = []", "line 12: methods.rank: expected at least one value, found []"),
         ("learning_rate = [5e-4, 1e-3]", "learning_rate = []", "line 20: tune.learning_rate: expected at least one "
          "value, found []"),
+        ("[5e-4, 1e-3]", "[-1.0, 1e-3]", "line 20: tune.learning_rate: expected positive numbers, found [-1.0, 0.001]"),
+        ("[5e-4, 1e-3]", "[nan]", "line 20: tune.learning_rate: expected positive numbers, found [nan]"),
+        ("seeds = [100]", "seeds = [-1]", "line 22: tune.seeds: expected 0 to 4294967295, found -1"),
+        ('tasks = ["stsb"]', 'tasks = ["wnli"]', "line 21: tune.tasks: expected one of cola, mrpc, stsb, rte, sst2, "
+         "qnli, acceptability, paraphrase, similarity, or a .json or .jsonl file, found wnli"),
         ('tasks = ["sst2", "STS-B"]', 'tasks = ["wnli"]', "line 2: tasks: expected one of cola, mrpc, stsb, rte, sst2, "
          "qnli, acceptability, paraphrase, similarity, or a .json or .jsonl file, found wnli"),
         ("rank = [2, 8]", "ranks = [8, 8, 8]", "line 12: methods.ranks: expected a method that has it (msplora), found "
@@ -145,5 +151,8 @@ def test_what_is_missing(study, tmp_path: Path) -> None:
         study('tasks = ["cola"]\n[[methods]]\nrank = 2\n')
     with pytest.raises(StudyFileError, match=r"methods: expected at least one table \[\[methods\]\], found \[\]"):
         study('tasks = ["cola"]\nseeds = [1]\n')
-    with pytest.raises(StudyFileError, match=r"nowhere.toml: expected a study file, found No such file"):
+    with pytest.raises(StudyFileError, match=r"nowhere.toml: expected a study file, found nothing there"):
         read_study(tmp_path / "nowhere.toml")
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(StudyFileError, match=r"pipe.toml: expected a study file, found a FIFO or device"):
+        read_study(tmp_path / "pipe.toml")
