@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from msplora_analysis.kernels.concentration import entropy_rank
 from msplora_core.errors import FileError
 from msplora_core.pyramid import SCALES
 from msplora_core.runs import read_snapshot
+from msplora_core.training.shown import SHOWN, scale_measures
 
 if TYPE_CHECKING:
     from msplora_core.runs import RunDirectory, Snapshot
@@ -30,13 +27,12 @@ def entropy_ranks(snapshot: Snapshot) -> str:
     It is high if information is spread over many directions. Zero components, as at epoch 0, have none.
 
     Example:
+        >>> import numpy as np
         >>> from msplora_core.runs import Snapshot
         >>> entropy_ranks(Snapshot(1, 4, {"layer/q/0": np.ones(2), "layer/q/1": np.ones(1), "global/q/0": np.ones(4)}))
         '  entropy rank global 4.00, layer 1.50'
     """
-    ranks: dict[str, list[float]] = defaultdict(list)
-    for key, sigma in snapshot.spectra.items():
-        if sigma.any():
-            ranks[key.partition("/")[0]].append(float(entropy_rank(sigma)))
-    means = ", ".join(f"{scale} {np.mean(ranks[scale]):.2f}" for scale in (*SCALES, "total") if scale in ranks)
+    measures = scale_measures(snapshot.spectra)
+    names = {scale: f"{SHOWN}{scale}/entropy_rank" for scale in (*SCALES, "total")}
+    means = ", ".join(f"{scale} {measures[name]:.2f}" for scale, name in names.items() if name in measures)
     return f"  entropy rank {means}" if means else ""

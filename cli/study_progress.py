@@ -70,7 +70,8 @@ class StudyProgress:
             from msplora_cli.scale_ranks import entropy_ranks_at
 
             score = "not defined" if event.score is None else f"{event.score:.4f}"
-            self.scores[path] = f"{event.metric} {score}"
+            loss = "" if event.loss is None else f"loss {event.loss:.4f}  "
+            self.scores[path] = f"{loss}{event.metric} {score}"
             self.scores[path] += entropy_ranks_at(RunDirectory(path), event.epoch)
             self.bars.update(self.runs[path], score=f"epoch {event.epoch}  {self.scores[path]}")
             if not self.console.is_terminal:

@@ -20,6 +20,7 @@ class Event:
         step: optimiser steps so far.
         steps: of the whole run.
         epoch: the evaluated epoch.
+        loss: mean training loss of the epoch; None if unknown.
         metric: of the task.
         score: of the epoch; None if it is undefined.
         error: why it failed.
@@ -30,6 +31,7 @@ class Event:
     step: int = 0
     steps: int = 0
     epoch: int = 0
+    loss: float | None = None
     metric: str = ""
     score: float | None = None
     error: str = ""

@@ -35,7 +35,8 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> dict[str,
 
     Args:
         config: the run.
-        tell: receives messages: `{"kind": "step", "step", "steps"}`, `{"kind": "epoch", "epoch", "metric", "score"}`.
+        tell: receives messages: `{"kind": "step", "step", "steps"}`, `{"kind": "epoch", "epoch", "loss",
+            "metric", "score"}`.
 
     Returns:
         The outcome: `{"kind": "finished"}`, `{"kind": "taken"}` if another process trains the run, or
@@ -68,12 +69,24 @@ def _train(config: RunConfig, tell: Tell) -> None:
     from msplora_core.training.run import train_run
 
     class Messages(TrainerCallback):
-        """Reports steps and scores."""
+        """Reports steps, losses and scores."""
+
+        loss: float | None = None
 
         def on_step_end(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
         ) -> None:
             tell({"kind": "step", "step": state.global_step, "steps": state.max_steps})
+
+        def on_log(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            logs: Mapping[str, float] | None = None,
+            **kwargs: Any,
+        ) -> None:
+            self.loss = (logs or {}).get("loss", self.loss)
 
         def on_evaluate(
             self,
@@ -85,8 +98,8 @@ def _train(config: RunConfig, tell: Tell) -> None:
         ) -> None:
             metric = task_named(config.task).metric
             epoch, score = round(state.epoch or 0), (metrics or {}).get(f"eval_{metric}")
-            print(f"{config.name}  epoch {epoch}/{config.epochs}  {metric} {score}")
-            tell({"kind": "epoch", "epoch": epoch, "metric": metric, "score": score})
+            print(f"{config.name}  epoch {epoch}/{config.epochs}  loss {self.loss}  {metric} {score}")
+            tell({"kind": "epoch", "epoch": epoch, "loss": self.loss, "metric": metric, "score": score})
 
     train_run(config, resume=True, callbacks=[Messages()])
 

@@ -95,7 +95,8 @@ def test_from_the_file_to_the_runs(command, tiny_model: Path, tmp_path: Path) ->
         assert run.read_record().finished
         assert run.read_record().hyperparameters["learning_rate"] == 1e-3
         for snapshot in list(run.snapshots())[1:]:
-            said = rf"{re.escape(str(run.path))}  epoch {snapshot.epoch}/3  matthews \S+{entropy_ranks(snapshot)}"
+            said = rf"{re.escape(str(run.path))}  epoch {snapshot.epoch}/3  loss 0\.\d{{4}}  matthews \S+"
+            said += entropy_ranks(snapshot)
             assert re.search(said, err), (said, err)
 
     code, out, err = command("study", "status", path)
@@ -107,9 +108,11 @@ def test_from_the_file_to_the_runs(command, tiny_model: Path, tmp_path: Path) ->
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("*.safetensors")}
     assert command("study", "commands", path) == (0, "", "")
     path.write_text(path.read_text().replace("batch_size = ", "batch_size = 1"))
-    first, *_ = command("study", "status", path)[1].splitlines()
-    assert first.startswith(f"failed  {tmp_path}/runs/{names[0]}  epoch 3/3  batch_size: expected")
-    assert ".log" not in first  # nothing was run
+    for name in ("status", "commands", "run"):
+        code, out, err = command("study", name, path)
+        assert (code, out) == (1, "")
+        assert "study.json: tuning.lora-r2: expected a learning rate chosen with batch_size 1" in err
+        assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
