@@ -21,7 +21,8 @@ from msplora_core.runs import RunDirectory, Snapshot
 from msplora_core.training.cost import CostMeter
 from msplora_core.training.describing import describe_run, now
 from msplora_core.training.interference import EVERY_N_STEPS, InterferenceRecorder
-from msplora_core.training.resuming import continue_at, forget_after
+from msplora_core.training.resuming import continue_at, earlier_records, forget_after
+from msplora_core.training.same_training import check_record, check_spectra
 from msplora_core.training.shown import SHOWN, TrainingAlert, scale_measures, trainer_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class SpectralSnapshotCallback(TrainerCallback):
         every_n_epochs: record a snapshot only every n epochs, and after the last.
         task: name of the task, for run.json.
         model: the base model's name, for run.json; by default from the adapter's configuration.
-        overwrite: delete the records of an earlier training in the folder instead of refusing the folder.
+        overwrite: delete run.json, metrics and snapshots in the folder, unless training resumes, instead of refusing
+            the folder.
         interference: also record whether the scales of MSPLoRA, and the layers that share a component, move in the
             same direction (see `InterferenceRecorder`): at every 10th optimiser step if True, at every n-th if a
             number. Each snapshot holds mean and standard deviation over the recorded steps of its epoch.
@@ -58,7 +60,8 @@ class SpectralSnapshotCallback(TrainerCallback):
     Raises:
         ParameterError: if `every_n_steps` or `interference` is below 1, or, when training begins, the model has no
             adapter.
-        RunDirectoryError: when training begins, if the folder holds snapshots of another training.
+        RunDirectoryError: when training begins, if the folder holds records of an earlier training; when it resumes,
+            if they are of another training: other seed, components or ranks, or other spectra at the same step.
         DivergenceError: at a snapshot, if the adapter's weights are not finite.
 
     Example:
@@ -103,13 +106,17 @@ class SpectralSnapshotCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self._cost = CostMeter(model)
-        if state.global_step:
-            continue_at(self.run, state.global_step, state.epoch or 0)
-        else:
+        if not state.global_step:
             self._claim()
+        record = describe_run(model, updates, components)
+        record.seed = args.seed
+        if self.run.record_path.is_file():
+            check_record(self.run, record)
+        if state.global_step:
+            check_spectra(self.run, state.global_step, self._measure(state.epoch or 0, state, components).spectra)
+            continue_at(self.run, state.global_step, state.epoch or 0)
         if not self.run.record_path.is_file():
-            record = describe_run(model, updates, components)
-            record.task, record.model, record.seed = self.task, self.model or record.model, args.seed
+            record.task, record.model = self.task, self.model or record.model
             record.hyperparameters = {
                 "epochs": args.num_train_epochs,
                 "learning_rate": args.learning_rate,
@@ -189,18 +196,16 @@ class SpectralSnapshotCallback(TrainerCallback):
 
     def _claim(self) -> None:
         """Check or clear the folder for a new training."""
-        there = self.run.snapshot_paths()
-        if not there:
-            return
-        if not self.overwrite:
+        if self.overwrite:
+            forget_after(self.run, -1)
+            self.run.record_path.unlink(missing_ok=True)
+        elif found := earlier_records(self.run):
             raise RunDirectoryError(
                 self.run.path,
-                expected="a folder without snapshots",
-                found=f"{len(there)} of an earlier training",
+                expected="a folder without records of an earlier training",
+                found=found,
                 hint="resume from its checkpoint, use another folder, or delete them with overwrite=True",
             )
-        forget_after(self.run, -1)
-        self.run.record_path.unlink(missing_ok=True)
 
     def _end_epoch(self, state: TrainerState, model: Any, control: TrainerControl) -> None:
         epoch = state.epoch or 0
@@ -212,6 +217,16 @@ class SpectralSnapshotCallback(TrainerCallback):
     def _record(self, epoch: float, state: TrainerState, components: list[Component], control: TrainerControl) -> None:
         if not state.is_world_process_zero:
             return
+        snapshot = self._measure(epoch, state, components)
+        self.run.write_snapshot(snapshot)
+        if state.global_step and self.alerts:
+            self._alert(epoch, snapshot.spectra)
+        if self._trainer is not None and state.global_step:
+            wanted = control.should_log  # logging resets it, and then the loss of this step would not be logged
+            self._trainer.log(scale_measures(snapshot.spectra))
+            control.should_log = wanted
+
+    def _measure(self, epoch: float, state: TrainerState, components: list[Component]) -> Snapshot:
         try:
             found = factored_spectra(components)
             inner = layer_inner_products(components)
@@ -222,15 +237,7 @@ class SpectralSnapshotCallback(TrainerCallback):
             ) from error
         watched = self.interference
         between = (watched.between_scales(), watched.between_layers()) if watched else ({}, {})
-        self.run.write_snapshot(
-            Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner, *between)
-        )
-        if state.global_step and self.alerts:
-            self._alert(epoch, found.spectra)
-        if self._trainer is not None and state.global_step:
-            wanted = control.should_log  # logging resets it, and then the loss of this step would not be logged
-            self._trainer.log(scale_measures(found.spectra))
-            control.should_log = wanted
+        return Snapshot(epoch, state.global_step, found.spectra, found.factor_A, found.factor_B, inner, *between)
 
     def _alert(self, epoch: float, spectra: Mapping[str, NDArray[np.float64]]) -> None:
         """Warn of new kinds of defects."""

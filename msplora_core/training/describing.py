@@ -32,7 +32,7 @@ def describe_run(
     """
     configuration = _adapter_configuration(model) if configuration is None else configuration
     layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
-    base = configuration.get("base_model_name_or_path") or getattr(model.config, "_name_or_path", "")
+    base = configuration.get("base_model_name_or_path") or getattr(getattr(model, "config", None), "_name_or_path", "")
     return RunRecord(
         method=configured_name(configuration) if "peft_type" in configuration else "",
         model=model_label(base),
@@ -70,6 +70,8 @@ def _path_in_base(path: str) -> str:
 
 
 def _adapter_configuration(model: Any) -> dict[str, Any]:
+    if not hasattr(model, "peft_config"):
+        return {}
     active = getattr(model, "active_adapter", None)
     found: dict[str, Any] = model.peft_config[
         active if isinstance(active, str) else next(iter(model.peft_config))

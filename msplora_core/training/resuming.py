@@ -37,6 +37,20 @@ class MarkCheckpoints(TrainerCallback):
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK).touch()
 
 
+class NewSchedule(TrainerCallback):
+    """Begin a resumed training at the learning rate of its own schedule, not at that of the checkpoint's.
+
+    They differ if the training now has more epochs.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, lr_scheduler: Any = None, **_: Any
+    ) -> None:
+        if state.global_step:
+            lr_scheduler.last_epoch -= 1
+            lr_scheduler.step()
+
+
 class SaveTrained(TrainerCallback):
     """Save the trained weights when training ends."""
 
@@ -99,8 +113,20 @@ def forget_after(run: RunDirectory, step: int) -> None:
             if step < 0 or read_snapshot(path).step > step:
                 path.unlink()
     if run.metrics_path.is_file():  # always rewritten, without a last line that was cut short
-        kept = [event for event in run.read_metrics() if event.get("step", 0) <= step]
+        kept = [event for event in run.read_metrics() if event.get("step", 0) <= step] if step >= 0 else []
         write_atomically(run.metrics_path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+
+
+def earlier_records(run: RunDirectory) -> str:
+    """Return what a folder holds of an earlier training, in words; empty if nothing.
+
+    An unfinished run.json alone, and evaluations before the first step, do not count.
+    """
+    if there := run.snapshot_paths():
+        return f"{len(there)} snapshots"
+    if any(event.get("step") for event in run.read_metrics([])):
+        return run.metrics_path.name
+    return "a finished run.json" if run.record_path.is_file() and run.read_record().finished else ""
 
 
 def continue_at(run: RunDirectory, step: int, epoch: float) -> None:

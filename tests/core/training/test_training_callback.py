@@ -144,7 +144,7 @@ def test_a_used_folder_is_refused_unless_overwritten(tiny_model: Path, few: Task
     with pytest.raises(RunDirectoryError) as caught:
         user_trainer(lora(tiny_model), few, tmp_path, max_steps=1).train()
     assert str(caught.value) == (
-        f"{run.path}: expected a folder without snapshots, found 3 of an earlier training; "
+        f"{run.path}: expected a folder without records of an earlier training, found 3 snapshots; "
         "resume from its checkpoint, use another folder, or delete them with overwrite=True"
     )
     assert moments(run) == [(0, 0), (1, 4), (2, 8)]
@@ -153,6 +153,68 @@ def test_a_used_folder_is_refused_unless_overwritten(tiny_model: Path, few: Task
     assert moments(run) == [(0, 0), (1, 1)]
     assert run.read_record().task == "rte"
     assert {event["step"] for event in run.read_metrics()} == {1}
+
+
+@pytest.mark.parametrize(("left", "found"), [("metrics.jsonl", "metrics.jsonl"), ("run.json", "a finished run.json")])
+def test_a_used_folder_without_snapshots_is_refused(
+    tiny_model: Path, few: TaskData, tmp_path: Path, left: str, found: str
+) -> None:
+    user_trainer(lora(tiny_model), few, tmp_path, max_steps=2, logging_steps=1).train()
+    run = RunDirectory(tmp_path / "run")
+    for path in [*run.snapshot_paths(), run.record_path, run.metrics_path]:
+        if path.name != left:
+            path.unlink()
+    with pytest.raises(RunDirectoryError, match=f"without records of an earlier training, found {found}; resume"):
+        user_trainer(lora(tiny_model), few, tmp_path, max_steps=1).train()
+    again = SpectralSnapshotCallback(run.path, overwrite=True)
+    trainer = user_trainer(lora(tiny_model, use_rslora=True), few, tmp_path, again, max_steps=1)
+    trainer.train()
+    assert run.read_record().configuration["use_rslora"]
+    assert {event["step"] for event in run.read_metrics()} == {1}
+
+
+def test_an_evaluation_before_the_training_is_kept(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    trainer = user_trainer(lora(tiny_model), few, tmp_path, max_steps=1)
+    trainer.evaluate()
+    trainer.train()
+    assert [event["step"] for event in RunDirectory(tmp_path / "run").read_metrics()] == [0, 1]
+
+
+def test_only_the_folder_of_the_same_training_is_resumed(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    settings = {"num_train_epochs": 2, "save_strategy": "epoch", "logging_steps": 1, "learning_rate": 1e-2}
+
+    def train(place: str, *, resume: bool = False, model: Any = None, **options: Any) -> None:
+        callback = SpectralSnapshotCallback(tmp_path / place)
+        trainer = user_trainer(model or lora(tiny_model), few, tmp_path, callback, **{**settings, **options})
+        trainer.train(resume_from_checkpoint=str(tmp_path / "theirs" / "checkpoint-4") if resume else None)
+
+    def wide() -> Any:
+        config = LoraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+        return get_peft_model(base_model(tiny_model), config)
+
+    train("method", model=lora(tiny_model, use_dora=True))
+    train("seed", seed=2)
+    train("rank", model=lora(tiny_model, rank_pattern={"layer.1.attention.self.query": 1}))
+    train("more", model=lora(tiny_model, rank_pattern={"layer.1.attention.self.query": 4}))
+    train("modules", model=wide())
+    train("rate", learning_rate=1e-3)
+    train("mine")
+    for place, said in (
+        ("method", "method: expected dora-r2, as in this folder's records, found lora-r2, of another training"),
+        ("seed", "seed: expected 2, as in this folder's records, found 42, of another training"),
+        ("rank", "rank of layer/query/1: expected 1, as in this folder's records, found 2, of another training"),
+        ("more", "snapshots/epoch-0001.safetensors: layer/query/[01]: expected .*, found .*, of another training"),
+        ("modules", "layer/value/0: expected a component, as in this folder's records, found none, of another"),
+        ("rate", r"snapshots/epoch-0001.safetensors: layer/query/0: expected σ₁ \S+, as in .*, found \S+, of another"),
+    ):
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / place).rglob("*")}
+        with pytest.raises(RunDirectoryError, match=f"{tmp_path / place}: {said}"):
+            train(place, resume=True)
+        assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / place).rglob("*")}
+    train("mine", resume=True)
+    assert moments(RunDirectory(tmp_path / "mine")) == [(0, 0), (1, 4), (2, 8)]
 
 
 def test_resumed_within_an_epoch(tiny_model: Path, few: TaskData, tmp_path: Path) -> None:
