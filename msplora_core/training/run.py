@@ -38,6 +38,7 @@ from msplora_core.training.processes import (
 )
 from msplora_core.training.resuming import (
     MarkCheckpoints,
+    NewSchedule,
     SaveTrained,
     full_disk,
     keep_checkpoint,
@@ -151,6 +152,7 @@ def _train(config: RunConfig, resume: bool, data: TaskData, callbacks: Sequence[
             callbacks=[
                 *attachment.callbacks(),
                 MarkCheckpoints(),
+                NewSchedule(),
                 SaveTrained(run, attachment),
                 SpectralSnapshotCallback(
                     run,

@@ -211,6 +211,27 @@ def test_more_epochs_extend_a_finished_run(config: RunConfig, few: TaskData) -> 
         train_run(config, data=few, resume=True)
 
 
+class Rates(TrainerCallback):
+    """The learning rate of each optimiser step."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, float] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        self.seen[state.global_step] = optimizer.param_groups[0]["lr"]
+
+
+def test_the_first_resumed_step_has_the_learning_rate_of_the_longer_schedule(config: RunConfig, few: TaskData) -> None:
+    resumed, straight = Rates(), Rates()
+    run = train_run(config, data=few)
+    longer = replace(config, epochs=3)
+    train_run(longer, data=few, resume=True, callbacks=[resumed])
+    train_run(replace(longer, out=config.out / "straight"), data=few, callbacks=[straight])
+    assert resumed.seen == {step: straight.seen[step] for step in range(8, 12)}
+    before, after = list(run.snapshots())[2:4]
+    assert not np.array_equal(before.spectra["layer/query/0"], after.spectra["layer/query/0"])
+
+
 def test_a_finished_run_without_checkpoints_is_not_extended(config: RunConfig, few: TaskData) -> None:
     run = train_run(config, data=few)
     shutil.rmtree(run.checkpoints_path)
