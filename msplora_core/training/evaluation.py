@@ -67,7 +67,8 @@ def evaluate_run(
         The scores by name.
 
     Raises:
-        RunDirectoryError: if the run is unfinished, still trains, or its model is not causal.
+        RunDirectoryError: if the run is unfinished, still trains, has no snapshot, or its model is not causal.
+        FileError: if a line of its metrics is damaged.
         ParameterError: for an unknown task, one that runs code without permission, or one whose data are missing; or
             if the model has no chat format but `chat_template` is set.
         MissingDependencyError: if the package lm-eval is not installed.
@@ -87,7 +88,11 @@ def evaluate_run(
         )
     if not record.finished:
         raise RunDirectoryError(run.path, expected="a finished run", found="one that is not", hint="resume it first")
-    last = read_snapshot(run.snapshot_paths()[-1])
+    snapshots = run.snapshot_paths()
+    if not snapshots:
+        raise RunDirectoryError(run.path, expected="a snapshot at the last epoch", found="none")
+    last = read_snapshot(snapshots[-1])
+    run.read_metrics()  # it is read again to record the scores: a damaged line is told before they are computed
     base = model or ("smollm2" if record.model == SMOLLM2 else record.configuration.get("base_model_name_or_path"))
     manager = _task_manager(tasks_dir, tasks, allow_code_execution)
     with TemporaryDirectory() as place, quiet_transformers():

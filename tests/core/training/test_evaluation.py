@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from msplora_analysis import load_scores
-from msplora_core.errors import MissingDependencyError, ParameterError, RunDirectoryError
+from msplora_core.errors import FileError, MissingDependencyError, ParameterError, RunDirectoryError
 from msplora_core.runs import RunDirectory, RunRecord
 from msplora_core.training import RunConfig, train_run
 from msplora_core.training.evaluation import PromptFormat, _loading, evaluate_run
@@ -123,6 +123,19 @@ def test_runs_that_cannot_be_evaluated(run: Path, monkeypatch: pytest.MonkeyPatc
     directory.write_record(record)
     with pytest.raises(RunDirectoryError, match=r"a run of a causal language model, found one of type SEQ_CLS"):
         evaluate_run(run, ["mmlu"])
+
+
+def test_what_would_lose_scores_is_told_before_they_are_computed(run: Path) -> None:
+    records = RunDirectory(run)
+    lines = records.metrics_path.read_text()
+    records.metrics_path.write_text(f"5\n{lines}")
+    with pytest.raises(FileError, match=r"metrics.jsonl: line 1: expected a JSON object, found 5"):
+        evaluate_run(run, ["colours"])
+    records.metrics_path.write_text(lines)
+    for path in records.snapshot_paths():
+        path.unlink()
+    with pytest.raises(RunDirectoryError, match=f"{run}: expected a snapshot at the last epoch, found none"):
+        evaluate_run(run, ["colours"])
 
 
 def test_the_package_is_named_where_it_is_missing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
