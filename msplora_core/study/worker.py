@@ -27,6 +27,9 @@ from msplora_core.typed_values import convert
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
+_LONGEST = 2_000
+"""Characters of a reason. The launcher reads lines of at most 64 KiB, and the log has the traceback."""
+
 Tell = Callable[[dict[str, Any]], object]
 
 
@@ -56,7 +59,7 @@ def train_one(config: RunConfig, tell: Tell = lambda message: None) -> dict[str,
                 raise
     except Exception as error:
         reason = str(error) if isinstance(error, MSPLoraError) else f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())
+        reason = " ".join(reason.split())[:_LONGEST]
         with suppress(FileError):  # if the disk is full, the message is still sent
             note_failure(config, Failure(reason, isinstance(error, DivergenceError)))
         return {"kind": "failed", "error": reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -144,6 +146,19 @@ def test_a_failure_is_one_line_and_the_log_has_the_traceback(tmp_path: Path) -> 
     assert error.startswith(f"{tmp_path}/nowhere/MRPC/train.tsv: expected a data file of MRPC, found no such file")
     assert failure_of(config) == Failure(error)
     assert "Traceback" in log_path(config).read_text()
+
+
+def test_a_reason_of_any_length_reaches_the_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It reads lines of at most 64 KiB."""
+    monkeypatch.setattr("msplora_core.study.worker._train", Mock(side_effect=ValueError("x " * 100_000)))
+    end = train_one(RunConfig(task="mrpc", out=tmp_path))
+    assert end["error"].startswith("ValueError: x x x")
+    assert len(end["error"]) == 2000
+    worker = f"import json, sys; sys.stdin.readline(); print({json.dumps(end)!r}); sys.stdin.readline()"
+    monkeypatch.setattr(local, "_COMMAND", (sys.executable, "-c", worker))
+    events: list[Event] = []
+    local.LocalLauncher(1)([RunConfig(task="mrpc", out=tmp_path)], events.append)
+    assert [event.kind for event in events] == ["started", "failed"]
 
 
 def test_what_another_process_trains_is_left_to_it(pretend, tmp_path: Path) -> None:
