@@ -39,7 +39,7 @@ class RunRecord:
         eval_examples: number of examples that the metric is computed on; 0 if unknown.
         no_spectra: why the method's updates have no spectra; empty if they have.
         cost: of the training since it was last started or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
-            `peak_bytes`; empty if unknown.
+            `peak_bytes`, where the system tells it; empty if unknown.
         data: SHA-256 of the file of instructions; empty for other tasks.
         versions: of the packages used.
         started: ISO 8601 with time zone.
