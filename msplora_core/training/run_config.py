@@ -122,6 +122,8 @@ class RunConfig:
         task = task_named(self.task)
         object.__setattr__(self, "task", task.folder if task.instructions else task.name)
         object.__setattr__(self, "ranks", tuple(self.ranks))
+        if isinstance(self.alpha, list):
+            object.__setattr__(self, "alpha", tuple(self.alpha))
         if self.plan is not None:
             self._check_plan()
         self._take_method()

@@ -27,7 +27,19 @@ class AdaLoraAttachment(PeftAttachment):
     extendable = False
 
     def peft_config(self, base: Any, steps: int) -> PeftConfig:
-        options = {"tinit": int(_START * steps), "tfinal": int(_END * steps)} | (self.config.options or {})
+        if steps < 2:
+            raise ParameterError("epochs", expected="at least 2 optimiser steps, for adalora", found=f"{steps} step")
+        # PEFT prunes `tfinal` steps before the end, by importance that it does not have at the first step.
+        latest = steps - 2
+        options = {
+            "tinit": int(_START * steps),
+            "tfinal": min(int(_END * steps), latest),
+            **(self.config.options or {}),
+        }
+        if options["tfinal"] > latest:
+            raise ParameterError(
+                "options: tfinal", expected=f"at most {latest:,}, 2 below the steps", found=options["tfinal"]
+            )
         if options["tinit"] + options["tfinal"] >= steps:
             raise ParameterError(
                 "options",

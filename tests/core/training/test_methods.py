@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -179,6 +179,11 @@ def test_configurations_that_cannot_be(tmp_path: Path, content: object, message:
     assert message in str(caught.value)
 
 
+def test_adalora_trains_two_steps(config: RunConfig, few: TaskData) -> None:
+    run = train_run(replace(of_method(config, "adalora"), epochs=2, batch_size=64), data=few)
+    assert [snapshot.step for snapshot in run.snapshots()] == [0, 1, 2]
+
+
 def test_norms_and_tokens_are_not_tuned_as_query_and_value(config: RunConfig, tmp_path: Path) -> None:
     norms = of_method(config, "peft", config=configured(tmp_path, {"peft_type": "LN_TUNING"}))
     with pytest.raises(ParameterError, match="PEFT says: Please specify `target_modules`"):
@@ -195,6 +200,10 @@ def test_settings_that_a_method_cannot_have(config: RunConfig, few: TaskData) ->
         train_run(of_method(config, "adalora", options={"init_r": 8}), data=few)
     with pytest.raises(ParameterError, match=r"expected tinit \+ tfinal below the 12 steps of the training, found 16"):
         train_run(of_method(config, "adalora", options={"tinit": 10}), data=few)
+    with pytest.raises(ParameterError, match="options: tfinal: expected at most 10, 2 below the steps, found 11"):
+        train_run(of_method(config, "adalora", options={"tfinal": 11}), data=few)
+    with pytest.raises(ParameterError, match="epochs: expected at least 2 optimiser steps, for adalora, found 1 step"):
+        train_run(replace(of_method(config, "adalora"), epochs=1, batch_size=64), data=few)
     with pytest.raises(ParameterError, match="options: expected an option of full, found r; it has none"):
         of_method(config, "full", options={"r": 8})
     with pytest.raises(ParameterError, match="options: expected the setting rank in place of an option, found r"):

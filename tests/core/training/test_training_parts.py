@@ -129,6 +129,12 @@ def test_values_that_cannot_be(changes: dict[str, object], message: str) -> None
     assert str(caught.value).startswith(message)
 
 
+def test_three_alphas_may_be_a_list() -> None:
+    assert RunConfig("mrpc", alpha=[16, 8, 4]) == RunConfig("mrpc", alpha=(16, 8, 4))
+    with pytest.raises(ParameterError, match=r"alpha: expected one positive number, or three.*, found \(16, 8\)"):
+        RunConfig("mrpc", alpha=[16, 8])
+
+
 @pytest.mark.parametrize(
     ("task", "epochs", "rate", "length"),
     [
