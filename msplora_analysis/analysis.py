@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msplora_analysis.checked_runs import checked_runs
 from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
+from msplora_analysis.comparison.conditions import unequal_settings
 from msplora_analysis.comparison.controls import beside_controls, controlled
 from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
@@ -23,6 +24,7 @@ from msplora_analysis.loading.cosines import load_interference
 from msplora_analysis.loading.names import named_as_in
 from msplora_analysis.loading.run_states import load_runs, run_notes
 from msplora_analysis.loading.scores import load_scores
+from msplora_analysis.loading.settings import load_settings
 from msplora_analysis.loading.table import load_spectra
 from msplora_analysis.measures import Average, average_spectra, last_epochs, measure, measure_averages
 from msplora_analysis.remarks import broken_notes, doubts, epoch_notes, null_notes, pooling_notes, time_notes
@@ -196,8 +198,9 @@ def analyse(
     checked = _at(table, epoch)
     table, untrained = without_untrained(table)
     final = _at(table, epoch)
+    settings = load_settings(path)
     if baseline is None:
-        comparisons, found = compare_with_lora(final, options)
+        comparisons, found = compare_with_lora(final, options, settings)
     else:
         tables.append(load(baseline))
         other, found = without_untrained(_without_messages(tables[1]))
@@ -209,6 +212,7 @@ def analyse(
         [one for one in comparisons if one.scale == scale or sharing & {*one.pairs["run"], *one.pairs["run_baseline"]}]
     )
     left_out = set(loaded["run"].unique()) - set(table["run"].unique())
+    found += unequal_settings(comparisons, settings, settings if baseline is None else load_settings(baseline))
     scores = load_scores(path)
     runs = load_runs(path, scores)
     scores = named_as_in(table, scores, left_out)
@@ -232,7 +236,7 @@ def analyse(
     claims = settle(
         [
             *complexity_drafts(pyramids, _entropy_nulls(run_nulls, pyramids), average),
-            *distance_drafts(claimed, spread),
+            *distance_drafts(claimed, spread, settings),
             *layer_drafts(layers),
         ]
     )

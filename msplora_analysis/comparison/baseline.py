@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from msplora_analysis.comparison.conditions import lora_command
 from msplora_analysis.comparison.difference import Comparison, Lengths, compare
 from msplora_analysis.comparison.pairing import Pair
+from msplora_analysis.loading.settings import Settings
 from msplora_analysis.measures import Average
 from msplora_core.errors import ComparisonError
 from msplora_core.methods import is_lora
@@ -29,10 +31,11 @@ class Options(TypedDict):
     pair: Pair
 
 
-def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparison], list[str]]:
+def compare_with_lora(final: DataFrame, options: Options, settings: Settings) -> tuple[list[Comparison], list[str]]:
     """Compare every other method with the LoRA runs in the same table; if that is impossible, return a note.
 
-    If LoRA was trained at several ranks, those nearest to the rank of the method are used.
+    If LoRA was trained at several ranks, those nearest to the rank of the method are used. `settings` are those of the
+    runs, for the command that trains LoRA.
     """
     plain = final["method"].map(is_plain).astype(bool)
     theirs, ours = final[plain], final[~plain]
@@ -42,7 +45,7 @@ def compare_with_lora(final: DataFrame, options: Options) -> tuple[list[Comparis
         model = str(ours["model"].iloc[0])
         return [], [
             "Fig. 4 needs LoRA runs with the same model, task, seed and settings: "
-            f"{lora_command(model, ours[ours['model'] == model])}, then svd again with --baseline RUNS"
+            f"{lora_command(model, ours[ours['model'] == model], settings)}, then svd again with --baseline RUNS"
         ]
     comparisons, notes = list[Comparison](), list[str]()
     for method in ours["method"].unique():
@@ -97,17 +100,3 @@ def compare_with(
 def is_plain(method: str) -> bool:
     """Whether this is LoRA, possibly with a variant in brackets."""
     return is_lora(method.partition(" ")[0])
-
-
-def lora_command(model: str, runs: DataFrame, rank: int | None = None) -> str:
-    """Return the command that trains LoRA on the model, tasks and seeds of some runs.
-
-    Args:
-        model: the base model.
-        runs: with columns task and seed.
-        rank: of LoRA; by default the command's.
-    """
-    words = ["msplora-analyze train --method lora", *([f"--rank {rank}"] if rank else []), f"--model {model}"]
-    words += [f"--task {task}" for task in runs["task"].unique() if task]
-    words += [f"--seed {seed}" for seed in runs["seed"].dropna().unique()]
-    return " ".join([*words, "--out RUNS"])

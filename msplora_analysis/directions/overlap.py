@@ -16,6 +16,7 @@ from msplora_analysis.directions.redundancy import Redundancy, excess_by_method,
 from msplora_analysis.directions.run_directions import RunDirections, run_directions
 from msplora_analysis.loading.adapter_updates import AdapterUpdates, load_all_updates
 from msplora_analysis.loading.names import name_runs
+from msplora_analysis.loading.settings import load_settings
 from msplora_analysis.loading.sources import find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
@@ -141,7 +142,7 @@ def overlap(
         course=course_sharing(runs, facts),
         subspaces=final_subspaces(runs, facts),
         methods=excess_by_method(sharing),
-        answers=redundancy(sharing),
+        answers=redundancy(sharing, load_settings(path)),
         adapters=adapters,
         notes=list(dict.fromkeys(notes)),
         skipped=list(dict.fromkeys(map(str, errors))),

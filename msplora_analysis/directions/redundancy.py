@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msplora_analysis.comparison.baseline import is_plain, lora_command
+from msplora_analysis.comparison.baseline import is_plain
+from msplora_analysis.comparison.conditions import lora_command
 from msplora_analysis.comparison.pairing import counterparts
+from msplora_analysis.loading.settings import Settings
 from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
 from msplora_analysis.statistics.verdicts import Verdict, verdict
 from msplora_core.errors import ComparisonError
@@ -87,7 +89,7 @@ def excess_by_method(sharing: DataFrame) -> DataFrame:
                                        "tasks_low", "tasks_high", "deviation"])  # fmt: skip
 
 
-def redundancy(sharing: DataFrame) -> list[Redundancy]:
+def redundancy(sharing: DataFrame, settings: Settings) -> list[Redundancy]:
     """Answer the question for each method whose layers share components.
 
     The excess of a run (shared energy minus that of layers with random directions) is the mean over its module types.
@@ -95,6 +97,7 @@ def redundancy(sharing: DataFrame) -> list[Redundancy]:
 
     Args:
         sharing: from an `Overlap`.
+        settings: of the runs, for the command that trains a baseline.
     """
     each = run_excess(sharing)
     answers = []
@@ -114,7 +117,7 @@ def redundancy(sharing: DataFrame) -> list[Redundancy]:
                 raise ComparisonError(f"there is no LoRA of rank {rank}, the rank of the layers' own components")
             pairs = counterparts(own, plain)
         except ComparisonError as error:
-            step = f"{lora_command(model, own, rank=rank)}"
+            step = lora_command(model, own, settings, rank=rank)
             answers.append(Redundancy(method, "", model, Verdict("cannot tell", reason=str(error), next_step=step)))
             continue
         for baseline, part in pairs.groupby("method_baseline", sort=False):

@@ -54,7 +54,7 @@ def separate_variants(
             notes.append(f"{method}: runs that adapt other modules or layers are not replicates; measured separately")
         if differing:
             notes.append(
-                f"{method}: runs with different {listed([_words(name) for name in differing])} are not replicates; "
+                f"{method}: runs that differ in {listed([_words(name) for name in differing])} are not replicates; "
                 "measured separately"
             )
         labels = _labels([members[0] for members in kinds.values()], adapted, differing)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.comparison.baseline import is_plain, lora_command
+from msplora_analysis.comparison.baseline import is_plain
+from msplora_analysis.comparison.conditions import lora_command
 from msplora_analysis.comparison.controls import control_means
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.comparison.layers import LayerDivergence, adjacent_kl
+from msplora_analysis.loading.settings import Settings
 from msplora_analysis.statistics.claims import Claim, Draft, Step, both_questions, untestable
 from msplora_analysis.statistics.layer_tests import mantel_test, thirds_test
 from msplora_analysis.statistics.outcome import Outcome
@@ -26,7 +28,7 @@ _LEAST_LAYERS = 4
 """Three layers have only one pair that is not adjacent."""
 
 
-def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> list[Draft]:
+def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame, settings: Settings) -> list[Draft]:
     """Test claim 2: the mean KL between adjacent layers is higher for a method than for plain LoRA of its rank.
 
     KLs of spectra of different length cannot be compared, so only comparisons at equal ranks are tested: of the layers'
@@ -35,6 +37,7 @@ def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> lis
     Args:
         comparisons: of methods that share scales with baselines of plain LoRA.
         spread: KL between seeds (see `replicate_spread`).
+        settings: of the runs, for the command that trains a baseline.
 
     Returns:
         A draft for each comparison at equal ranks, and for each (model, method, stack) without one.
@@ -47,7 +50,7 @@ def distance_drafts(comparisons: Iterable[Comparison], spread: DataFrame) -> lis
         if equal:
             drafts += [_distance(one, spread) for one in equal]
         else:
-            drafts.append(untestable(Claim("2", method, model, stack), *_missing(found)))
+            drafts.append(untestable(Claim("2", method, model, stack), *_missing(found, settings)))
     return drafts
 
 
@@ -121,7 +124,7 @@ def seeds_kl(one: Comparison, spread: DataFrame) -> tuple[float, float]:
     return means[0], means[1]
 
 
-def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
+def _missing(comparisons: Sequence[Comparison], settings: Settings) -> tuple[str, str]:
     """Why a method has no comparison at equal ranks, and what to train."""
     first = min(comparisons, key=lambda one: one.scale)  # `layer` before `total`
     ours, theirs = first.ranks[0], ", ".join(map(_span, sorted({one.ranks[1] for one in comparisons})))
@@ -130,7 +133,7 @@ def _missing(comparisons: Sequence[Comparison]) -> tuple[str, str]:
     reason = f"no LoRA of rank {_span(ours)} on the same task and seed, only of {theirs}"
     if ours == (1,):
         return reason, "train a rank of at least 2 on both sides"
-    command = lora_command(first.model, first.pairs, rank=ours[0])
+    command = lora_command(first.model, first.pairs, settings, rank=ours[0])
     return reason, f"train a baseline of equal rank with the same settings: {command}"
 
 

@@ -41,6 +41,7 @@ class RunRecord:
         cost: of the training since it was last started or resumed: `trained_parameters`, `seconds`, `cpu_seconds`,
             `peak_bytes`, where the system tells it; empty if unknown.
         data: SHA-256 of the file of instructions; empty for other tasks.
+        data_file: its name; empty in older records, too.
         versions: of the packages used.
         started: ISO 8601 with time zone.
         finished: likewise; None while the run trains, or if it was killed.
@@ -61,6 +62,7 @@ class RunRecord:
     no_spectra: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     data: str = ""
+    data_file: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: str = ""
     finished: str | None = None
@@ -136,6 +138,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "model": ("a name", _is_text),
     "task": ("a text", _is_text),
     "data": ("a text", _is_text),
+    "data_file": ("a printable text", lambda value: _is_text(value) and value == plain_text(value)),
     "seed": ("a whole number or null", lambda value: value is None or type(value) is int),
     "layers": ("a whole number", _is_whole),
     "modules": ("names", lambda value: isinstance(value, list) and all(map(is_printable_name, value))),

@@ -225,6 +225,7 @@ def _open(run: RunDirectory, config: RunConfig, record: RunRecord, checkpoint: P
     task = task_named(config.task)
     record.method, record.task, record.seed = config.method_name, task.name, config.seed
     record.data, record.hyperparameters = data_digest(task, config.data_dir), config.hyperparameters()
+    record.data_file = Path(task.folder).name if task.instructions else ""
     run.write_record(record)
 
 

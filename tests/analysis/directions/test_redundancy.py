@@ -25,7 +25,7 @@ def sharing(lora: float, own: float, pairs: list[tuple[str, int]] = PAIRS, model
 
 
 def test_less_in_every_pair_is_borne_out() -> None:
-    (answer,) = redundancy(sharing(0.3, 0.1))
+    (answer,) = redundancy(sharing(0.3, 0.1), {})
     assert (answer.verdict.verdict, answer.baseline, answer.verdict.n) == ("borne out", "lora-r2", 6)
     assert [round(one, 12) for one in answer.differences] == [0.2] * 6
     assert "share 0.3025 more of their energy (+0.3000 to +0.3050), the layers' own" in str(answer)
@@ -40,26 +40,26 @@ def test_the_excess_of_a_method_has_intervals_over_runs_and_over_tasks() -> None
 
 
 def test_more_in_every_pair_is_contradicted() -> None:
-    (answer,) = redundancy(sharing(0.1, 0.3))
+    (answer,) = redundancy(sharing(0.1, 0.3), {})
     assert answer.verdict.verdict == "contradicted"
 
 
 def test_where_lora_shares_nothing_there_is_nothing_to_remove() -> None:
-    (answer,) = redundancy(sharing(0.001, 0.0))
+    (answer,) = redundancy(sharing(0.001, 0.0), {})
     assert answer.verdict.verdict == "contradicted"
     assert answer.verdict.reason.endswith("in every run: nothing to remove")
 
 
 def test_without_lora_of_that_rank_it_says_what_to_train() -> None:
     table = sharing(0.3, 0.1)
-    (answer,) = redundancy(table.assign(rank=table["rank"].where(table["method"] != "lora-r2", 8)))
+    (answer,) = redundancy(table.assign(rank=table["rank"].where(table["method"] != "lora-r2", 8)), {})
     assert answer.verdict.verdict == "cannot tell"
     assert "train --method lora --rank 2 --model minilm --task cola --task mrpc" in answer.verdict.next_step
 
 
 def test_each_model_is_named_and_one_pair_has_no_range() -> None:
     both = pd.concat([sharing(0.3, 0.1, [("cola", 0)], model) for model in ("minilm", "roberta")], ignore_index=True)
-    said = [str(answer) for answer in redundancy(both)]
+    said = [str(answer) for answer in redundancy(both, {})]
     assert [text.partition(" (")[0].partition(" for ")[2] for text in said] == [
         "msplora-8-4-2 on minilm", "msplora-8-4-2 on roberta"]  # fmt: skip
     assert all("share 0.3000 more of their energy, the layers' own" in text for text in said)

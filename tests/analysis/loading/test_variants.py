@@ -89,7 +89,7 @@ def test_runs_with_other_settings_are_measured_apart(recorded, tmp_path):
     recorded("b", 16.0, learning_rate=0.1, batch_size=16, epochs=10, seed=2)
     names, notes = methods(tmp_path / "study")
     assert names == {"a0": "lora-r8 (scaling 2)", "a1": "lora-r8 (scaling 2)", "b": "lora-r8 (scaling 16)"}
-    assert notes == ["lora-r8: runs with different scaling, learning rate are not replicates; measured separately"]
+    assert notes == ["lora-r8: runs that differ in scaling, learning rate are not replicates; measured separately"]
     runs = measure(last_epochs(load_spectra(tmp_path / "study")), ["method", "scale"]).set_index("method")["runs"]
     assert runs.groupby(level=0).max().to_dict() == {"lora-r8 (scaling 2)": 2, "lora-r8 (scaling 16)": 1}
 

@@ -49,6 +49,7 @@ def test_a_run_learns_and_records(config: RunConfig) -> None:
     with pytest.warns(RunWarning, match=r"following.json: 1 rows of the file are left out: their answers are empty"):
         run = train_run(config)
     record, events = run.read_record(), run.read_metrics()
+    assert (record.task, record.data_file) == (Path(config.task).stem, Path(config.task).name)
     assert (run.path.name, record.task) == ("following-msplora-8-4-2-seed0", "following")
     assert (record.metric, record.configuration["task_type"]) == ("token_accuracy", "CAUSAL_LM")
     assert record.constant_score == 0.5  # each answer is a word and the end
