@@ -13,7 +13,7 @@ from msplora_analysis.checked_runs import checked_runs
 from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
 from msplora_analysis.comparison.conditions import unequal_settings
-from msplora_analysis.comparison.controls import beside_controls, controlled
+from msplora_analysis.comparison.controls import beside_controls
 from msplora_analysis.comparison.difference import Comparison, Lengths
 from msplora_analysis.comparison.layers import LayerDivergence, layer_divergences
 from msplora_analysis.comparison.pairing import Pair
@@ -35,6 +35,7 @@ from msplora_analysis.statistics.distance import distance_drafts, layer_drafts
 from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_analysis.untrained import without_untrained
 from msplora_core.errors import ParameterError
+from msplora_core.methods import is_trained
 from msplora_core.wording import counted
 
 if TYPE_CHECKING:
@@ -228,10 +229,10 @@ def analyse(
     run_nulls = drawn.beside(by_run, of_run, average)
     layers = [one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)]
     spread = replicate_spread(final, floor=floor, average=average)
-    pyramids = final[final["run"].isin(sharing) & (final["method"].astype(str).map(controlled) == "")]
+    pyramids = final[final["run"].isin(sharing) & final["method"].astype(str).map(is_trained)]
     claimed = [
         one for one in comparisons if is_plain(one.baseline) and sharing.issuperset(one.pairs["run"])
-        and not controlled(one.method)
+        and is_trained(one.method)
     ]  # fmt: skip
     claims = settle(
         [

@@ -12,6 +12,8 @@ from msplora_core.method_list import METHODS
 
 RANDOM_LABELS = "random-labels"
 """Suffix of methods trained on permuted labels, so that such runs are not averaged with others."""
+CONVERTED = "converted"
+"""Suffix of the methods of adapters that were not trained as such, but converted from others."""
 
 
 def method_name(kind: str, ranks: Sequence[int] = ()) -> str:
@@ -116,6 +118,16 @@ def is_lora(method: str) -> bool:
     return re.fullmatch(r"lora(-r\d+(-\d+)?)?", method) is not None
 
 
+def is_trained(method: str) -> bool:
+    """Whether a method was trained on true labels, so that claims about it can be tested; a variant in brackets counts.
+
+    Example:
+        >>> is_trained("msplora-8-4-2 (a)"), is_trained("lora-r8-random-labels"), is_trained("lora-r24-converted")
+        (True, False, False)
+    """
+    return not method.partition(" ")[0].endswith((f"-{RANDOM_LABELS}", f"-{CONVERTED}"))
+
+
 _TITLES = {
     "mspdora": "MSPDoRA", "vblora": "VB-LoRA", "ia3": "IA3", "oft": "OFT", "boft": "BOFT",  # read, not trained
     **{name: method.title for name, method in METHODS.items()},
@@ -128,15 +140,15 @@ def title(method: str) -> str:
     Example:
         >>> title("msplora-8-4-2"), title("lora-r8"), title("dora-r4-16"), title("lora-r8-random-labels (a)")
         ('MSPLoRA 8/4/2', 'LoRA r=8', 'DoRA r=4 to 16', 'LoRA r=8, random labels (a)')
-        >>> title("adapterdrop-r8-layers-5to7-11"), title("lora-r8-layers-2")
-        ('AdapterDrop r=8, layers 5 to 7, 11', 'LoRA r=8, layer 2')
+        >>> title("adapterdrop-r8-layers-5to7-11"), title("lora-r8-layers-2"), title("lora-r24-converted")
+        ('AdapterDrop r=8, layers 5 to 7, 11', 'LoRA r=8, layer 2', 'LoRA r=24, converted')
     """
     name, bracket, variant = method.partition(" (")
-    labelled = name.removesuffix(f"-{RANDOM_LABELS}")
-    stem, _, layers = labelled.partition("-layers-")
+    suffix = next((one for one in (RANDOM_LABELS, CONVERTED) if name.endswith(f"-{one}")), "")
+    stem, _, layers = name.removesuffix(f"-{suffix}").partition("-layers-")
     word = "layer" if layers.isdecimal() else "layers"
     added = f", {word} {layers.replace('-', ', ').replace('to', ' to ')}" if layers else ""
-    added += ", random labels" if labelled != name else ""
+    added += f", {suffix.replace('-', ' ')}" if suffix else ""
     kind, *ranks = stem.split("-")
     numbers = [rank.removeprefix("r") for rank in ranks]
     if kind not in _TITLES or not all(number.isdecimal() for number in numbers):

@@ -15,7 +15,7 @@ from msplora_analysis.loading.settings import Settings
 from msplora_analysis.statistics.differences import sign_flip_test, task_mean_test
 from msplora_analysis.statistics.verdicts import Verdict, verdict
 from msplora_core.errors import ComparisonError
-from msplora_core.methods import RANDOM_LABELS, title
+from msplora_core.methods import is_trained, title
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,7 +103,7 @@ def redundancy(sharing: DataFrame, settings: Settings) -> list[Redundancy]:
     answers = []
     for names, ours in each.groupby(["model", "method"], observed=True, sort=False):
         model, method = map(str, names)
-        if "total" not in set(ours["scale"]) or method.endswith(RANDOM_LABELS):
+        if "total" not in set(ours["scale"]) or not is_trained(method):
             continue
         own = ours[ours["scale"] == "layer"]
         if own.empty:

@@ -24,6 +24,7 @@ from msplora_core.conversion.origin import Origin, origin_of
 from msplora_core.conversion.plain import PlainModule, grouped_dora, plain_configuration, plain_module
 from msplora_core.formats import Adapter
 from msplora_core.formats.stored import StoredUpdate
+from msplora_core.methods import is_trained
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def convert_adapter(
     The scaling is folded into the factors, which are float32. A trained head, biases, trained tokens and DoRA's
     magnitudes are kept. An adapter of a diffusion pipeline with several models becomes one folder for each. The
     folder is written atomically. PEFT's LoRA ignores dilation and padding modes of convolutions: merge such an adapter
-    after loading it.
+    after loading it. Reading the result says that it was converted, unless its factors are those of a training: LoRA in
+    another format, of the same ranks.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
@@ -112,7 +114,8 @@ def convert_adapter(
         if paths
     }
     if out is not None:
-        write_adapters(Path(out), origin, adapters)
+        is_same = limits == Limits() and is_trained(adapter.method) and adapter.method.startswith(("lora", "dora"))
+        write_adapters(Path(out), origin, adapters, "" if is_same else adapter.method)
     size = sum(values.nbytes for files in adapters.values() for values in files.tensors.values())
     size += len(adapters) * sum(tensor.load().nbytes for tensor in origin.beside.values())
     return Conversion(modules, adapter.size, size, (*notes, *adapter.notes, *origin.notes))

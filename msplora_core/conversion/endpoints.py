@@ -19,7 +19,7 @@ from msplora_core.conversion.origin import Origin
 from msplora_core.errors import FileError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS
+from msplora_core.formats.weight_files import CONFIG, CONVERTED_FROM, PEFT_WEIGHTS
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.wording import natural_order
 
@@ -100,13 +100,16 @@ def by_model(origin: Origin, paths: Iterable[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def write_adapters(target: Path, origin: Origin, adapters: Mapping[str, AdapterFiles]) -> None:
+def write_adapters(
+    target: Path, origin: Origin, adapters: Mapping[str, AdapterFiles], converted_from: str = ""
+) -> None:
     """Write one adapter into a folder, or several into subfolders, atomically.
 
     Args:
         target: the folder, new or empty; one that exists stays the same, as a shell may be in it.
         origin: holds the tensors to copy.
         adapters: by the name of the model.
+        converted_from: the method of the original, if the factors are not those of its training.
 
     Raises:
         FileError: if it cannot be written.
@@ -116,7 +119,7 @@ def write_adapters(target: Path, origin: Origin, adapters: Mapping[str, AdapterF
     try:
         beside.mkdir(parents=True)
         for model, files in adapters.items():
-            _write(beside / model if len(adapters) > 1 else beside, origin, files)
+            _write(beside / model if len(adapters) > 1 else beside, origin, files, converted_from)
         if target.is_dir():
             for entry in beside.iterdir():
                 entry.replace(target / entry.name)
@@ -128,10 +131,11 @@ def write_adapters(target: Path, origin: Origin, adapters: Mapping[str, AdapterF
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write(folder: Path, origin: Origin, files: AdapterFiles) -> None:
+def _write(folder: Path, origin: Origin, files: AdapterFiles, converted_from: str) -> None:
     tensors = {name: tensor.load() for name, tensor in origin.beside.items()} | dict(files.tensors)
     folder.mkdir(exist_ok=True)
     contiguous = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
-    save_file(contiguous, folder / PEFT_WEIGHTS[0], metadata={"format": "pt"})
+    mark = {CONVERTED_FROM: converted_from} if converted_from else {}
+    save_file(contiguous, folder / PEFT_WEIGHTS[0], metadata={"format": "pt"} | mark)
     content = json.dumps(files.configuration, indent=2, sort_keys=True)
     (folder / CONFIG).write_text(content + "\n", encoding="utf-8")

@@ -103,7 +103,7 @@ def convert_to_pyramid(
 
     A good fit of the weights does not imply a good score. Components are float32 with scaling 1. A trained head and
     biases are kept; an adapter of a pipeline with several models becomes one folder for each. PEFT loads the result
-    after `import msplora_core.adapter`.
+    after `import msplora_core.adapter`. Reading it says that it was converted.
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
@@ -148,7 +148,7 @@ def convert_to_pyramid(
             fits.append(fit)
             tensors |= one.tensors(components.components)
         adapters[model] = AdapterFiles(tensors, shared_configuration(origin.configuration, sharing, ranks, groups))
-    write_adapters(target, origin, adapters)
+    write_adapters(target, origin, adapters, adapter.method)
     written = sum(one.parameters for sharing in modules.values() for one in sharing)
     before = sum(one.parameters for one, key in zip(adapter.updates, adapter.keys, strict=True) if key.scale != "total")
     return PyramidConversion(fits, written, before, (*notes, *adapter.notes, *origin.notes))

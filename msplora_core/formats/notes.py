@@ -15,6 +15,11 @@ DORA = (
     "whole weight and have no spectrum."
 )
 
+CONVERTED_NOTE = (
+    "Converted from {}: its factors are not those of a training, so null models from factors depend on how the "
+    "updates were split."
+)
+
 
 def beside_notes(names: Collection[str], trained: Iterable[str] = ()) -> list[str]:
     """Return the notes on tensors that are not low-rank updates.

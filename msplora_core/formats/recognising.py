@@ -14,13 +14,21 @@ from msplora_core.formats.adapter_file import Adapter
 from msplora_core.formats.contents import Contents, Found
 from msplora_core.formats.hub import is_hub_id, local_path
 from msplora_core.formats.keys import component_keys
-from msplora_core.formats.notes import alpha_notes, rank_notes
+from msplora_core.formats.notes import CONVERTED_NOTE, alpha_notes, rank_notes
 from msplora_core.formats.other import diffusion, full, loralib, pairs
 from msplora_core.formats.other.model_folder import read_model_tensors
 from msplora_core.formats.peft import adalora, lora, lycoris, msplora, vera
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
-from msplora_core.formats.weight_files import CONFIG, PEFT_WEIGHTS, only_weights, peft_weights, unread_notes
+from msplora_core.formats.weight_files import (
+    CONFIG,
+    CONVERTED_FROM,
+    PEFT_WEIGHTS,
+    only_weights,
+    peft_weights,
+    unread_notes,
+)
+from msplora_core.methods import CONVERTED
 from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
 from msplora_core.storage.tensor_file import read_tensor_file
@@ -104,11 +112,13 @@ def read_adapter(
     files = tuple(sorted({tensor.path for tensor in contents.tensors.values()}))
     unread = unread_notes(contents.path, files) if base is None else ()
     of_alpha = alpha_notes(alpha, own=True) if scaled else ()
-    notes = [*found.notes, *of_targets, *of_alpha, *rank_notes(updates), *unread]
+    origin = contents.metadata.get(CONVERTED_FROM, "")[:100]
+    of_origin = [CONVERTED_NOTE.format(origin)] if origin else []
+    notes = [*found.notes, *of_origin, *of_targets, *of_alpha, *rank_notes(updates), *unread]
     return Adapter(
         path=contents.path,
         format=found.format,
-        method=found.method,
+        method=f"{found.method}-{CONVERTED}" if origin else found.method,
         model=found.model if model is None else model,
         notes=tuple(notes),
         updates=updates,

@@ -18,6 +18,8 @@ from msplora_core.wording import listed
 CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 OTHER_WEIGHTS = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapters.safetensors")
+CONVERTED_FROM = "msplora_converted_from"
+"""In the header of weights that were converted, the method that they were; PEFT warns of unknown fields of `CONFIG`."""
 
 _NO_ADAPTER = re.compile(
     r"(optimizer|scheduler|scaler|training_args|rng_state(_\d+)?|random_states_\d+|pytorch_model.*|model.*|"

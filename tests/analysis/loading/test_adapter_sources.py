@@ -15,7 +15,7 @@ from msplora_analysis.comparison.layers import layer_divergences
 from msplora_analysis.loading.adapter_source import task_and_seed
 from msplora_analysis.loading.table import SkippedWarning
 from msplora_analysis.measures import last_epochs
-from msplora_core.conversion import convert_adapter
+from msplora_core.conversion import convert_adapter, convert_to_pyramid
 from msplora_core.errors import AdapterFileError, FileError, RunDirectoryError
 from msplora_core.formats import read_adapter
 
@@ -296,6 +296,28 @@ def test_each_adapter_beside_a_configuration_is_a_run(tmp_path):
     assert (of_peft["model"].iloc[0], of_peft["sigma"].max()) == ("some/base", 2.0)
     with pytest.raises(FileError, match="expected one adapter, found 4"):
         convert_adapter(folder, tmp_path / "out")
+
+
+def test_a_converted_adapter_says_so_and_is_in_no_claim(tmp_path):
+    random, name = np.random.default_rng(0), "base_model.model.layers.{}.q_proj.lora_{}.weight"
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    shapes = {"A": (4, 6), "B": (6, 4)}
+    tensors = {name.format(layer, side): random.standard_normal(shapes[side]) for layer in range(6) for side in "AB"}
+    save_file(tensors, trained / "adapter_model.safetensors")
+    (trained / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
+    convert_adapter(trained, tmp_path / "copy")
+    convert_adapter(trained, tmp_path / "cut", rank=2)
+    convert_to_pyramid(trained, tmp_path / "pyramid", ranks=(2, 0, 2))
+    convert_adapter(tmp_path / "pyramid", tmp_path / "plain")
+    found = {place: load_spectra(tmp_path / place) for place in ("trained", "copy", "cut", "pyramid", "plain")}
+    assert {place: table["method"].iloc[0] for place, table in found.items()} == {
+        "trained": "lora-r4", "copy": "lora-r4", "cut": "lora-r2-converted", "pyramid": "msplora-2-0-2-converted",
+        "plain": "lora-r4-converted"}  # fmt: skip
+    for place, origin in (("cut", "lora-r4"), ("pyramid", "lora-r4"), ("plain", "msplora-2-0-2-converted")):
+        assert analyse(tmp_path / place, baseline=trained, pair="position", draws=0).claims == []
+        assert any(note.startswith(f"Converted from {origin}: ") for note in found[place].attrs["notes"])
+    assert {claim.number for claim in analyse(tmp_path / "copy", draws=0).claims} == {"2a", "2b"}
 
 
 def test_what_is_not_read_of_an_adapter_is_named(tmp_path):

@@ -260,6 +260,7 @@ assert type(model.base_model).__name__ == "LoraModel"
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "Unexpected keyword" not in done.stderr  # the mark of a conversion is no field of the configuration
 
 
 def test_converting_needs_no_torch(saved: Callable, tmp_path: Path) -> None:
