@@ -24,6 +24,7 @@ from msplora_analysis.plots.colours import (
     SCALE_COLOURS,
 )
 from msplora_analysis.report.packing import packed
+from msplora_analysis.report.pictured_study import like_chance
 from msplora_core.methods import title
 from msplora_core.wording import natural_order
 
@@ -73,6 +74,7 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
             _divergence(one, analysis, tables) for one in analysis.layers if len(one.layers) > 1 and one.length > 1
         ],
         "comparisons": [_comparison(one, analysis, tables) for one in analysis.comparisons if len(one.layers) > 1],
+        "like_chance": list(like_chance(analysis.nulls)),
         "nulls": _nulls(tables["measure-means"]),
         "spread": as_columns(analysis.spread),
         "interference": as_columns(tables["interference"].drop(columns="spread")) if "interference" in tables else {},

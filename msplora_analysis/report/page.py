@@ -18,6 +18,7 @@ from msplora_analysis.report.csv_tables import csv_tables
 from msplora_analysis.report.embedded import as_script, embedded
 from msplora_analysis.report.homes import home
 from msplora_analysis.report.kept_section import kept_section
+from msplora_analysis.report.pictured_study import like_chance
 from msplora_analysis.report.pictures import pictures
 from msplora_analysis.report.static_pictures import static_pictures
 from msplora_analysis.report.summary import AVERAGING, READING
@@ -140,19 +141,21 @@ def _ordered(claims: Sequence[Claim]) -> tuple[list[tuple[int, Claim]], list[tup
 def _looked_at(analysis: Analysis) -> list[dict[str, Any]]:
     """Return for each model and method the number of runs, the tasks, the seeds and the last epoch."""
     found, spectra = [], analysis.table[analysis.table["k"] == 1]
+    chance = {(one["model"], one["method"]): one["words"] for one in like_chance(analysis.nulls)}
     for (model, method), rows in spectra.groupby(["model", "method"], observed=True, sort=False):
+        names = str(model), str(method)
         last = rows.groupby("run", observed=True)["epoch"].max()
         found.append(
             {
-                "model": str(model),
-                "method": str(method),
+                "model": names[0],
+                "method": names[1],
                 "runs": rows["run"].nunique(),
                 "tasks": [str(task) for task in rows["task"].unique() if task],
                 "seeds": [str(seed) for seed in sorted(rows["seed"].dropna().unique())],
                 "modules": [str(module) for module in rows["module"].unique()],
                 "layers": rows.loc[rows["scale"] == "layer", "unit"].nunique(),
                 "epochs": _span(last.min(), last.max()),
-                "doubt": analysis.doubts.get((str(model), str(method)), ""),
+                "doubts": [known[names] for known in (analysis.doubts, chance) if names in known],
             }
         )
     return found

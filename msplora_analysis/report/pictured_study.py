@@ -15,7 +15,7 @@ from msplora_core.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from msplora_analysis.analysis import Analysis
 
@@ -148,11 +148,10 @@ def beside_null(study: PicturedStudy, rows: DataFrame, above: str) -> tuple[str,
     nulls = study.nulls
     if not len(nulls):
         return above, ""
-    nulls = matching(nulls[nulls["measure"] == "entropy_rank"], rows)
-    nulls = nulls[nulls["scale"] != "total"] if (nulls["scale"] != "total").any() else nulls
+    nulls = _of_entropy(matching(nulls, rows))
     if nulls.empty:
         return above, ""
-    inside = int(((nulls["value"] >= nulls["null_low"]) & (nulls["value"] <= nulls["null_high"])).sum())
+    inside = int(_inside(nulls).sum())
     if inside == len(nulls):
         return f"{above}\nno different from chance", f"entropy rank within {null_range(nulls)}"
     if len(nulls) == 1:
@@ -161,6 +160,27 @@ def beside_null(study: PicturedStudy, rows: DataFrame, above: str) -> tuple[str,
         return above, f"{values} in {null_range(nulls)}"
     outside = f"{len(nulls) - inside} of {len(nulls)} averages"
     return above, f"entropy rank of {outside} outside {null_range(nulls)}"
+
+
+def like_chance(nulls: DataFrame) -> Iterator[dict[str, str]]:
+    """Yield the model and method whose spectra are no different from chance, with words that say so.
+
+    Args:
+        nulls: of an analysis.
+    """
+    for (model, method), rows in _of_entropy(nulls).groupby(["model", "method"], observed=True, sort=False):
+        if _inside(rows).all():
+            words = f"no different from chance: entropy rank within {null_range(rows)}"
+            yield {"model": str(model), "method": str(method), "words": words}
+
+
+def _of_entropy(nulls: DataFrame) -> DataFrame:
+    nulls = nulls[nulls["measure"] == "entropy_rank"]
+    return nulls[nulls["scale"] != "total"] if (nulls["scale"] != "total").any() else nulls
+
+
+def _inside(nulls: DataFrame) -> Series[bool]:
+    return (nulls["value"] >= nulls["null_low"]) & (nulls["value"] <= nulls["null_high"])
 
 
 def sole_method(rows: DataFrame) -> list[str]:

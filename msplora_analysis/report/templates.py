@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
 from functools import cache
@@ -36,7 +37,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "method": title}
+    environment.filters |= {"number": number, "method": title, "texts": _texts}
     return environment
 
 
@@ -52,8 +53,13 @@ def number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
 
 
+def _texts(values: dict[str, Any]) -> str:
+    """Return values with all digits, as JSON."""
+    return json.dumps({name: str(value) for name, value in values.items()})
+
+
 def cells(table: DataFrame, name: str, title: str) -> dict[str, Any]:
-    """Return the values for the template of a table: the columns that vary or hold values, and the rows.
+    """Return the values for the template of a table: the columns that vary, the values that all rows have, the rows.
 
     Args:
         table: the rows, as in the CSV file.
@@ -61,6 +67,9 @@ def cells(table: DataFrame, name: str, title: str) -> dict[str, Any]:
         title: above the table.
     """
     shown = table.loc[:, [column for column in table if table[column].notna().any() and (table[column] != "").any()]]
+    same = [column for column in shown if len(shown) > 1 and shown[column].nunique(dropna=False) == 1]
+    common = {str(column): shown[column].astype(object).iloc[0] for column in same}
+    shown = shown.drop(columns=same)
     head = shown.head(_MOST_ROWS)
     words: Iterable[Any] = [
         name for name in shown if shown[name].dtype.kind not in "iuf" and str(shown[name].dtype) != "Int64"
@@ -69,6 +78,7 @@ def cells(table: DataFrame, name: str, title: str) -> dict[str, Any]:
         "name": name,
         "title": title,
         "columns": [str(name) for name in shown],
+        "same": common,
         "words": set(map(str, words)),
         "rows": head.astype(object).to_numpy().tolist(),
         "left_out": len(table) - len(head),

@@ -71,6 +71,11 @@ function figure(id, draw) {
 
 const about = () =>
   [methodTitle(choice.method), choice.stack, choice.task || EVERY.task, choice.module || EVERY.module].filter(Boolean).join(", ");
+// Words where the spectra of the method are those of random factors.
+function orChance() {
+  const words = data.like_chance.find((one) => chosen(one, ["model", "method"]))?.words;
+  return words ? ` ${words[0].toUpperCase()}${words.slice(1)}.` : "";
+}
 // On paper a picture is as wide as there, not a wide one made small.
 const PAPER = 680;
 let printing = false;

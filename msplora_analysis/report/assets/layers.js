@@ -9,7 +9,7 @@ figure("layers", (part) => {
   const most = d3.max(bars, (bar) => bar.k);
   const { y, mark } = asBars(bars, d3.max(bars, (bar) => bar.sigma), { fx: "column", fy: "row" }, null);
   const name = (row) => (row.scale === "layer" ? `layer ${row.unit}` : row.scale === "global" ? "global" : `${row.scale} ${row.unit}`);
-  part("about").textContent = `${about()}, at the epoch compared. One scale of magnitude for all.`;
+  part("about").textContent = `${about()}, at the epoch compared. One scale of magnitude for all.${orChance()}`;
   part("plot").replaceChildren(Plot.plot({
     width, height: 40 + 95 * Math.ceil(mine.length / columns), marginLeft: 44, marginTop: 14,
     fx: { axis: null, padding: 0.12 }, fy: { axis: null, padding: 0.25 },

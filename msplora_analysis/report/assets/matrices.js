@@ -20,7 +20,7 @@ figure("matrices", (part, redraw) => {
   const { layers } = view;
   matrix.row = Math.min(matrix.row, layers.length - 1);
   matrix.column = Math.min(matrix.column, layers.length - 1);
-  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}.${view.mean ? "" : ` Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}`}`;
+  part("about").textContent = `${methodTitle(choice.method)}, ${view.task || EVERY.task}, ${view.module || EVERY.module}; ${view.rule}.${view.mean ? "" : ` Row i, column j: D(layer i ‖ layer j) in nats.${spreadOf(view)}${orChance()}`}`;
 
   const cells = layers.flatMap((from, i) => layers.map((to, j) => ({ from, to, i, j, value: view.values[i][j] })));
   const width = Math.min(widthOf(part("plot")), 520);

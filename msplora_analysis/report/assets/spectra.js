@@ -18,7 +18,7 @@ figure("spectra", (part) => {
     return { facet: facet(row), scale: row.scale, time: row.time, x1: edges[column], x2: edges[column + 1], k: place + 1, sigma };
   }));
   const [few, most] = d3.extent(trained, (row) => row.runs);
-  part("about").textContent = `${about()}. Colour: average singular value; the slider marks a moment, whose spectra stand below.${few < most ? ` A column averages ${few} to ${most} runs.` : ""}`;
+  part("about").textContent = `${about()}. Colour: average singular value; the slider marks a moment, whose spectra stand below.${few < most ? ` A column averages ${few} to ${most} runs.` : ""}${orChance()}`;
 
   const slider = element("input", { type: "range", min: 0, max: times.length - 1, value: Math.min(moment, times.length - 1) });
   slider.setAttribute("aria-label", clock);

@@ -4,20 +4,28 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   const headings = [...table.tHead.rows[0].cells];
   const valueOf = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent;
   headings.forEach((heading, column) => {
-    const button = element("button", { type: "button" }, ...heading.childNodes);
-    button.addEventListener("click", () => {
+    const button = element("span", { role: "button", tabIndex: 0 }, ...heading.childNodes); // a <button> is not repeated on the next sheet of paper
+    const sort = () => {
       const down = heading.ariaSort === "ascending";
       for (const other of headings) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
       const missing = (row) => valueOf(row, column) === "–"; // last in both directions
       body.append(...[...body.rows].sort((a, b) => missing(a) - missing(b) || (down ? -1 : 1) * compareCells(valueOf(a, column), valueOf(b, column))));
+    };
+    button.addEventListener("click", sort);
+    button.addEventListener("keydown", (event) => {
+      if (![" ", "Enter"].includes(event.key)) return;
+      event.preventDefault();
+      sort();
     });
     heading.replaceChildren(button);
   });
   const copy = element("button", { type: "button", className: "copy" }, "Copy as CSV");
   copy.addEventListener("click", async () => {
     const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const lines = [headings.map((heading) => heading.textContent), ...[...body.rows].map((row) => headings.map((_, column) => valueOf(row, column)))];
+    const same = JSON.parse(table.dataset.same ?? "{}");
+    const lines = [[...Object.keys(same), ...headings.map((heading) => heading.textContent)],
+      ...[...body.rows].map((row) => [...Object.values(same), ...headings.map((_, column) => valueOf(row, column))])];
     const text = lines.map((line) => line.map((cell) => quoted(cell === "–" ? "" : cell)).join(",")).join("\n") + "\n";
     copy.textContent = (await copyText(text)) ? "Copied" : "Not copied: the browser forbids it";
   });

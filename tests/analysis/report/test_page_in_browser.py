@@ -230,7 +230,7 @@ def test_tables_are_the_csv_files_and_can_be_copied_and_sorted(page: Any, folder
     heading = page.locator("table[data-name=measures] th", has_text="entropy_rank")
     column = heading.evaluate("cell => cell.cellIndex + 1")
     for _ in range(2):
-        heading.locator("button").click()
+        heading.get_by_role("button").click()
     values = [float(text) for text in texts(page, f"table[data-name=measures] td:nth-child({column})")]
     assert values == sorted(values, reverse=True)
 
@@ -407,6 +407,42 @@ def test_on_paper_pictures_are_drawn_for_its_width(page: Any) -> None:
     assert float(page.evaluate(width)) < 680 < wide
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert float(page.evaluate(width)) == wide
+
+
+def test_a_table_goes_on_with_its_headings_on_the_next_sheet(page: Any) -> None:
+    assert page.locator("thead button, thead input, thead select").count() == 0  # Chromium does not repeat these
+    page.locator("table[data-name=measures] thead [role=button]").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("table[data-name=measures] th").first.get_attribute("aria-sort") == "ascending"
+
+
+def test_what_all_rows_have_in_common_is_said_once(page: Any) -> None:
+    table = page.locator("table[data-name=measures]")
+    assert "model" not in texts(page, "table[data-name=measures] th")
+    assert "In all rows: model minilm; runs 4." in table.locator("..").inner_text()
+
+
+def test_the_axis_of_a_verdict_is_inside_its_card_on_paper(page: Any) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    labels = page.locator("#verdicts .differences svg g[aria-label='x-axis label'] text")
+    assert labels.count() > 0
+    for place in range(labels.count()):
+        card = labels.nth(place).locator("xpath=ancestor::*[local-name()='svg']").bounding_box()
+        label = labels.nth(place).bounding_box()
+        assert card["x"] <= label["x"]
+        assert label["x"] + label["width"] <= card["x"] + card["width"] + 1
+
+
+def test_on_a_phone_every_value_of_runs_and_findings_is_on_the_screen(visit: Any, tmp_path: Path) -> None:
+    zero = {f"layer/query/{layer}": np.zeros(4) for layer in range(9)}
+    run = write_run(tmp_path / "run", "lora-r4", layers=9, modules=("query",), epochs=1, spectra=lambda _: zero)
+    path = write_report(analyse(run.path, draws=0), tmp_path / "page.html")
+    page = visit(path, viewport={"width": 360, "height": 800})
+    values = page.locator("#runs td, #findings td")
+    boxes = [values.nth(place).bounding_box() for place in range(values.count())]
+    assert len(boxes) == 8 + 5
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 360 for box in boxes)
+    assert all(box["width"] > 250 for box in boxes)
 
 
 def test_the_seed_of_the_null_models_is_with_where_the_page_comes_from(adapters: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Axes, colours, legends and keys of the page's pictures."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from msplora_analysis import analyse, write_analysis, write_report
 from msplora_analysis.plots.colours import ALL_LAYERS_ALIKE, DISTINCT
@@ -113,7 +115,7 @@ def test_missing_values_are_last_in_both_directions(page: Any) -> None:
     heading = table.locator("th", has_text="m_eff_8")
     column = heading.evaluate("cell => cell.cellIndex + 1")
     for sign in (1, -1):
-        heading.locator("button").click()
+        heading.get_by_role("button").click()
         values = table.locator(f"td:nth-child({column})").all_text_contents()
         known = [float(value) for value in values if value != "–"]
         assert values[len(known) :] == ["–"] * (len(values) - len(known))
@@ -130,3 +132,19 @@ def test_small_differences_between_layers_look_small(visit: Any, tmp_path: Path)
     legend = page.locator("#matrices .plot svg").first.locator("text")
     ticks = [float(text) for text in legend.all_text_contents() if text[:1].isdigit()]
     assert max(ticks) == ALL_LAYERS_ALIKE
+
+
+def test_random_factors_are_said_to_be_like_chance(visit: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    tensors = {f"base_model.model.layers.{layer}.query.lora_{factor}.weight":
+               random.standard_normal((24, 4) if factor == "B" else (4, 24), dtype=np.float32)
+               for layer in range(4) for factor in "AB"}  # fmt: skip
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "base_model_name_or_path": "minilm"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    page = visit(write_report(analyse(tmp_path), tmp_path / "page.html"))
+    words = "o different from chance: entropy rank within 95% of the rotation null"
+    assert f"n{words}" in page.locator("#runs").inner_text()
+    for picture in ("#layers", "#matrices"):
+        assert f"N{words}" in page.locator(f"{picture} .about").inner_text()
+    assert "was trained" not in page.locator("#findings").inner_text()
