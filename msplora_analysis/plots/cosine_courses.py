@@ -69,7 +69,7 @@ def plot_interference(courses: DataFrame, *, title: str = "", ax: Sequence[Axes]
             key: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.27)} if ax is None else {}
             panel.legend(frameon=False, borderaxespad=0, borderpad=0, labelspacing=0.2, **key)
         if ax is not None:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
     return axes
 
 

@@ -103,7 +103,7 @@ def plot_effective_rank(
         for one in axes[: -len(measures)]:
             one.set_xlabel("")
         if ax is not None:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
     return axes
 
 

@@ -73,5 +73,5 @@ def plot_energy_shares(shares: DataFrame, labels: Sequence[str], *, title: str =
         ax.legend(loc="upper right", bbox_to_anchor=(1.0, -0.27 / (_ROW * len(labels))), ncols=3, frameon=False,
                   handlelength=1, columnspacing=1)  # fmt: skip
         if not own:
-            write_around(ax, title, foot)
+            write_around([ax], title, foot)
     return ax

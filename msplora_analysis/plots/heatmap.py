@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.paper import size_in_points
+from msplora_analysis.plots.lettering import fitted
+from msplora_analysis.plots.paper import figure_of, size_in_points
 
 _PLAIN = -2, 4
 """Powers of ten that are written without exponent."""
 _MOST_TICKS = 8
 """Limit of ticks on a logarithmic colour bar."""
+_BAR_WIDTH, _MOST_BAR = 52, 0.4
+"""Width of a colour bar beside the caller's axes with its numbers and label, in points; its largest share of these."""
 _MOST_REACH = 1e-5
 """Lowest end of a logarithmic scale, relative to the highest value."""
 
@@ -88,7 +91,7 @@ def draw_heatmap(
 
 
 def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None, label: str) -> None:
-    """Add a colour bar in its own axes, or beside those of the caller.
+    """Add a colour bar in its own axes, or beside the caller's: all in a constrained layout, else the last.
 
     Very small numbers share a power of ten; a logarithmic bar has few labels, as decimals.
 
@@ -100,10 +103,15 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
     """
     from matplotlib.colors import LogNorm
 
-    flat = bar is not None and bar.get_position().width > bar.get_position().height
-    colours = axes[0].figure.colorbar(
-        image, cax=bar, ax=None if bar else list(axes), orientation="horizontal" if flat else "vertical"
-    )
+    figure, flat = figure_of(axes[0]), bar is not None and bar.get_position().width > bar.get_position().height
+    engine = figure.get_layout_engine()
+    spanning = engine is not None and not engine.colorbar_gridspec
+    place: dict[str, Any] = {"cax": bar}
+    if bar is None:  # in other layouts a bar beside several axes would keep its place where they move
+        width = size_in_points(axes[-1])[0]
+        share = 0.15 if engine else float(np.clip(_BAR_WIDTH / width, 0.15, _MOST_BAR))
+        place = {"ax": list(axes) if spanning else axes[-1], "fraction": share}
+    colours = figure.colorbar(image, orientation="horizontal" if flat else "vertical", **place)
     colours.outline.set_linewidth(0.5)
     reach = max(map(abs, image.get_clim()))
     power = int(np.floor(np.log10(reach))) if reach > 0 else 0
@@ -116,7 +124,8 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
     elif not _PLAIN[0] <= power <= _PLAIN[1]:
         label += f", in units of 1e{power}"
         axis.set_major_formatter(partial(_in_units, 10.0**power))
-    colours.set_label(label)
+    height = size_in_points(colours.ax)[1]
+    colours.set_label(label if bar else fitted(label, height, float(colours.ax.yaxis.label.get_fontsize())))
 
 
 def _in_units(unit: float, value: float, place: int | None = None) -> str:

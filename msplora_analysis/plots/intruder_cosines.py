@@ -61,5 +61,5 @@ def plot_intruders(directions: DataFrame, *, epsilon: float = 0.5, title: str = 
             labelspacing=0.2, columnspacing=1, handlelength=1,
         )  # fmt: skip
         if ax is not None:
-            write_around(panel, title, _FOOT)
+            write_around([panel], title, _FOOT)
     return panel

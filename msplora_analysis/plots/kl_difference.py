@@ -48,7 +48,8 @@ def plot_kl_difference(
         adjacent: the mean over adjacent layers, in nats, as in `Comparison.adjacent`.
         title: above the axes.
         vmin, vmax: ends of the colour scale, in nats; by default symmetric, up to the largest magnitude, at least 0.05.
-        ax: an Axes to draw on; by default a new figure of one column's width.
+        ax: an Axes to draw on; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on.

@@ -40,7 +40,8 @@ def plot_layer_cosines(
         layers: (L,) names of the layers; by default 0 to L-1.
         title: above the axes.
         name: of the rows, in one word.
-        ax: an Axes to draw on; by default a new figure of one column's width.
+        ax: an Axes to draw on; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on.

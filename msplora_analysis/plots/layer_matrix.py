@@ -115,6 +115,6 @@ def draw_layer_matrix(
         ax.set_xlabel("layer")
         ax.set_ylabel("layer")
         if not own:
-            write_around(ax, title, foot)
+            write_around([ax], title, foot)
         add_colour_bar(image, [ax], bar, label)
     return ax

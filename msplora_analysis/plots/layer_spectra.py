@@ -63,7 +63,8 @@ def plot_layer_spectra(
         title: above the axes.
         note: below the axes.
         vmin, vmax: ends of the colour scale; by default 0 (if `log`, the least value above 0) and the highest value.
-        ax: an Axes to draw on; by default a new figure of one column's width.
+        ax: an Axes to draw on; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on.
@@ -90,7 +91,7 @@ def plot_layer_spectra(
         if own and 1 < indexes <= _MOST_NUMBERS and count * _ROW <= _HIGHEST:
             _write_values(ax, values, norm)
         if not own:
-            write_around(ax, title, foot)
+            write_around([ax], title, foot)
         if zero:
             write_all_zero(ax, UNTRAINED)
         if bar and zero:

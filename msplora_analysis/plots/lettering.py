@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH, size_in_points
+from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH, figure_of, size_in_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 M_EFF = r"$M_{\mathrm{eff}\text{-}k}$"
 _LETTER = 0.53
 """Mean width of a letter, as a share of the font size."""
+_LINE = 1.2
+"""Distance of two lines, relative to the font size."""
+_LEAST = 0.3
+"""Share of its height that axes keep, however long the text around them."""
 _MOST_TITLE_LINES = 2
 """Limit above axes that the caller made: more lines would leave no room for the panels."""
 
@@ -73,8 +78,9 @@ def count_lines(text: str) -> int:
     return text.count("\n") + 1 if text else 0
 
 
-def write_around(ax: Axes, title: str, foot: str) -> None:
-    """Add a title and a foot to the title and x label of the caller's axes, for which its layout keeps room."""
+def write_around(axes: Sequence[Axes], title: str, foot: str) -> None:
+    """Add a title and a foot to the title and x label of the first of the caller's axes, with room for all lines."""
+    ax = axes[0]
     width, _ = size_in_points(ax)
     if title:
         lines = fitted(title, width, float(ax.title.get_fontsize())).split("\n")
@@ -84,6 +90,19 @@ def write_around(ax: Axes, title: str, foot: str) -> None:
     if foot:
         written = fitted(foot, width, float(ax.xaxis.label.get_fontsize()))
         ax.set_xlabel(f"{ax.get_xlabel()}\n{written}".strip("\n"))
+    if figure_of(ax).get_layout_engine() is None:
+        _make_room(axes)
+
+
+def _make_room(axes: Sequence[Axes]) -> None:
+    """Shrink axes of a grid, as a colour bar does: for what is above one line of title and below one of x label."""
+    above = max(_LINE * (count_lines(ax.get_title()) - 1) * float(ax.title.get_fontsize()) for ax in axes)
+    below = max(_LINE * (count_lines(ax.get_xlabel()) - 1) * float(ax.xaxis.label.get_fontsize()) for ax in axes)
+    height = min(size_in_points(ax)[1] for ax in axes)
+    ratios = [max(above, 0.0), max(height - above - below, _LEAST * height), max(below, 0.0)]
+    for ax in axes:
+        if (place := ax.get_subplotspec()) is not None and ratios[0] + ratios[2] > 0:
+            ax.set_subplotspec(place.subgridspec(3, 1, hspace=0, height_ratios=ratios)[1])
 
 
 def _letters(text: str) -> int:

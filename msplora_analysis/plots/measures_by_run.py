@@ -96,7 +96,7 @@ def plot_measures(
             if ax is None and rank != list(ranks)[-1]:
                 one.set_xlabel("")
         if ax is not None:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
     return axes
 
 

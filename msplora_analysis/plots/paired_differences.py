@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from msplora_analysis.comparison.difference import Comparison
-from msplora_analysis.plots.canvas import Frame, Row
+from msplora_analysis.plots.canvas import Frame, Row, given_axes
 from msplora_analysis.plots.colours import DIFFERENCE, SCALE_COLOURS
 from msplora_analysis.plots.heatmap import add_colour_bar
-from msplora_analysis.plots.kl_difference import LABEL, around_zero, decided_cells, decided_note, mark_difference, nats
+from msplora_analysis.plots.kl_difference import (
+    LABEL,
+    around_zero,
+    decided_cells,
+    decided_note,
+    mark_difference,
+    nats,
+    plot_kl_difference,
+)
 from msplora_analysis.plots.layer_matrix import draw_cells
 from msplora_analysis.plots.lettering import write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
@@ -72,7 +80,7 @@ def plot_paired_differences(
         ax.tick_params(axis="y", length=0)
         ax.set_xlabel("difference in KL of adjacent layers (nats)")
         if not own:
-            write_around(ax, title, "")
+            write_around([ax], title, "")
     return ax
 
 
@@ -82,6 +90,7 @@ def plot_comparison(
     interval: tuple[float, float] | None = None,
     reach: float | None = None,
     title: str | None = None,
+    ax: Sequence[Axes] | None = None,
 ) -> list[Axes]:
     """Draw all of Fig. 4: the layers × layers matrix of differences, and below it the difference of each pair of runs.
 
@@ -90,10 +99,21 @@ def plot_comparison(
         interval: confidence interval of the mean over adjacent layers, in nats.
         reach: limit of the colour scale on both sides of 0, in nats; by default as in `plot_kl_difference`.
         title: above the figure.
+        ax: two Axes, for the matrix and for the pairs; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
-        The two axes, on a new figure.
+        The two axes drawn on.
+
+    Raises:
+        ParameterError: if `ax` has another length.
     """
+    given = given_axes(ax, 2, ": the matrix and the pairs of runs")
+    if given is not None:
+        above, below = given
+        plot_kl_difference(comparison, title=title, vmin=None if reach is None else -reach, vmax=reach, ax=above)
+        plot_paired_differences(comparison.pairs, scale=comparison.scale, interval=interval, ax=below)
+        return [above, below]
     pairs = comparison.pairs
     names = [task_title(str(task) or str(run)) for task, run in zip(pairs["task"], pairs["run"], strict=True)]
     left = label_width([*names, "mean"])

@@ -47,7 +47,8 @@ def plot_pairwise_kl(
         layers: (L,) names of the layers; by default 0 to L-1.
         title: above the axes.
         vmin, vmax: ends of the colour scale, in nats; by default 0 and the highest value, at least 0.05.
-        ax: an Axes to draw on; by default a new figure of one column's width.
+        ax: an Axes to draw on; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on.

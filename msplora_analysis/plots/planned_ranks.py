@@ -81,7 +81,7 @@ def plot_plan(
         for panel in axes[-2:]:
             panel.set_xlabel("layer" if modules["unit"].notna().all() else "scale or layer")
         if ax is not None:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
         else:
             axes[-1].legend(loc="upper right", bbox_to_anchor=(1.0, -0.5), ncols=2, frameon=False, borderaxespad=0)
     return axes

@@ -72,5 +72,5 @@ def plot_sharing_course(course: DataFrame, *, title: str = "", ax: Axes | None =
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22)} if own else {"loc": "best"}
         ax.legend(handles, labels, frameon=False, **place)
         if not own:
-            write_around(ax, title, foot)
+            write_around([ax], title, foot)
     return ax

@@ -39,7 +39,8 @@ def plot_subspace_similarity(
         title: above all panels.
         foot: below all panels, such as the value for random subspaces.
         vmax: upper end of the colour scale; by default the highest value.
-        ax: an Axes for each side; by default a new figure of one column's width.
+        ax: an Axes for each side; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on.
@@ -66,6 +67,6 @@ def plot_subspace_similarity(
                 axis.set_ticks(*index_ticks(count, 8))
         axes[0].set_ylabel(names[0])
         if not own:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
         add_colour_bar(image, axes, bar, r"$\phi(i, j)$")
     return axes

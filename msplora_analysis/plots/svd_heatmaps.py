@@ -70,7 +70,8 @@ def plot_svd_heatmaps(
         title: above all panels.
         note: below all panels.
         vmin, vmax: ends of the colour scale; by default 0 (if logarithmic, the least value above 0) and the highest.
-        ax: an Axes for each panel, row by row; by default a new figure of one column's width.
+        ax: an Axes for each panel, row by row; by default a new figure of one column's width. A figure with
+            `layout="constrained"` has room for the colour bar and the notes.
 
     Returns:
         The axes drawn on, global first in each row.
@@ -97,10 +98,11 @@ def plot_svd_heatmaps(
                 write_heading(one, panel.heading, count_lines(panel.title))
             one.set_xlabel("\n".join(_below(panel, max(map(len, rows)))), fontsize=size)
             tick_times(one, panel.times, 3)
-            one.set_yticks(*index_ticks(len(panel.values), most_rows(one)))
         axes[0].set_ylabel("index")
         if ax is not None:
-            write_around(axes[0], title, foot)
+            write_around(axes, title, foot)
+        for one, panel in zip(axes, panels, strict=True):
+            one.set_yticks(*index_ticks(len(panel.values), most_rows(one)))
         add_colour_bar(image, axes, bar, "mean singular value")
     return axes
 

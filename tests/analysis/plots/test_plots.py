@@ -267,6 +267,18 @@ def test_a_comparison_has_its_pairs_below(found):
     assert mean == pytest.approx(pair.pairs["difference"].mean())
 
 
+def test_a_comparison_is_drawn_on_given_axes(found):
+    pair = found.comparisons[0]
+    figure, axes = plt.subplots(2, 1, layout="constrained")
+    matrix, points = plot_comparison(pair, interval=(-0.1, 0.2), reach=3.0, ax=axes)
+    assert [matrix, points] == list(axes)
+    assert plt.get_fignums() == [figure.number]
+    assert image(matrix).get_clim() == (-3, 3)
+    assert [label.get_text() for label in points.get_yticklabels()] == ["MRPC", "STS-B", "mean"]
+    with pytest.raises(ParameterError, match="ax: expected 2 axes: the matrix and the pairs of runs, found 1"):
+        plot_comparison(pair, ax=axes[:1])
+
+
 def test_pairwise_kl_starts_at_0():
     kl = pairwise_spectral_kl(np.random.default_rng(1).gamma(1.0, size=(5, 8)))
     ax = plot_pairwise_kl(kl, title="mine")
@@ -443,6 +455,52 @@ def test_given_axes_are_drawn_on_and_their_style_left_alone(name, make_run):
         drawn[0].xaxis.label.get_fontsize() == FontProperties(size=mpl.rcParams["axes.labelsize"]).get_size_in_points()
     )
     assert plt.get_fignums() == [figure.number]
+
+
+def grid_of_matrices(found, *, columns=2):
+    """A plain grid with the matrices of a study, whose titles and notes have several lines."""
+    figure, axes = plt.subplots(2, columns, figsize=(5 * columns, 9))
+    for ax, one in zip(axes.flat, found.comparisons * columns, strict=False):
+        plot_kl_difference(one, ax=ax)
+    return figure, list(axes.flat)
+
+
+def test_plots_in_a_plain_grid_keep_their_text_beside_their_own_axes(found):
+    figure, axes = grid_of_matrices(found)
+    figure.canvas.draw()
+    assert figure.get_tightbbox().y0 >= 0  # the notes of the last row are not cut off
+    boxes = {ax: ax.get_window_extent() for ax in figure.axes}
+    bars = [ax for ax in figure.axes if ax not in axes]
+    for ax, bar in zip(axes, bars, strict=True):
+        assert boxes[bar].y0 == pytest.approx(boxes[ax].y0)
+        assert boxes[bar].height == pytest.approx(boxes[ax].height)
+    for ax in figure.axes:
+        for text in (ax.title, ax.xaxis.label, ax.yaxis.label):
+            box = text.get_window_extent()
+            assert not text.get_text() or not any(box.overlaps(other) for other in boxes.values())
+
+
+def test_tight_layout_finds_room_for_colour_bars_and_notes(found, recwarn):
+    figure, axes = grid_of_matrices(found, columns=3)
+    heights = [ax.get_position().height for ax in axes]
+    figure.tight_layout()
+    assert not [one for one in recwarn if "tight_layout" in str(one.message)]
+    figure.canvas.draw()
+    assert all(ax.get_position().height > 0.6 * height for ax, height in zip(axes, heights, strict=True))
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert not any(one.padded(-1).overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_a_row_of_panels_in_a_plain_figure_has_one_colour_bar_in_its_grid(make_run, recwarn):
+    spectra = average_spectra(load_spectra(make_run(method="msplora-8-4-2").path))
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3))
+    plot_svd_heatmaps(spectra, ax=axes, title="mine")
+    figure.tight_layout()
+    assert not [one for one in recwarn if "tight_layout" in str(one.message)]
+    assert len(figure.axes) == 4
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert not any(one.padded(-1).overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert len({round(ax.get_window_extent().y0) for ax in axes}) == 1
 
 
 @pytest.mark.parametrize("name", PLOTS)
