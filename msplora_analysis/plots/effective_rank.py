@@ -13,7 +13,7 @@ from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_he
 from msplora_analysis.plots.colours import SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.lettering import write_around
-from msplora_analysis.plots.paper import paper_style
+from msplora_analysis.plots.paper import SMALL, paper_style, size_in_points
 from msplora_analysis.plots.words import kind_titles, measure_title, null_range_of_runs, reading
 from msplora_core.errors import ParameterError
 
@@ -34,6 +34,8 @@ _STYLES: tuple[dict[str, Any], ...] = (
 MOST_METHODS = len(_STYLES)
 """Draw more methods than line styles in separate figures."""
 _MOST_MARKERS = 15
+_HALF_A_LABEL = 0.6 * SMALL
+"""Points."""
 _KEYS_A_LINE = 2
 
 
@@ -98,6 +100,8 @@ def plot_effective_rank(
                 _draw_nulls(one, band, float(ranks[rank][time].max()))
             one.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             tick_times(one, ranks[rank][time].to_numpy(np.float64))
+            if ax is None:
+                _lower_ticks(one)
             if name == measures[0]:
                 _add_key(one, rank, own=ax is None)
         for one in axes[: -len(measures)]:
@@ -174,6 +178,14 @@ def _draw(
         if len(fewer) and "units" not in spread:
             draw(fewer, errorbar=None, linestyle="", marker=style["marker"], markersize=style.get("markersize"),
                  markeredgewidth=0.8, markeredgecolor=None, markerfacecolor="white")  # fmt: skip
+
+
+def _lower_ticks(ax: Axes) -> None:
+    """Make room between the highest tick's label and the legend above a panel."""
+    low, high = ax.get_ylim()
+    room = _HALF_A_LABEL / size_in_points(ax)[1] * (high - low)
+    highest = max((tick for tick in ax.get_yticks() if tick <= high), default=low)
+    ax.set_ylim(low, max(high, highest + room))
 
 
 def _add_key(ax: Axes, rank: int, *, own: bool) -> None:

@@ -23,6 +23,7 @@ _MOST_REACH = 1e-5
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -113,19 +114,26 @@ def add_colour_bar(image: ScalarMappable, axes: Sequence[Axes], bar: Axes | None
         place = {"ax": list(axes) if spanning else axes[-1], "fraction": share}
     colours = figure.colorbar(image, orientation="horizontal" if flat else "vertical", **place)
     colours.outline.set_linewidth(0.5)
-    reach = max(map(abs, image.get_clim()))
-    power = int(np.floor(np.log10(reach))) if reach > 0 else 0
     axis = colours.ax.xaxis if flat else colours.ax.yaxis
     if isinstance(image.norm, LogNorm):
         label += ", logarithmic"
         ticks = log_ticks(*image.get_clim())
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_ticks([], minor=True)
-    elif not _PLAIN[0] <= power <= _PLAIN[1]:
-        label += f", in units of 1e{power}"
-        axis.set_major_formatter(partial(_in_units, 10.0**power))
+    else:
+        label += write_in_units(axis, image.get_clim())
     height = size_in_points(colours.ax)[1]
     colours.set_label(label if bar else fitted(label, height, float(colours.ax.yaxis.label.get_fontsize())))
+
+
+def write_in_units(axis: Axis, ends: tuple[float, float]) -> str:
+    """Let the labels of an axis with very small or large numbers share a power of ten, and return it for its label."""
+    reach = max(map(abs, ends))
+    power = int(np.floor(np.log10(reach))) if reach > 0 else 0
+    if _PLAIN[0] <= power <= _PLAIN[1]:
+        return ""
+    axis.set_major_formatter(partial(_in_units, 10.0**power))
+    return f", in units of 1e{power}"
 
 
 def _in_units(unit: float, value: float, place: int | None = None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from msplora_analysis.comparison.difference import Comparison
 from msplora_analysis.plots.canvas import Frame, Row, given_axes
 from msplora_analysis.plots.colours import DIFFERENCE, SCALE_COLOURS
-from msplora_analysis.plots.heatmap import add_colour_bar
+from msplora_analysis.plots.heatmap import add_colour_bar, write_in_units
 from msplora_analysis.plots.kl_difference import (
     LABEL,
     around_zero,
@@ -54,6 +54,8 @@ def plot_paired_differences(
     Returns:
         The axes drawn on.
     """
+    from matplotlib.ticker import MaxNLocator
+
     known = pairs[np.isfinite(pairs["difference"])]
     tasks = [str(task) or str(run) for task, run in zip(known["task"], known["run"], strict=True)]
     names = list(dict.fromkeys(tasks))
@@ -78,7 +80,8 @@ def plot_paired_differences(
         ax.set_yticks(range(len(names) + 1), [*shown, "mean"])
         ax.set_ylim(len(names) + 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
-        ax.set_xlabel("difference in KL of adjacent layers (nats)")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_xlabel("difference in KL of adjacent layers (nats)" + write_in_units(ax.xaxis, ax.get_xlim()))
         if not own:
             write_around([ax], title, "")
     return ax

@@ -279,6 +279,17 @@ def test_a_comparison_is_drawn_on_given_axes(found):
         plot_comparison(pair, ax=axes[:1])
 
 
+def test_small_differences_share_a_power_of_ten(found):
+    pairs = found.comparisons[0].pairs
+    ax = plot_paired_differences(pairs.assign(difference=pairs["difference"] * 1e-3))
+    ax.figure.canvas.draw()
+    assert "(nats), in units of 1e-" in ax.get_xlabel()
+    assert ax.xaxis.get_offset_text().get_text() == ""
+    assert all(abs(float(label.get_text().replace("−", "-"))) < 10 for label in ax.get_xticklabels())
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
 def test_pairwise_kl_starts_at_0():
     kl = pairwise_spectral_kl(np.random.default_rng(1).gamma(1.0, size=(5, 8)))
     ax = plot_pairwise_kl(kl, title="mine")
@@ -320,6 +331,18 @@ def test_methods_of_one_rank_have_lines_of_their_own(study):
     keys = [text.get_text() for text in at_rank_8.get_legend().get_texts()]
     assert keys[0] == "LoRA r=8"
     assert len(keys) == 5
+
+
+@pytest.mark.parametrize("highest", [10.0, 10.001])
+def test_ticks_at_the_upper_edge_do_not_touch_the_key(highest, study):
+    measured = measure(load_spectra(study)).query("method != 'lora-r8' and rank == 8 and epoch > 0")
+    ends = measured["entropy_rank"].agg(["min", "max"])
+    scaled = 5 + (highest - 5) / 1.05 * (measured["entropy_rank"] - ends["min"]) / (ends["max"] - ends["min"])
+    ax = plot_effective_rank(measured.assign(entropy_rank=scaled))[1]
+    ax.figure.canvas.draw()
+    low, high = ax.get_ylim()
+    ticks = [label for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert max(label.get_window_extent().y1 for label in ticks) <= ax.get_window_extent().y1 + 1
 
 
 def test_runs_without_common_times_have_a_line_each(study):
