@@ -59,7 +59,8 @@ def separate_variants(
             )
         labels = _labels([members[0] for members in kinds.values()], adapted, differing)
         for words, members in zip(labels, kinds.values(), strict=True):
-            label = short_name(members[0].name, trained) if adapted and len(members) == 1 else words
+            own = listed([short_name(run.name, trained) for run in members], 1)
+            label = "" if len(kinds) == 1 else own if not words or (adapted and len(members) == 1) else words
             counts = Counter(trained[run.name] for run in members)
             twice = [run.name for run in members if trained[run.name] and counts[trained[run.name]] > 1]
             for run in members:
@@ -111,16 +112,14 @@ def _differ(runs: Sequence[_Run], name: str, value: Callable[[Source], str | Non
 
 
 def _labels(kinds: Sequence[_Run], adapted: bool, differing: Sequence[str]) -> list[str]:
-    """Labels that distinguish runs, one of each kind, in as few words as that takes; empty for one kind."""
-    if len(kinds) == 1:
-        return [""]
+    """Labels that distinguish runs, one of each kind, in as few words as that takes; empty if words cannot."""
     describers: list[Callable[[_Run], str]] = [_modules, _layers, _stacks, _count] if adapted else []
     labels = [""] * len(kinds)
     for describe in (*describers, *(_describer(name) for name in differing)):
         labels = [f"{label}, {describe(kind)}".strip(", ") for label, kind in zip(labels, kinds, strict=True)]
         if len(set(labels)) == len(kinds):
             return labels
-    return [f"{label}, variant {number}".strip(", ") for number, label in enumerate(labels, 1)]
+    return [""] * len(kinds)
 
 
 def _words(name: str) -> str:

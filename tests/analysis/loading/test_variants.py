@@ -120,6 +120,18 @@ def test_each_learning_rate_of_a_sweep_is_named_and_each_scaling_of_adapters(rec
     assert set(overlap(tmp_path / "adapters").sharing["method"]) == set(names.values())
 
 
+def test_settings_without_a_short_value_are_named_by_their_runs(recorded, tmp_path):
+    for seed in (0, 1):
+        recorded(f"plain{seed}", 2.0, seed=seed, rank_pattern=None)
+        recorded(f"mixed{seed}", 2.0, seed=seed, rank_pattern={f"module_{i}": i for i in range(1, 9)})
+    recorded("other", 2.0, seed=2, rank_pattern={f"module_{i}": 9 for i in range(1, 9)})
+    names, _ = methods(tmp_path / "study")
+    assert names == {
+        "plain0": "lora-r8 (plain0 and 1 more)", "plain1": "lora-r8 (plain0 and 1 more)",
+        "mixed0": "lora-r8 (mixed0 and 1 more)", "mixed1": "lora-r8 (mixed0 and 1 more)",
+        "other": "lora-r8 (other)"}  # fmt: skip
+
+
 def test_scores_have_the_names_of_the_spectra(recorded, tmp_path):
     for rate, score in ((0.001, 0.2), (0.01, 0.8)):
         recorded(f"rate-{rate}", learning_rate=rate).append_metrics({"epoch": 3.0, "eval_accuracy": score})
