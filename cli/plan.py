@@ -117,7 +117,7 @@ def _write(
     from msplora_analysis.planning.plan_files import write_plan
     from msplora_analysis.planning.plan_targets import read_plan_targets
     from msplora_analysis.report.homes import home
-    from msplora_analysis.report.kept_section import refresh_page
+    from msplora_analysis.report.kept_section import PAGE, refresh_page
     from msplora_analysis.report.plan_pictures import write_plan_picture
     from msplora_core.errors import MSPLoraError, one_line
 
@@ -128,11 +128,16 @@ def _write(
         targets, failed = None, error
     written = [*write_plan(found, folder, targets), *write_plan_picture(found, folder)]
     refresh_page(folder)
+    of_study = next((page for parent in Path(path).parents if (page := home(parent) / PAGE).is_file()), None)
     what = f"{len(written)} files in" if targets else "Wrote plan.csv, plan.json and the picture alone to"
     said = [
         f"{what} {one_line(str(folder))}",
         *(f"note: {one_line(note)}" for note in (targets.notes if targets else ())),
     ]
+    if of_study is not None and folder.resolve() != (of_study.parent / "plan").resolve():
+        said.append(
+            f"{one_line(str(of_study))} shows a plan in its folder: -o {one_line(str(of_study.parent / 'plan'))}"
+        )
     if failed and out is None:
         said.append(f"No files for trainers: {failed}")
     return said, failed

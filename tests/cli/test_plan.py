@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from msplora_analysis import analyse, write_analysis
 from msplora_cli import app
 from tests.analysis.conftest import write_run
 
@@ -54,6 +55,18 @@ def test_it_says_ranks_losses_and_what_is_not_known(adapter, monkeypatch, capsys
     assert any(line.split()[:3] == ["uniform", "2", "288"] for line in lines)
     assert "Stability: unknown from one run at one epoch; add runs with other seeds." in lines
     assert max(map(len, lines)) <= 120
+
+
+def test_it_says_how_the_page_of_the_study_gets_the_plan(adapter, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = adapter()
+    write_analysis(analyse(tmp_path, draws=0))
+    assert call(monkeypatch, run.name, "--mean-rank", 2) == 0
+    assert "analysis/report.html shows a plan in its folder: -o analysis/plan\n" in capsys.readouterr().err
+    assert '<section id="plan">' not in (tmp_path / "analysis" / "report.html").read_text()
+    assert call(monkeypatch, run.name, "--mean-rank", 2, "-o", "analysis/plan") == 0
+    assert "shows a plan" not in capsys.readouterr().err
+    assert '<section id="plan">' in (tmp_path / "analysis" / "report.html").read_text()
 
 
 def test_several_runs_tell_how_stable_it_is(adapter, monkeypatch, capsys) -> None:
