@@ -53,8 +53,9 @@ def convert(
 
     Example: msplora-analyze convert adapter_model.safetensors -o small --energy 0.99
     """
+    from rich.filesize import decimal
+
     from msplora_cli.console import data, print_json, say
-    from msplora_cli.description import size_in_words
     from msplora_cli.options import count_option
     from msplora_core.conversion.disk import convert_adapter
     from msplora_core.errors import one_line
@@ -90,7 +91,7 @@ def convert(
     else:
         _print_errors(modules)
     if dry_run and not as_json:
-        before, after = size_in_words(conversion.bytes_before), size_in_words(conversion.bytes)
+        before, after = decimal(conversion.bytes_before), decimal(conversion.bytes)
         data().print(f"{before} before, {after} after; error of all modules together {conversion.error:.2e}.")
     for note in conversion.notes:
         say(f"note: {one_line(note)}")

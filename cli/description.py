@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.filesize import decimal
+
+from msplora_core.wording import runs_of
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -29,7 +33,7 @@ def totals(adapter: Adapter) -> str:
     """Return the line on the adapter as a whole."""
     count = sum(key.scale != "total" for key in adapter.keys)
     return (
-        f"{count} components, {adapter.parameters:,} parameters, {size_in_words(adapter.size)} on disk, "
+        f"{count} components, {adapter.parameters:,} parameters, {decimal(adapter.size)} on disk, "
         f"mean rank {adapter.mean_rank:.3g}"
     )
 
@@ -105,7 +109,7 @@ def overview(found: Sequence[tuple[str, Adapter, Diagnosis]], width: int) -> Any
         (
             adapter.method,
             f"{adapter.parameters:,}",
-            size_in_words(adapter.size),
+            decimal(adapter.size),
             f"{adapter.mean_rank:.3g}",
             _counts(diagnosis),
         )
@@ -162,18 +166,4 @@ def ranges(numbers: Sequence[int]) -> str:
         >>> ranges((0, 1, 2, 5, 7, 8))
         '0-2, 5, 7-8'
     """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
-
-
-def size_in_words(size: float) -> str:
-    """Return a number of bytes in the largest unit that gives at least 1."""
-    units = ["bytes", "kB", "MB", "GB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
+    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs_of(numbers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from msplora_core.errors import FileError
-from msplora_core.pyramid import SCALES
+from msplora_core.pyramid import ALL_SCALES
 from msplora_core.runs import read_snapshot
 from msplora_core.training.shown import SHOWN, scale_measures
 
@@ -33,6 +33,6 @@ def entropy_ranks(snapshot: Snapshot) -> str:
         '  entropy rank global 4.00, layer 1.50'
     """
     measures = scale_measures(snapshot.spectra)
-    names = {scale: f"{SHOWN}{scale}/entropy_rank" for scale in (*SCALES, "total")}
+    names = {scale: f"{SHOWN}{scale}/entropy_rank" for scale in ALL_SCALES}
     means = ", ".join(f"{scale} {measures[name]:.2f}" for scale, name in names.items() if name in measures)
     return f"  entropy rank {means}" if means else ""

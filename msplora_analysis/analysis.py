@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msplora_analysis.checked_runs import checked_runs
 from msplora_analysis.choices import by_choice
-from msplora_analysis.comparison.baseline import SCALES, Options, compare_with, compare_with_lora, is_plain
+from msplora_analysis.comparison.baseline import Options, compare_with, compare_with_lora, is_plain
 from msplora_analysis.comparison.conditions import unequal_settings
 from msplora_analysis.comparison.controls import beside_controls
 from msplora_analysis.comparison.difference import Comparison, Lengths
@@ -36,6 +36,7 @@ from msplora_analysis.statistics.null_measures import DrawnSpectra
 from msplora_analysis.untrained import without_untrained
 from msplora_core.errors import ParameterError
 from msplora_core.methods import is_trained
+from msplora_core.pyramid import LAYER_SCALES
 from msplora_core.wording import counted
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def analyse(
         ComparisonError: if a given baseline has no counterpart, or other layers or modules.
         ParameterError: for a parameter with a wrong value.
     """
-    if scale not in SCALES:
+    if scale not in LAYER_SCALES:
         raise ParameterError("scale", expected="'layer' or 'total'", found=scale)
     if draws is not None and draws < 0:
         raise ParameterError("draws", expected="at least 0", found=draws)
@@ -227,7 +228,7 @@ def analyse(
     of_run = ["model", "method", "task", "seed", "run", "epoch", "stack", "scale"]
     by_run = measure(final, of_run, average=average)
     run_nulls = drawn.beside(by_run, of_run, average)
-    layers = [one for each in SCALES for one in layer_divergences(final, scale=each, floor=floor, average=average)]
+    layers = [one for of in LAYER_SCALES for one in layer_divergences(final, scale=of, floor=floor, average=average)]
     spread = replicate_spread(final, floor=floor, average=average)
     pyramids = final[final["run"].isin(sharing) & final["method"].astype(str).map(is_trained)]
     claimed = [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from msplora_analysis import kernels
 from msplora_core.errors import ParameterError
+from msplora_core.pyramid import ALL_SCALES
 from msplora_core.wording import natural_order
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Average = Literal["spectra", "measures"]
 BY = ("model", "method", "stack", "epoch", "scale")
 KS = (1, 2, 4, 8)
-SCALES = ("global", "mid", "layer", "total")
 COMPONENT = ("run", "epoch", "step", "scale", "stack", "module", "unit")
 
 
@@ -145,7 +145,7 @@ def ordered(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
     """
     import pandas as pd
 
-    scales = pd.CategoricalDtype(list(SCALES), ordered=True)
+    scales = pd.CategoricalDtype(list(ALL_SCALES), ordered=True)
     kinds = {
         name: scales if name == "scale" else frame[name].cat.categories.dtype
         for name in keys

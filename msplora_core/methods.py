@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from msplora_core.method_list import METHODS
+from msplora_core.wording import runs_of
 
 RANDOM_LABELS = "random-labels"
 """Suffix of methods trained on permuted labels, so that such runs are not averaged with others."""
@@ -73,13 +74,8 @@ def of_layers(name: str, layers: int | Sequence[int] | None) -> str:
     """
     if layers is None:
         return name
-    runs: list[list[int]] = []
-    for layer in sorted({layers} if isinstance(layers, int) else set(layers)):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return "-".join([name, "layers", *(f"{run[0]}to{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)])
+    runs = runs_of(sorted({layers} if isinstance(layers, int) else set(layers)))
+    return "-".join([name, "layers", *(f"{first}to{last}" if last > first else f"{first}" for first, last in runs)])
 
 
 def configured_name(config: Mapping[str, Any]) -> str:

@@ -14,6 +14,11 @@ from msplora_core.errors import ParameterError
 SCALES = ("global", "mid", "layer")
 """The scales with parameters, from the most to the least shared. `total` is their sum for one layer."""
 
+ALL_SCALES = (*SCALES, "total")
+
+LAYER_SCALES = ("layer", "total")
+"""The scales with an update for each layer."""
+
 DEFAULT_GROUPS = 3
 """Default number of groups of the mid scale; at most the number of layers."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
@@ -24,6 +24,25 @@ def counted(count: int, word: str) -> str:
         ('1 run', '2 runs')
     """
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def runs_of(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of consecutive numbers.
+
+    Args:
+        numbers: ascending.
+
+    Example:
+        >>> runs_of((0, 1, 2, 5, 7, 8))
+        [(0, 2), (5, 5), (7, 8)]
+    """
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], number
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def significant(value: float, sign: str = "") -> str:

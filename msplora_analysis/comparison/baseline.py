@@ -14,12 +14,10 @@ from msplora_analysis.loading.settings import Settings
 from msplora_analysis.measures import Average
 from msplora_core.errors import ComparisonError
 from msplora_core.methods import is_lora
+from msplora_core.pyramid import LAYER_SCALES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-SCALES = ("layer", "total")
-"""The scales with a spectrum for each layer."""
 
 
 class Options(TypedDict):
@@ -49,7 +47,7 @@ def compare_with_lora(final: DataFrame, options: Options, settings: Settings) ->
         ]
     comparisons, notes = list[Comparison](), list[str]()
     for method in ours["method"].unique():
-        for scale in SCALES:
+        for scale in LAYER_SCALES:
             try:
                 comparisons += compare(ours[ours["method"] == method], theirs, scale=scale, **options)
             except ComparisonError as error:
@@ -94,7 +92,7 @@ def compare_with(
             side.assign(method=[f"{method} in {name}" if method in both else method for method in side["method"]])
             for side, name in zip((final, baseline), names, strict=True)
         )
-    return [one for scale in SCALES for one in compare(others, baseline, scale=scale, **options)]
+    return [one for scale in LAYER_SCALES for one in compare(others, baseline, scale=scale, **options)]
 
 
 def is_plain(method: str) -> bool:

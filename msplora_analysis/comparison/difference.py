@@ -14,6 +14,7 @@ from msplora_analysis.comparison.pairing import Pair, common_stacks, counterpart
 from msplora_analysis.kernels import pairwise_spectral_kl
 from msplora_analysis.measures import Average
 from msplora_core.errors import ParameterError
+from msplora_core.pyramid import LAYER_SCALES
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -115,7 +116,7 @@ def compare(
         ParameterError: for an unknown `scale`, `lengths`, `average` or `pair`.
     """
     for name, value, allowed in (
-        ("scale", scale, ("layer", "total")),
+        ("scale", scale, LAYER_SCALES),
         ("lengths", lengths, ("common", "own")),
         ("average", average, ("spectra", "measures")),
     ):

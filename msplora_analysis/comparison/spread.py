@@ -10,6 +10,7 @@ import numpy as np
 from msplora_analysis.comparison.layers import by_stack, layer_rows, layer_spectra
 from msplora_analysis.kernels import spectral_kl
 from msplora_analysis.measures import Average
+from msplora_core.pyramid import LAYER_SCALES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,7 +47,7 @@ def replicate_spread(table: DataFrame, *, floor: float | None = None, average: A
 
     found = []
     shared = table.loc[table["scale"].isin(["global", "mid"]), "run"].unique()
-    for scale in ("layer", "total"):
+    for scale in LAYER_SCALES:
         rows = layer_rows(table, scale)
         if scale == "total":
             rows = rows[rows["run"].isin(shared)]  # for other runs it equals `layer`

@@ -13,6 +13,7 @@ from msplora_analysis.loading.sources import find_sources
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.linalg.updates import LowRankUpdate
+from msplora_core.pyramid import LAYER_SCALES
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class AdapterUpdates:
     @property
     def scales(self) -> list[str]:
         """`layer` and `total` if layers share components, else `layer` only."""
-        return [scale for scale in ("layer", "total") if any(key.scale == scale for key in self.updates)]
+        return [scale for scale in LAYER_SCALES if any(key.scale == scale for key in self.updates)]
 
     @property
     def whole(self) -> str:

@@ -19,6 +19,7 @@ from msplora_core.checkup.finding import Finding
 from msplora_core.components import ComponentKey
 from msplora_core.errors import MSPLoraError, RunDirectoryError, UnsupportedAdapterError
 from msplora_core.methods import title
+from msplora_core.pyramid import ALL_SCALES
 from msplora_core.wording import listed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ["run", "method", "model", "task", "seed", "epoch", "step", "scale", "stack", "module", "unit", "rank", "k",
            "sigma"]  # fmt: skip
-SCALES = ["global", "mid", "layer", "total"]
 
 
 class SkippedWarning(UserWarning):
@@ -213,7 +213,7 @@ class _Builder:
         """Scale, module and unit of a key as numbers; the same keys occur in every epoch and run."""
         if key not in self.keys:
             parsed = ComponentKey.parse(key)
-            self.keys[key] = SCALES.index(parsed.scale), self._module(parsed.module), parsed.unit
+            self.keys[key] = ALL_SCALES.index(parsed.scale), self._module(parsed.module), parsed.unit
         return self.keys[key]
 
     def _module(self, name: str) -> int:
@@ -247,7 +247,7 @@ class _Builder:
                 "seed": seed[run],
                 "epoch": np.array(epochs, dtype=np.float64)[moment],
                 "step": pd.array(steps, dtype="Int64")[moment],
-                "scale": pd.Categorical.from_codes(scale, pd.Index(SCALES), ordered=True),
+                "scale": pd.Categorical.from_codes(scale, pd.Index(ALL_SCALES), ordered=True),
                 "stack": category(stacks, run * len(self.modules) + module),
                 "module": pd.Categorical.from_codes(module, pd.Index(list(self.modules))),
                 "unit": unit,

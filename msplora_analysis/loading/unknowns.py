@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from msplora_analysis.loading.source import Source
 from msplora_core.components import ComponentKey
+from msplora_core.pyramid import LAYER_SCALES
 from msplora_core.wording import listed
 
 
@@ -74,7 +75,7 @@ def base_name(keys: Iterable[str], stacks: Mapping[str, str]) -> str:
     layers: dict[str, set[int]] = {}
     for component in map(ComponentKey.parse, keys):
         served = layers.setdefault(component.module, set())
-        if component.scale in ("layer", "total"):  # units of shared scales are not layers
+        if component.scale in LAYER_SCALES:  # units of shared scales are not layers
             served.add(component.unit)
     adapted = [(module, stacks.get(module, ""), sorted(layers[module])) for module in sorted(layers)]
     return f"unknown-{hashlib.sha256(repr(adapted).encode()).hexdigest()[:6]}"

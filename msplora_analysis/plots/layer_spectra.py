@@ -22,6 +22,7 @@ from msplora_analysis.plots.lettering import count_lines, fitted, write_around
 from msplora_analysis.plots.paper import WIDTH, paper_style
 from msplora_analysis.plots.words import UNTRAINED, leading
 from msplora_core.errors import ParameterError
+from msplora_core.pyramid import ALL_SCALES, LAYER_SCALES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,10 +168,10 @@ def _matrix(spectra: DataFrame, top: int | None) -> tuple[list[str], NDArray[np.
     rank = int(rows["k"].max())
     rows = rows if top is None else rows[rows["k"] <= top]
     table = rows.astype({"scale": str}).pivot(index=["scale", "unit"], columns="k", values="sigma")
-    order = {scale: place for place, scale in enumerate(("global", "mid", "layer", "total"))}
+    order = {scale: place for place, scale in enumerate(ALL_SCALES)}
     table = table.loc[sorted(table.index, key=lambda key: (order[key[0]], key[1]))]
     alone = rows["scale"].nunique() == 1
-    names = [f"{unit}" if alone or scale in ("layer", "total") else f"{scale} {unit}" for scale, unit in table.index]
+    names = [f"{unit}" if alone or scale in LAYER_SCALES else f"{scale} {unit}" for scale, unit in table.index]
     values = table.to_numpy(np.float64)
     return names, values if np.nanmax(values) > 0 else np.full_like(values, np.nan), rank
 

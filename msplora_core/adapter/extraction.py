@@ -23,7 +23,7 @@ from msplora_core.components import Component, ComponentKey
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.linalg.updates import LowRankUpdate, joined
 from msplora_core.placement import Placement, expert_name, place_modules
-from msplora_core.pyramid import SCALES
+from msplora_core.pyramid import ALL_SCALES
 
 
 def read_components(model: nn.Module, adapter_name: str | None = None) -> list[Component]:
@@ -90,8 +90,7 @@ def component_sites(model: nn.Module, adapter_name: str | None = None) -> dict[C
                 found[ComponentKey(scale, module, unit)][path] = index
             if several:
                 found[ComponentKey("total", module, index)][path] = index
-    order = (*SCALES, "total")
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0].scale)))
+    return dict(sorted(found.items(), key=lambda item: ALL_SCALES.index(item[0].scale)))
 
 
 def _modules(layer: BaseTunerLayer, adapter_name: str, place: Placement) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msplora_core.methods import configured_name
 from msplora_core.placement import stack_name
+from msplora_core.pyramid import LAYER_SCALES
 from msplora_core.runs import RunRecord
 from msplora_core.training.models import model_label
 
@@ -31,7 +32,7 @@ def describe_run(
         configuration: of the method; by default that of the model's adapter.
     """
     configuration = _adapter_configuration(model) if configuration is None else configuration
-    layers = {component.key.unit for component in components if component.key.scale in ("layer", "total")}
+    layers = {component.key.unit for component in components if component.key.scale in LAYER_SCALES}
     base = configuration.get("base_model_name_or_path") or getattr(getattr(model, "config", None), "_name_or_path", "")
     return RunRecord(
         method=configured_name(configuration) if "peft_type" in configuration else "",

@@ -245,5 +245,14 @@ def test_spectra_are_bars_on_a_terminal_only(tmp_path):
     adapter = read_adapter(write_adapter(tmp_path / "lora"))
     spectra = {f"layer/q_proj/{layer}": np.array([4.0, 1.0]) for layer in range(3)}
     _, drawn = table(adapter.modules(), 80, spectra)
-    assert next(iter(drawn.columns[-1].cells)).plain == "█▂"
+    assert next(iter(drawn.columns[-1].cells)) == "█▂"
     assert "█" not in inspect(tmp_path / "lora").stdout
+
+
+@pytest.mark.parametrize(("size", "words"), [(999_700, "999.7 kB on disk"), (2 * 10**12, "2.0 TB on disk")])
+def test_sizes_are_in_units_that_people_read(size, words):
+    from types import SimpleNamespace
+
+    from msplora_cli.description import totals
+
+    assert words in totals(SimpleNamespace(keys=[], parameters=1, mean_rank=2.0, size=size))
