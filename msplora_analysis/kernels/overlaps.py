@@ -215,6 +215,6 @@ def _triangular(factor: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _by_orthogonal_factors(update: LowRankUpdate) -> _Bases:
-    U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+    U, sigma, Vt = low_rank_svd(update)
     unit = np.eye(len(sigma))
     return (unit, U.T), sigma, (unit, Vt)

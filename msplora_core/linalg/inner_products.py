@@ -118,5 +118,5 @@ def _panels(starts: NDArray[np.int_]) -> list[tuple[int, int]]:
 
 def _orthogonal(update: LowRankUpdate) -> LowRankUpdate:
     """The same update with orthogonal columns of B and orthonormal rows of A."""
-    U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+    U, sigma, Vt = low_rank_svd(update)
     return LowRankUpdate(U * sigma, Vt)

@@ -79,7 +79,7 @@ def fit_pyramid(
         raise ParameterError("updates", expected="at least one, of one shape", found=sorted(shapes))
     if len(groups) != len(updates):
         raise ParameterError("groups", expected=f"{len(updates)}, one for each update", found=len(groups))
-    parts = [low_rank_svd(update.B, update.A, update.scaling) for update in updates]
+    parts = [low_rank_svd(update) for update in updates]
     largest = max(float(sigma.max(initial=0.0)) for _, sigma, _ in parts)
     if largest == 0:
         out, width = shapes.pop()
@@ -120,7 +120,7 @@ def rotated(updates: Sequence[LowRankUpdate], seed: int = 0) -> list[LowRankUpda
     random = np.random.default_rng(seed)
     found = []
     for update in updates:
-        sigma = low_rank_svd(update.B, update.A, update.scaling)[1]
+        sigma = low_rank_svd(update)[1]
         U, V = (np.linalg.qr(random.standard_normal((size, len(sigma)))).Q for size in update.shape)
         found.append(LowRankUpdate(U * sigma, V.T))
     return found

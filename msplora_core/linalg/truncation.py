@@ -5,24 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from msplora_core.errors import ParameterError
 from msplora_core.linalg.magnitude import divided, multiplied
 from msplora_core.linalg.updates import LowRankUpdate
 
 
-def low_rank_svd(
-    B: ArrayLike, A: ArrayLike, scaling: float = 1.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the thin singular value decomposition U·diag(σ)·Vᵀ of scaling·B·A.
+def low_rank_svd(update: LowRankUpdate) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the thin singular value decomposition U·diag(σ)·Vᵀ of a low-rank update.
 
     With B = Q_B·R_B and Aᵀ = Q_A·R_A, it is the SVD of the r × r core R_B·R_Aᵀ, multiplied by Q_B and Q_A.
 
     Args:
-        B: (out, r), any float dtype.
-        A: (r, in), any float dtype.
-        scaling: any finite number.
+        update: ΔW = scaling·B·A.
 
     Returns:
         U (out, k), σ (k,) descending and Vᵀ (k, in), float64, with k = min(r, out, in).
@@ -31,13 +27,13 @@ def low_rank_svd(
         ParameterError: if the inner sizes differ, or a value is not finite or too large for float64.
 
     Example:
-        >>> U, sigma, Vt = low_rank_svd(np.eye(5, 2), np.diag([1.0, 3.0]), scaling=2.0)
+        >>> U, sigma, Vt = low_rank_svd(LowRankUpdate(np.eye(5, 2), np.diag([1.0, 3.0]), scaling=2.0))
         >>> sigma
         array([6., 2.])
         >>> np.allclose(U * sigma @ Vt, 2 * np.eye(5, 2) @ np.diag([1.0, 3.0]))
         True
     """
-    B, A = np.asarray(B).astype(np.float64), np.asarray(A).astype(np.float64)
+    B, A, scaling = update.B.astype(np.float64), update.A.astype(np.float64), update.scaling
     if B.ndim != 2 or A.ndim != 2 or B.shape[1] != A.shape[0]:
         raise ParameterError("B, A", expected="shapes (out, r) and (r, in)", found=(B.shape, A.shape))
     if not (np.isfinite(B).all() and np.isfinite(A).all() and np.isfinite(scaling)):
@@ -85,7 +81,7 @@ def truncate(update: LowRankUpdate, *, rank: int | None = None, energy: float | 
         (array([3.]), 0.316228)
     """
     check_limit(rank, energy)
-    U, sigma, Vt = low_rank_svd(update.B, update.A, update.scaling)
+    U, sigma, Vt = low_rank_svd(update)
     relative = sigma / (sigma[0] or 1.0)
     kept = rank if energy is None else int(ranks_holding(relative**2, energy))
     kept = max(1, min(kept or 1, len(sigma)))

@@ -27,7 +27,7 @@ def dense(update: LowRankUpdate) -> np.ndarray:
 @given(SIZES, st.sampled_from([1.0, -0.5, 3.0]))
 def test_the_decomposition_is_one(sizes: tuple[int, int, int, int], scaling: float) -> None:
     update = random_update(sizes, scaling)
-    U, sigma, Vt = low_rank_svd(update.B, update.A, scaling)
+    U, sigma, Vt = low_rank_svd(update)
     matrix = dense(update)
     assert np.allclose(U * sigma @ Vt, matrix, atol=1e-12 * (1 + abs(matrix).max()))
     kept = min(update.rank, *matrix.shape)
@@ -85,7 +85,7 @@ def test_an_update_of_zero_keeps_rank_one_without_error() -> None:
 def test_half_precision_factors_are_computed_in_double(dtype: type) -> None:
     update = random_update((6, 5, 3, 1))
     B, A = update.B.astype(dtype), update.A.astype(dtype)
-    U, sigma, Vt = low_rank_svd(B, A)
+    U, sigma, Vt = low_rank_svd(LowRankUpdate(B, A))
     assert np.allclose(U * sigma @ Vt, B.astype(np.float64) @ A.astype(np.float64), atol=1e-13)
 
 
@@ -107,6 +107,6 @@ def test_limits_that_cannot_be(limits: dict, message: str) -> None:
 
 def test_factors_that_cannot_be() -> None:
     with pytest.raises(ParameterError, match=r"B, A: expected shapes \(out, r\) and \(r, in\)"):
-        low_rank_svd(np.ones((3, 2)), np.ones((3, 2)))
+        low_rank_svd(LowRankUpdate(np.ones((3, 2)), np.ones((3, 2))))
     with pytest.raises(ParameterError, match="B, A, scaling: expected finite numbers, found NaN or infinity"):
-        low_rank_svd(np.full((3, 2), np.nan), np.ones((2, 3)))
+        low_rank_svd(LowRankUpdate(np.full((3, 2), np.nan), np.ones((2, 3))))
