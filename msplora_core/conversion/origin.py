@@ -18,6 +18,8 @@ from msplora_core.wording import listed
 LORA_MAGNITUDE = ".lora_magnitude_vector"
 PYRAMID_MAGNITUDE = ".msplora_magnitude.weight"
 """Suffix of the names of DoRA's magnitudes, after the path of the module."""
+TARGET_FIELDS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+"""Fields of a configuration that choose modules."""
 
 _MAGNITUDE = re.compile(r"\.(lora_magnitude_vector|msplora_magnitude)(\.weight)?$")
 _FACTORS = (".lora_", ".msplora_", ".vera_", ".ranknum")
@@ -45,13 +47,10 @@ class Origin:
         gone = {f"{_PREFIX}{path}{LORA_MAGNITUDE}" for path in modules}
         return replace(
             self,
-            configuration={name: value for name, value in self.configuration.items() if name not in _TARGETS},
+            configuration={name: value for name, value in self.configuration.items() if name not in TARGET_FIELDS},
             beside={name: tensor for name, tensor in self.beside.items() if name not in gone},
             notes=(*self.notes, f"{listed(modules)}: left out, as in the plan."),
         )
-
-
-_TARGETS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
 
 def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:

@@ -94,13 +94,23 @@ def plain_module(
         raise UnsupportedAdapterError(f"{path}: expected no rank or energy, found a convolution with groups")
     cut = Truncated(joined([update]), 0.0, math.nan) if whole else truncate(update, rank=rank, energy=energy)
     factors = _by_group(cut.update.B, cut.update.A, groups) if groups > 1 else (cut.update.B, cut.update.A)
-    with np.errstate(over="ignore"):
-        B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in factors)
-    if not (np.isfinite(B).all() and np.isfinite(A).all()):
-        raise UnsupportedAdapterError(f"{path}: expected factors in the range of float32, found larger ones")
+    B, A = as_float32(path, *factors)
     if len(kernel) > 1:
         B, A = B.reshape(*B.shape, *(1 for _ in kernel[1:])), A.reshape(len(A), *kernel)
     return PlainModule(path, B, A, update.rank, cut.error, cut.norm, embedding)
+
+
+def as_float32(path: str, *factors: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Return the factors of the module at a path in float32.
+
+    Raises:
+        UnsupportedAdapterError: if one exceeds the range of float32.
+    """
+    with np.errstate(over="ignore"):
+        found = [np.ascontiguousarray(factor, dtype=np.float32) for factor in factors]
+    if not all(np.isfinite(factor).all() for factor in found):
+        raise UnsupportedAdapterError(f"{path}: expected factors in the range of float32, found larger ones")
+    return found
 
 
 def grouped_dora(path: str) -> UnsupportedAdapterError:

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_core.conversion.plain import KEPT_FIELDS
+from msplora_core.conversion.origin import TARGET_FIELDS
+from msplora_core.conversion.plain import KEPT_FIELDS, as_float32
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.formats.stored import Layout, StoredUpdate
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.placement import place_modules
 from msplora_core.pyramid import SCALES, group_by_layer
-
-_CHOSEN = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-"""Fields that choose modules. The result lists their paths instead, since a pyramid needs all its members."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +62,7 @@ class SharingModules:
         kernel = self.layout.kernel
         for (scale, unit), update in components.items():
             member = {"global": 0, "mid": self.groups.index(unit) if scale == "mid" else 0, "layer": unit}[scale]
-            with np.errstate(over="ignore"):
-                B, A = (np.ascontiguousarray(factor, dtype=np.float32) for factor in (update.B, update.A))
-            if not (np.isfinite(B).all() and np.isfinite(A).all()):
-                raise UnsupportedAdapterError(
-                    f"{self.paths[member]}: expected factors in the range of float32, found larger ones"
-                )
+            B, A = as_float32(self.paths[member], update.B, update.A)
             name = f"base_model.model.{self.paths[member]}.msplora_{scale}"
             found[f"{name}.A"] = A.reshape(len(A), *kernel) if kernel else A
             found[f"{name}.B"] = B.reshape(*B.shape, *(1 for _ in kernel[1:]))
@@ -144,7 +137,9 @@ def shared_configuration(
         ranks: of (global, mid, layer).
         groups: as for `MSPLoraConfig`.
     """
-    kept = {name: original[name] for name in KEPT_FIELDS if name not in _CHOSEN and original.get(name) is not None}
+    # The result lists paths in place of the fields that choose modules, since a pyramid needs all its members.
+    fields = [name for name in KEPT_FIELDS if name not in TARGET_FIELDS and original.get(name) is not None]
+    kept = {name: original[name] for name in fields}
     placement = {path: place for one in modules for path, place in one.placement().items()}
     return kept | {
         "peft_type": "MSPLORA",
