@@ -112,6 +112,27 @@ def group_by_layer(
         raise ParameterError("groups", expected=f"{error.expected} with {module}", found=groups) from error
 
 
+def ranks_outside_layers(path: str, ranks: tuple[int, int, int], hint: str = "") -> tuple[int, int, int]:
+    """Return the ranks of a module outside any list of layers: it shares nothing and has a layer component only.
+
+    Args:
+        path: of the module, for the error.
+        ranks: of (global, mid, layer).
+        hint: what to do without a rank at the layer scale, for the error.
+
+    Raises:
+        ParameterError: if the rank of the layer scale is 0.
+
+    Example:
+        >>> ranks_outside_layers("classifier", (8, 4, 2))
+        (0, 0, 2)
+    """
+    if not ranks[2]:
+        expected = f"a rank above 0 at the layer scale for {path}, which is outside any list of layers"
+        raise ParameterError("ranks", expected=expected, found=ranks, hint=hint)
+    return 0, 0, ranks[2]
+
+
 def unit_of(scale: str, layer: int | None, group: int | None = None) -> int:
     """Return the unit of a scale's component that serves a layer.
 

@@ -17,7 +17,7 @@ from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.sizes import Sizes, parameter_sizes, sizes_of
 from msplora_core.errors import ParameterError
 from msplora_core.placement import Placement, PlacementWarning, place_modules
-from msplora_core.pyramid import SCALES, group_by_layer, unit_of
+from msplora_core.pyramid import SCALES, group_by_layer, ranks_outside_layers, unit_of
 
 
 @dataclass(frozen=True)
@@ -157,22 +157,12 @@ def _plan_type(
             alpha=alpha if isinstance(alpha, tuple) else (alpha, alpha, alpha),
             use_rslora=config.use_rslora,
         )
-        sites[path] = site if placement.layer is not None else _outside_layers(path, site)
-        _check_divisible(path, sites[path])
+        if placement.layer is None:
+            hint = "set one in rank_pattern, or exclude the module with exclude_modules"
+            site = replace(site, ranks=ranks_outside_layers(path, site.ranks, hint))
+        _check_divisible(path, site)
+        sites[path] = site
     return sites
-
-
-def _outside_layers(path: str, site: Site) -> Site:
-    """The site of a module outside any list of layers: it shares nothing and has a layer component only."""
-    own = site.ranks[SCALES.index("layer")]
-    if not own:
-        raise ParameterError(
-            "ranks",
-            expected=f"a rank above 0 at the layer scale for {path}, which is outside any list of layers",
-            found=site.ranks,
-            hint="set one in rank_pattern, or exclude the module with exclude_modules",
-        )
-    return replace(site, ranks=(0, 0, own))
 
 
 def _check_divisible(path: str, site: Site) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from msplora_core.conversion.origin import TARGET_FIELDS
 from msplora_core.conversion.plain import KEPT_FIELDS, as_float32
-from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.formats.stored import Layout, StoredUpdate
 from msplora_core.linalg.updates import LowRankUpdate
 from msplora_core.placement import place_modules
-from msplora_core.pyramid import SCALES, group_by_layer
+from msplora_core.pyramid import SCALES, group_by_layer, ranks_outside_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ def sharing_modules(
                     tuple(members),
                     tuple(own),
                     tuple(0 if layer is None else group_of.get(layer, 0) for layer in own),
-                    ranks if layers else _outside_layers(members[0], ranks),
+                    ranks if layers else ranks_outside_layers(members[0], ranks),
                 )
             )
     return found
@@ -156,13 +156,3 @@ def shared_configuration(
 def _sizes(stored: StoredUpdate) -> str:
     """The shape of the weight, as MSPLoRA names types whose layers differ in it."""
     return "x".join(map(str, (stored.shape[0], *(stored.layout.kernel or stored.shape[1:]))))
-
-
-def _outside_layers(path: str, ranks: tuple[int, int, int]) -> tuple[int, int, int]:
-    if not ranks[2]:
-        raise ParameterError(
-            "ranks",
-            expected=f"a rank above 0 at the layer scale for {path}, which is outside any list of layers",
-            found=ranks,
-        )
-    return 0, 0, ranks[2]
