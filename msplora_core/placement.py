@@ -44,6 +44,16 @@ def list_paths(paths: Iterable[str]) -> set[str]:
     return found
 
 
+def outermost(path: str, lists: Iterable[str]) -> str | None:
+    """Return the path of the outermost list of layers that a module stands in; None outside any.
+
+    Example:
+        >>> outermost("encoder.layer.0.experts.1.up", ["encoder.layer.0.experts", "encoder.layer"])
+        'encoder.layer'
+    """
+    return next((name for name in sorted(lists, key=len) if path.startswith(f"{name}.")), None)
+
+
 def place_modules(paths: Collection[str], lists: Collection[str] | None = None) -> dict[str, Placement]:
     """Place every adapted module in its stack of layers.
 

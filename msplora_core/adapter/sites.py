@@ -16,7 +16,7 @@ from torch import nn
 from msplora_core.adapter.config import MSPLoraConfig
 from msplora_core.adapter.sizes import Sizes, parameter_sizes, sizes_of
 from msplora_core.errors import ParameterError
-from msplora_core.placement import Placement, PlacementWarning, place_modules
+from msplora_core.placement import Placement, PlacementWarning, outermost, place_modules
 from msplora_core.pyramid import SCALES, group_by_layer, ranks_outside_layers, unit_of
 
 
@@ -107,7 +107,7 @@ def plan_sites(
         by_type[placement.module].append(path)
     sites: dict[str, Site] = {}
     for module, members in by_type.items():
-        stack = max((_stack_length(path, lists) for path in members), default=0)
+        stack = max((lists[outer] for path in members if (outer := outermost(path, lists))), default=0)
         sites |= _plan_type(module, {path: placements[path] for path in members}, sizes, stack, config)
     split = {placements[path].module for path in sizes if sites[path].module != placements[path].module}
     _warn(split, "shapes differ between layers, so only layers of the same shape share")
@@ -195,11 +195,6 @@ def layer_lists(model: nn.Module) -> dict[str, int]:
 def _is_stack(module: nn.Sequential) -> bool:
     kinds = {type(child) for child in module}
     return len(module) > 1 and len(kinds) == 1 and all(any(True for _ in child.children()) for child in module)
-
-
-def _stack_length(path: str, lists: dict[str, int]) -> int:
-    """Length of the outermost list of layers in a path; 0 if there is none."""
-    return next((lists[name] for name in sorted(lists, key=len) if path.startswith(f"{name}.")), 0)
 
 
 def _base(module: nn.Module) -> nn.Module:

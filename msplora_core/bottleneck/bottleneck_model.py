@@ -12,6 +12,7 @@ from msplora_core.adapter.sites import layer_lists
 from msplora_core.bottleneck.bottleneck_config import NAME, BottleneckConfig
 from msplora_core.bottleneck.bottleneck_layer import BottleneckLayer
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
+from msplora_core.placement import outermost
 
 _OF_BERT = ["attention.output.dense", "output.dense"]
 _OF_LLAMA = ["self_attn.o_proj", "mlp.down_proj"]
@@ -95,7 +96,7 @@ class BottleneckModel(BaseTuner):
 
 def _block(path: str, lists: dict[str, int]) -> str | None:
     """The path of a module's layer, with a final dot; None outside any list of layers."""
-    outer = next((name for name in sorted(lists, key=len) if path.startswith(f"{name}.")), None)
+    outer = outermost(path, lists)
     return None if outer is None else f"{outer}.{path[len(outer) + 1 :].partition('.')[0]}."
 
 

@@ -19,8 +19,8 @@ from msplora_core.linalg.updates import LowRankUpdate
 
 LARGEST_SCALING, LEAST_SCALING = 16.0, 1 / 256
 """α/r is usually 1 or 2; α = 1 with r = 128 is a default of some trainers."""
-_HALF = {"float16": 6.1e-5}
-"""The smallest normal number. Smaller ones lose digits or become zero."""
+_LEAST_FLOAT16 = 6.1e-5
+"""The smallest normal number of float16. Smaller ones lose digits or become zero."""
 _MOST_LOST = 0.5
 
 
@@ -57,7 +57,7 @@ def not_finite(error: Exception, module: str = "") -> Finding | None:
 def rounded_away(component: Component, dtype: str) -> list[Finding]:
     """Return what was lost of factors that were saved in half precision, of other types nothing."""
     update = component.update
-    lost = _lost(update.B, update.A) if isinstance(update, LowRankUpdate) and dtype in _HALF else 0.0
+    lost = _lost(update.B, update.A) if isinstance(update, LowRankUpdate) and dtype == "float16" else 0.0
     if lost <= _MOST_LOST:
         return []
     says = f"{lost:.0%} of a factor's numbers are too small for {dtype} or were rounded to zero"
@@ -67,7 +67,7 @@ def rounded_away(component: Component, dtype: str) -> list[Finding]:
 
 def _lost(*factors: NDArray[Any]) -> float:
     """The highest share of numbers below the smallest normal one, over factors that are not entirely zero."""
-    shares = [float(np.mean(np.abs(factor) < _HALF["float16"])) for factor in factors if factor.any()]
+    shares = [float(np.mean(np.abs(factor) < _LEAST_FLOAT16)) for factor in factors if factor.any()]
     return max(shares, default=0.0)
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from msplora_core.formats.contents import Contents, Found
@@ -104,7 +105,7 @@ def _tucker(path: str, up: Tensor, mid: Tensor, down: Tensor, scaling: float) ->
 
     def load() -> Update:
         product = kernel_factors(mid.read(), up.read()[:, :, 0, 0].T, down.read()[:, :, 0, 0])
-        return type(product)(product.B, product.A, scaling)
+        return replace(product, scaling=scaling)
 
     layout = Layout((down.shape[1], *mid.shape[2:]))
     return StoredUpdate(path, shape, r, scaling, down.dtype, load, parameters=size_of(up, mid, down), layout=layout)
