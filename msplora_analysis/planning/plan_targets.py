@@ -11,7 +11,6 @@ from typing import Any
 from msplora_analysis.planning.rank_plan import PlannedRank
 from msplora_core.errors import ParameterError, UnsupportedAdapterError
 from msplora_core.formats import Adapter, find_runs, local_path, read_adapter
-from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.wording import listed
 
 
@@ -81,15 +80,14 @@ def read_plan_targets(
     config = adapter.config.content if adapter.config is not None else {}
     _check_paths(adapter, config)
     members = list(zip(adapter.updates, adapter.keys, strict=True))
-    whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
-    models = tuple(dict.fromkeys(update.path.partition(".")[0] for update in adapter.updates))
+    whole = adapter.whole
     return PlanTargets(
         configuration=config,
         paths={(key.module, key.unit): update.path for update, key in members if key.scale == whole},
         scalings={(key.scale, key.module, key.unit): update.scaling for update, key in members},
         groups={(key.module, key.unit): update.layout.groups for update, key in members if update.layout.groups > 1},
         convolutions=frozenset(update.path for update, _ in members if max((1, *update.layout.kernel[1:])) > 1),
-        models=models if adapter.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else (),
+        models=adapter.pipeline,
         notes=(*adapter.notes, *_group_notes([update.path for update in adapter.updates if update.layout.groups > 1])),
     )
 
@@ -104,10 +102,7 @@ def _check_paths(adapter: Adapter, config: Mapping[str, Any]) -> None:
         raise UnsupportedAdapterError(
             f"{adapter.path}: expected adapted modules, found adapted parameters (target_parameters)"
         )
-    numbered = [
-        one.path for one in adapter.updates if one.path.rpartition(".")[2].isdecimal() and one.path.count(".") < 2
-    ]
-    if numbered and adapter.format == "pairs of factors":
+    if numbered := adapter.numbered:
         raise UnsupportedAdapterError(
             f"{adapter.path}: expected names of a model's modules, found numbers ({numbered[0]}, ...): ranks can be "
             "planned, but not written for a trainer"

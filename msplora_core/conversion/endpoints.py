@@ -58,7 +58,7 @@ def open_adapter(path: str | PathLike[str], alpha: float | None) -> tuple[Adapte
 
 def whole_updates(adapter: Adapter) -> list[StoredUpdate]:
     """Return the update of each adapted module, summed over scales, in natural order of the paths."""
-    whole = "total" if any(key.scale == "total" for key in adapter.keys) else "layer"
+    whole = adapter.whole
     updates = [stored for stored, key in zip(adapter.updates, adapter.keys, strict=True) if key.scale == whole]
     return sorted(updates, key=lambda stored: natural_order(stored.path))
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from msplora_core.errors import UnsupportedAdapterError
 from msplora_core.formats import Adapter
-from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import Tensor
 from msplora_core.wording import listed
@@ -65,22 +64,19 @@ def origin_of(adapter: Adapter, magnitude: str = LORA_MAGNITUDE) -> Origin:
     """
     if adapter.format == "PEFT":
         return _of_peft(adapter, magnitude)
-    paths = [update.path for update in adapter.updates]
     if adapter.method.startswith("dora"):
         raise _unsupported(adapter.path, "DoRA's magnitudes in a format other than PEFT's")
-    numbered = [path for path in paths if path.rpartition(".")[2].isdecimal() and path.count(".") < 2]
-    if adapter.format == "pairs of factors" and numbered:
+    if numbered := adapter.numbered:
         raise UnsupportedAdapterError(
             f"{adapter.path}: expected names of a model's modules, found numbers: {listed(numbered)}"
         )
+    paths = [update.path for update in adapter.updates]
     configuration = {"base_model_name_or_path": adapter.model or None}
     if adapter.format == "loralib":
         return _of_loralib(adapter, configuration, paths)
-    models = tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
-    if adapter.format not in ("kohya", "diffusers") or not OWNERS.issuperset(models):
-        return Origin(configuration)
+    models = adapter.pipeline
     notes = [f"Load {model} with PeftModel.from_pretrained(pipe.{model}, ...)." for model in models]
-    if any(".input_blocks." in path or ".middle_block." in path for path in paths):
+    if models and any(".input_blocks." in path or ".middle_block." in path for path in paths):
         notes.append("Modules are named as in the original U-Net (input_blocks, ...), not as in diffusers.")
     return Origin(configuration, models=models, notes=tuple(notes))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msplora_core.components import Component, ComponentKey
+from msplora_core.formats.other.diffusion_names import OWNERS
 from msplora_core.formats.peft.configuration import PeftConfig
 from msplora_core.formats.stored import StoredUpdate
 from msplora_core.placement import joint_stack, stack_name
@@ -62,6 +63,23 @@ class Adapter:
         for stored, key in zip(self.updates, self.keys, strict=True):
             stacks.setdefault(key.module, []).append(stack_name(stored.path, stored.shape))
         return {module: joint_stack(names) for module, names in stacks.items()}
+
+    @property
+    def whole(self) -> str:
+        """The scale of a module's whole update: `total` if layers share components, else `layer`."""
+        return "total" if any(key.scale == "total" for key in self.keys) else "layer"
+
+    @property
+    def pipeline(self) -> tuple[str, ...]:
+        """The models of a diffusion pipeline, the first names of the paths; empty for a single model."""
+        models = tuple(dict.fromkeys(update.path.partition(".")[0] for update in self.updates))
+        return models if self.format in ("kohya", "diffusers") and OWNERS.issuperset(models) else ()
+
+    @property
+    def numbered(self) -> list[str]:
+        """Paths that are numbers only, where the file does not name the model's modules."""
+        paths = [update.path for update in self.updates] if self.format == "pairs of factors" else []
+        return [path for path in paths if path.rpartition(".")[2].isdecimal() and path.count(".") < 2]
 
     @property
     def size(self) -> int:
