@@ -65,7 +65,7 @@ def lora_command(model: str, runs: DataFrame, settings: Settings, rank: int | No
         values = [one[name] for one in known if name in one]
         if any(value != values[0] for value in values):
             own.append(name.replace("_", " "))
-        elif values and values[0] not in (None, False) and not (name == "alpha" and isinstance(values[0], list)):
+        elif values and values[0] is not False and isinstance(values[0], list) == (name == "target_modules"):
             words += option_words(name, values[0])
     also = ", ".join([*(["their --data-dir"] if known else []), *([f"each run's own {listed(own, 9)}"] if own else [])])
     return f"{shlex.join(words)} --out RUNS{f', with {also}' if also else ''}"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from msplora_analysis.loading.source import Source
 from msplora_core.components import ComponentKey
+from msplora_core.storage.json_file import plain_text
 from msplora_core.wording import listed
 
 SETTINGS = ("learning_rate", "batch_size", "warmup", "weight_decay", "dropout", "init", "max_length", "loss_on_prompt",
@@ -135,7 +136,7 @@ def _describer(name: str) -> Callable[[_Run], str]:
             value = f"{values[0]:.4g}{f' to {values[-1]:.4g}' if len(values) > 1 else ''}" if values else "unknown"
         else:
             found = run.source.settings.get(name, "unknown")
-            value = found if isinstance(found, str) else json.dumps(found)
+            value = plain_text(found) if isinstance(found, str) else json.dumps(found)
         return f"{_words(name)} {value}" if len(value) <= _LONGEST else ""
 
     return describe

@@ -64,6 +64,18 @@ def test_pairs_with_other_settings_are_named(trained, tmp_path):
     assert "msplora-8-8-8 against lora-r8: epochs 10 against 3 (a1 and b1)" in notes
 
 
+def test_untrusted_settings_are_printable_and_no_others_are_in_the_command(trained, tmp_path):
+    strange = {"epochs": {"x": [1]}, "batch_size": "1; rm\x1b[31m", "target_modules": 5, "alpha": [16, 8, 4]}
+    trained("a", "msplora-8-4-2", **strange, init="\x1b[31mkaiming")
+    trained("b", "lora-r8")
+    command = next_step(tmp_path / "study")
+    assert command.isprintable()
+    assert "--seed 0 --batch-size '1; rm" in command
+    assert not any(word in command for word in ("--epochs", "--target", "--alpha"))
+    trained("c", "msplora-8-4-2", **strange, init="kaiming")
+    assert all(name.isprintable() for name in analyse(tmp_path / "study", draws=0).table["method"].unique())
+
+
 def test_damaged_runs_and_folders_without_runs_have_no_settings(trained, tmp_path):
     run = trained("a", "lora-r8", epochs=3)
     assert load_settings(run.path) == {"a": {"epochs": 3, "task": "mrpc"}}
