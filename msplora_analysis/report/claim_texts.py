@@ -59,8 +59,8 @@ def untold(claims: Sequence[Claim]) -> Iterator[str]:
 
 
 def named(claim: Claim, claims: Sequence[Claim]) -> str:
-    """Return which runs a claim is about, with their model and stack where there are several."""
-    stacks = short_stacks(one.stack for one in claims)
+    """Return which runs a claim is about, with their model where there are several, and its stack likewise."""
+    stacks = short_stacks(one.stack for one in claims if one.model == claim.model)
     several = [claim.model] if len({one.model for one in claims}) > 1 else []
     several += [stacks[claim.stack]] if len(stacks) > 1 and claim.stack else []
     return f"{claim.subject} ({', '.join(several)})" if several else claim.subject

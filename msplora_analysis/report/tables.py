@@ -61,21 +61,21 @@ def text_tables(analysis: Analysis) -> Iterator[TextTable]:
     """
     final = analysis.final[analysis.final["rank"] > 1]
     several = analysis.final["model"].nunique() > 1
-    stacks = short_stacks(map(str, final["stack"].unique()))
-    for names, rows in final.groupby(["model", "stack"], observed=True, sort=False):
-        model, stack = map(str, names)
-        about = [*([model] if several else []), *([stacks[stack]] if len(stacks) > 1 and stack else [])]
-        yield _measures(analysis, rows, about)
+    for model, of in final.groupby("model", observed=True, sort=False):
+        stacks = short_stacks(map(str, of["stack"].unique()))
+        for stack, rows in of.groupby("stack", observed=True, sort=False):
+            about = [*([str(model)] if several else []), *([stacks[str(stack)]] if len(stacks) > 1 and stack else [])]
+            yield _measures(analysis, rows, about)
     compared = [one for one in analysis.comparisons if len(one.layers) > 1]
-    for model in dict.fromkeys(one.model for one in compared):
-        title = _COMPARISONS + (f": {model}" if several else "")
-        yield _comparisons([one for one in compared if one.model == model], analysis.spread, title)
+    for name in dict.fromkeys(one.model for one in compared):
+        title = _COMPARISONS + (f": {name}" if several else "")
+        yield _comparisons([one for one in compared if one.model == name], analysis.spread, title)
     if len(analysis.scores):
         yield scores_table(analysis.scores)
     if len(analysis.interference):
         means = interference_by_method(analysis.interference)
-        for name, rows in means.groupby("model", observed=True, sort=False):
-            yield _interference(rows, _INTERFERENCE + (f": {name}" if several else ""))
+        for model, rows in means.groupby("model", observed=True, sort=False):
+            yield _interference(rows, _INTERFERENCE + (f": {model!s}" if several else ""))
 
 
 def _measures(analysis: Analysis, final: DataFrame, about: list[str]) -> TextTable:

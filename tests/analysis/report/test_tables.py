@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from msplora_analysis import analyse
-from msplora_analysis.report.claim_texts import claims_table
+from msplora_analysis.report.claim_texts import claims_table, named
 from msplora_analysis.report.latex import latex_tables
 from msplora_analysis.report.tables import text_tables
+from msplora_analysis.statistics.claims import Claim
 
 ODD = r"x~y^z{a}\b"
 
@@ -37,6 +38,11 @@ def test_models_have_tables_of_their_own(analysis):
         assert [ODD in title for title in of] == [False, True]
     rows = [row[:4] for row in claims_table(analysis.claims).rows]
     assert len(rows) == len(set(rows))
+
+
+def test_a_stack_is_named_where_its_model_has_several():
+    several = [Claim("2a", "lora-r8", *place) for place in (("a", "h 8x8"), ("a", "h 4x8"), ("b", "layers 8x8"))]
+    assert [named(claim, several) for claim in several] == ["lora-r8 (a, 8x8)", "lora-r8 (a, 4x8)", "lora-r8 (b)"]
 
 
 def test_the_rule_of_unlike_ranks_is_said_of_each_row(analysis):
