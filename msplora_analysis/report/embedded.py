@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 
 DIGITS = 4
 """Significant digits of the numbers in pictures; tables hold all digits."""
-_MOST = 60_000
-"""Limit on the numbers of one kind. Above it, times of the training are left out, then choices of task and module."""
-_MOST_STEPS = 3
-"""Of several times of the training, at least every third is kept."""
+_MOST, _MOST_OF_RUN = 50_000, 1_500
+"""Limit on the numbers of the tables below, and what each run adds to it."""
+_REDUCTIONS = ((1, 2), (2, 2), (2, 1), (3, 1), (3, 0))
+"""Until they fit: every how manieth time of the training is kept, and how many of task and module can be chosen."""
 _LETTERS = string.digits + string.ascii_letters
 _LINE = ["model", "method", "stack", "scale"]
 _MEASURES = ["entropy_rank", "m_eff_1", "m_eff_2", "m_eff_4", "stable_rank"]
+_NUMBERS = {"spectra-means": 1, "layer-spectra-means": 1, "course-means": 3 * len(_MEASURES), "kl-means": 1,
+            "kl-difference-means": 3}  # fmt: skip
+"""In a row of each table."""
 
 
 def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
         Tables as from `as_columns` (spectra, layers, courses, scores, ...), matrices, comparisons, claims, titles of
         methods and colours. All of it can be written as JSON.
     """
+    tables = {**tables, **_fitting(tables, analysis.table["run"].nunique())}
     methods = sorted(map(str, analysis.table["method"].unique()), key=natural_order)
     return {
         "colours": {
@@ -67,7 +71,7 @@ def embedded(analysis: Analysis, tables: Mapping[str, DataFrame]) -> dict[str, A
         "all_layers_alike": ALL_LAYERS_ALIKE,
         "scale": analysis.scale,
         "spectra": _spectra(tables),
-        "layers": _with_sigma(_chosen_few(tables["layer-spectra-means"])),
+        "layers": _with_sigma(tables["layer-spectra-means"]),
         "courses": _courses(tables),
         "scores": as_columns(tables["score-means"].query("metric != 'loss'")) if "score-means" in tables else {},
         "matrices": [
@@ -148,26 +152,32 @@ def square(matrix: Any) -> Any:
     return rounded(matrix) if text is None else {"square": text}
 
 
-def _thinned(timed: DataFrame) -> DataFrame:
-    """Keep only every second, third, ... time of each method, and the last, if all would make the page too large."""
-    step = -(-len(timed) // _MOST)
-    if step == 1:
-        return timed
-    times = timed[["model", "method", "time"]].drop_duplicates().sort_values("time")
-    from_last = times.groupby(["model", "method"], observed=True).cumcount(ascending=False)
-    return timed.merge(times[from_last % min(step, _MOST_STEPS) == 0], on=["model", "method", "time"])
+def _fitting(tables: Mapping[str, DataFrame], runs: int) -> dict[str, DataFrame]:
+    """Return the tables of many numbers, reduced until they fit in the page."""
+    large = {name: tables[name] for name in _NUMBERS if name in tables}
+    if (means := large.get("course-means")) is not None:
+        large["course-means"] = means[without_total(means, ["model", "method"]) & (means["rank"] > 1)]
+    for step, together in _REDUCTIONS:
+        found = {name: _reduced(table, step, together) for name, table in large.items()}
+        if sum(_NUMBERS[name] * len(table) for name, table in found.items()) <= _MOST + _MOST_OF_RUN * runs:
+            break
+    return found
 
 
-def _chosen_few(table: DataFrame) -> DataFrame:
-    """Leave out choices of both task and module if all would make the page too large, then all choices."""
+def _reduced(table: DataFrame, step: int, together: int) -> DataFrame:
+    """Keep every so many times of each method, with the last, and choices of as many of task and module together."""
     chosen = (table["task"] != ALL).to_numpy() * 1 + (table["module"] != ALL).to_numpy()
-    most = next((most for most in (2, 1) if (chosen <= most).sum() <= _MOST), 0)
-    return table[chosen <= most]
+    kept = table[chosen <= together]
+    if step == 1 or "time" not in kept:
+        return kept
+    times = kept[["model", "method", "time"]].drop_duplicates().sort_values("time")
+    from_last = times.groupby(["model", "method"], observed=True).cumcount(ascending=False)
+    return kept.merge(times[from_last % step == 0], on=["model", "method", "time"])
 
 
 def _spectra(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     """Return averaged spectra over training with their measures, a row for each spectrum."""
-    spectra = _chosen_few(_thinned(tables["spectra-means"]))
+    spectra = tables["spectra-means"]
     keys = [*CHOICES, *COURSE, "rank"]
     measured = tables["trajectory-means"][[*keys, *_MEASURES[:2]]]
     starts = spectra.loc[spectra["k"] == 1, [*keys, "runs"]].merge(measured, on=keys, how="left")
@@ -178,10 +188,8 @@ def _courses(tables: Mapping[str, DataFrame]) -> dict[str, Any]:
     """Return the measures over training, of all tasks and of each."""
     if "course-means" not in tables:
         return {}
-    means = tables["course-means"]
-    frame = _chosen_few(_thinned(means[without_total(means, ["model", "method"]) & (means["rank"] > 1)]))
     values = [f"{name}{end}" for name in _MEASURES for end in ("", "_low", "_high")]
-    return as_columns(frame[[*COURSE, *CHOICES, "line", "rank", "runs", *values]])
+    return as_columns(tables["course-means"][[*COURSE, *CHOICES, "line", "rank", "runs", *values]])
 
 
 def _nulls(means: DataFrame) -> dict[str, Any]:
@@ -207,19 +215,18 @@ def _split(spectra: DataFrame) -> Any:
 def _chosen(
     tables: Mapping[str, DataFrame], name: str, one: LayerDivergence | Comparison, analysis: Analysis
 ) -> list[dict[str, Any]]:
-    """Return the matrices of each choice but that of all, as many as fit: single tasks and modules come first."""
+    """Return the matrices of each choice but that of all."""
     if one.scale != analysis.scale:
         return []
     rows, size = tables[name], len(one.layers) ** 2
     about = {key: getattr(one, key) for key in ("model", "method", "baseline", "stack") if hasattr(one, key)}
     about["modules"] = "+".join(one.modules)
     rows = rows[np.logical_and.reduce([rows[key] == value for key, value in about.items()])]
-    most = 2 * _MOST // (size * (len(analysis.layers) + 3 * len(analysis.comparisons)))
     values = [key for key in ("kl", "kl_baseline", "difference") if key in rows]
     return [
         {"task": part["task"].iloc[0], "module": part["module"].iloc[0]}
         | {key: square(part[key].to_numpy().reshape(len(one.layers), -1)) for key in values}
-        for start in range(size, min(len(rows), (most + 1) * size), size)
+        for start in range(size, len(rows), size)
         for part in [rows.iloc[start : start + size]]
     ]
 

@@ -23,7 +23,7 @@ from msplora_analysis.report.kept_results import (
     mean_grids,
     read_kept,
 )
-from msplora_analysis.report.static_pictures import static_pictures
+from msplora_analysis.report.static_pictures import fitting, static_pictures
 from msplora_analysis.report.templates import cells, number, template
 from msplora_analysis.run_means import sharing_course_means
 from msplora_core.errors import FileError
@@ -99,6 +99,7 @@ def _overlap(kept: Kept) -> dict[str, Any]:
     shown = [cells(table, f"overlap/{name}", title) for name, title, table in (
         ("sharing", "What the layers share, beside updates rotated at random", sharing),
         ("subspaces", "Which subspaces the layers share, beside random ones", subspaces)) if len(table)]  # fmt: skip
+    pictures = list(static_pictures(fitting(_pictures(kept), _MOST_OF_PICTURES)))
     adapters = kept.content.get("adapters")
     return {
         "written": kept.written,
@@ -106,7 +107,8 @@ def _overlap(kept: Kept) -> dict[str, Any]:
         "answers": [_answer(one) for one in kept.rows("answers")],
         "notes": kept.sentences("notes"),
         "tables": shown,
-        "pictures": list(static_pictures(_pictures(kept))),
+        "pictures": pictures,
+        "more_pictures": len(kept.sentences("pictures")) - len(pictures),
         "pairs": list(_pairs(Kept(kept.path, adapters))) if isinstance(adapters, dict) else [],
         "data": {
             "sharing": _means(sharing[[*_NAMES, *_SHARING]]) if len(sharing) else {},
@@ -119,15 +121,11 @@ def _overlap(kept: Kept) -> dict[str, Any]:
 
 
 def _pictures(kept: Kept) -> Iterator[tuple[str, bytes]]:
-    """Yield the pictures that `overlap` drew, as many as fit, those of all layers first."""
-    room = _MOST_OF_PICTURES
+    """Yield the pictures that `overlap` drew, those of all layers first."""
     names = [name for name in kept.sentences("pictures") if name.endswith(".svg")]
     for name in sorted(names, key=lambda name: not name.startswith(("shares", "course"))):
         if (path := first_present(kept.path.parent, name)) is not None:
-            data = read_file(path, "a picture that overlap drew", _LARGEST_PAGE)
-            room -= len(data)
-            if room >= 0:
-                yield name, data
+            yield name, read_file(path, "a picture that overlap drew", _LARGEST_PAGE)
 
 
 def _means(table: DataFrame) -> dict[str, Any]:

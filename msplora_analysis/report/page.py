@@ -20,7 +20,7 @@ from msplora_analysis.report.homes import home
 from msplora_analysis.report.kept_section import kept_section
 from msplora_analysis.report.pictured_study import like_chance
 from msplora_analysis.report.pictures import pictures
-from msplora_analysis.report.static_pictures import static_pictures
+from msplora_analysis.report.static_pictures import fitting, static_pictures
 from msplora_analysis.report.summary import AVERAGING, READING
 from msplora_analysis.report.templates import ASSETS, cells, template
 from msplora_core.errors import one_line
@@ -38,6 +38,8 @@ _LIBRARIES = ("d3.min.js", "plot.umd.min.js")
 _SCRIPTS = ("data.js", "choices.js", "pointing.js", "spectra.js", "courses.js", "interference.js", "layers.js",
             "matrices.js", "directions.js", "plan.js", "verdicts.js", "tables.js", "start.js")  # fmt: skip
 _PICTURES = "<!--pictures-->"
+_MOST_OF_PICTURES = 110_000
+"""Bytes of the pictures for readers without JavaScript."""
 _MOST_CARDS = 4
 """How many verdicts on one claim are shown before the others are unfolded."""
 TABLES = {
@@ -111,8 +113,9 @@ def page(
 
 def with_pictures(text: str, static: Mapping[str, bytes]) -> str:
     """Put static pictures into a page, SVG by file name, for readers without JavaScript."""
-    shown = list(static_pictures(static.items()))
-    return text.replace(_PICTURES, template("pictures.html.j2").render(pictures=shown), 1)
+    shown = list(static_pictures(fitting(static.items(), _MOST_OF_PICTURES)))
+    more = len(static) - len(shown)
+    return text.replace(_PICTURES, template("pictures.html.j2").render(pictures=shown, more=more), 1)
 
 
 def _policy(scripts: Iterable[str]) -> str:

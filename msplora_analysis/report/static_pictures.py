@@ -23,6 +23,15 @@ class StaticPicture(NamedTuple):
     source: str
 
 
+def fitting(files: Iterable[tuple[str, bytes]], most: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the first files, of at most so many bytes together."""
+    for name, data in files:
+        most -= len(data)
+        if most < 0:
+            return
+        yield name, data
+
+
 def static_pictures(files: Iterable[tuple[str, bytes]]) -> Iterator[StaticPicture]:
     """Yield the pictures of SVG files.
 

@@ -4,6 +4,8 @@ const drawn = [];
 
 const WORDS = { model: "model", method: "method", stack: "layers", task: "task", module: "module" };
 const EVERY = { task: "all tasks", module: "all modules" };
+const OTHER = { task: "module", module: "task" };
+const PAIRS = layerSpectra.some((row) => row.task && row.module); // otherwise too many for the page
 const chosen = (row, names) => names.every((name) => row[name] === choice[name]);
 
 function optionsOf(name) {
@@ -20,6 +22,7 @@ function fillChoices() {
     const title = (value) => (name === "method" ? methodTitle(value) : value || EVERY[name] || "unknown");
     return [chooser(name, WORDS[name], options.map((value) => [value, title(value)]), choice[name], (value) => {
       choice[name] = value;
+      if (value && !PAIRS && OTHER[name]) choice[OTHER[name]] = "";
       drawAll();
     })];
   });
@@ -29,7 +32,8 @@ function fillChoices() {
     drawAll();
   });
   const focused = document.activeElement?.name;
-  form.replaceChildren(...selects, element("label", {}, log, " log scale"));
+  const apart = !PAIRS && Object.keys(OTHER).every((name) => optionsOf(name).length > 1);
+  form.replaceChildren(...selects, element("label", {}, log, " log scale"), ...(apart ? [element("span", { className: "note" }, "A task or a module; both together are in the CSV files.")] : []));
   if (focused && form.elements[focused]) form.elements[focused].focus();
 }
 

@@ -282,6 +282,31 @@ def test_names_from_files_are_text(visit: Any, tmp_path: Path) -> None:
     assert data["titles"][method] == method
 
 
+def test_a_page_of_three_tasks_two_methods_and_thirty_epochs_is_at_most_a_megabyte(tmp_path: Path) -> None:
+    for task in ("mrpc", "stsb", "cola"):
+        for seed in range(3):
+            for method in ("lora-r8", METHOD):
+                write_run(tmp_path / f"{task}-{method}-{seed}", method, task=task, seed=seed, layers=12, epochs=30)
+    analysis = analyse(tmp_path, draws=0)
+    path = write_report(analysis, tmp_path / "page.html", figures=draw_figures(analysis))
+    assert path.stat().st_size < 950_000  # and null models
+
+
+def test_where_all_choices_are_too_many_a_task_or_a_module_can_be_chosen(
+    visit: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("msplora_analysis.report.embedded._MOST", 2500)
+    monkeypatch.setattr("msplora_analysis.report.embedded._MOST_OF_RUN", 0)
+    page = visit(write_report(analyse(folder.parent, draws=0), tmp_path / "page.html"))
+    assert "A task or a module" in page.locator("#choices").inner_text()
+    page.select_option("select[name=task]", "mrpc")
+    page.select_option("select[name=module]", "value")
+    assert page.locator("select[name=task]").input_value() == ""
+    figures = page.locator("#interactive > figure:visible")
+    assert figures.count() == 5
+    assert texts(page, "#spectra output") == ["3"]  # the last epoch is kept
+
+
 def test_a_page_of_60_runs_is_drawn(visit: Any, tmp_path: Path) -> None:
     for task in ("mrpc", "stsb", "cola", "rte"):
         for seed in range(5):
