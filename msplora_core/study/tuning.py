@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from msplora_core.errors import FileError, StudyFileError
+from msplora_core.runs import RunDirectory
 from msplora_core.runs.directory import TUNING
 from msplora_core.storage.atomic import write_atomically
 from msplora_core.storage.json_file import read_json_object
@@ -100,10 +101,12 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_settings(study: Study, method: str, entry: dict[str, Any], candidates: dict[float, list[RunConfig]]) -> None:
-    """Refuse a choice under other settings than the study's; older records do not have them."""
-    for config in candidates[entry["learning_rate"]] if "settings" in entry else ():
-        found = {"learning_rate": config.learning_rate, **entry["settings"].get(config.name, {})}
-        for name, there, value in differences(found, config):
+    """Refuse a choice under other settings than the study's."""
+    for config in candidates[entry["learning_rate"]]:
+        found = entry.get("settings", {}).get(config.name) or _trained_with(config)
+        for name, there, value in (
+            differences({"learning_rate": config.learning_rate, **found}, config) if found else ()
+        ):
             raise StudyFileError(
                 study.record_path,
                 key=f"tuning.{method}",
@@ -111,6 +114,15 @@ def _check_settings(study: Study, method: str, entry: dict[str, Any], candidates
                 found=f"one chosen with {there}",
                 hint=f"{_AGAIN}; or set another out in the study file",
             )
+
+
+def _trained_with(config: RunConfig) -> dict[str, Any]:
+    """The settings of a run in `tuning/`, for records of older versions, which have none; empty if it is gone."""
+    try:
+        record = RunDirectory(config.path).read_record()
+    except FileError:
+        return {}
+    return {"model": record.model, **record.hyperparameters}
 
 
 _AGAIN = f"delete this file and {TUNING}/ beside it to choose the learning rates again"
