@@ -58,7 +58,7 @@ def test_an_alert_is_one_line(run_train, glue: Path, tmp_path: Path) -> None:
     code, _, err = run_train(
         *("--task", "mrpc", "--data-dir", glue, "--out", tmp_path, "--epochs", 1, "--max-train-examples", 4)
     )
-    assert code == 0
+    assert code == 0, err
     [line] = [line for line in err.splitlines() if "never trained" in line]
     assert line.startswith(f"warning: {tmp_path}/mrpc-msplora-8-4-2-seed0: epoch 1: broken: never trained")
     assert "callback.py" not in err
