@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msplora_analysis.plots.lettering import count_lines, title_and_foot
+from msplora_analysis.plots.lettering import count_lines, fitted, title_and_foot
 from msplora_analysis.plots.paper import SMALL, TITLE, WIDTH, magnification, new_figure
 from msplora_core.errors import ParameterError
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LINE = 0.12
 """Line spacing of text of 7 points, in inches."""
+PANELS_A_ROW = 3
+"""Limit on the panels side by side, of which a title has room."""
+_BESIDE = 0.15
+"""Inches of the gaps beside a panel that its title takes."""
 _BAR = 0.07
 _BAR_TEXT = 0.27
 _BAR_END = 0.14
@@ -67,6 +71,10 @@ class Frame:
     gap: float = 0.1
     bar: str = ""
 
+    def width(self, columns: int) -> float:
+        """Return the width of a panel in inches."""
+        return (WIDTH - self.left - self.right - self.gap * (columns - 1)) / columns
+
     def lay_out(self, rows: Sequence[Row], *, title: str = "", foot: str = "") -> tuple[list[list[Axes]], Axes | None]:
         """Return new axes for each row, and those of the colour bar, on a new figure.
 
@@ -87,8 +95,7 @@ class Frame:
 
         panels, upper = [], top
         for row in rows:
-            columns = row.columns or len(row.heights)
-            width = (WIDTH - self.left - self.right - self.gap * (columns - 1)) / columns
+            width = self.width(row.columns or len(row.heights))
             panels.append(
                 [
                     place(self.left + column * (width + self.gap), upper + row.above, width, height)
@@ -106,6 +113,36 @@ class Frame:
         figure.text(0.5, 1 - 0.03 / whole, title, ha="center", va="top", fontsize=TITLE * size)
         figure.text(4 / 72 / WIDTH, 0.03 / whole, foot, ha="left", va="bottom", fontsize=SMALL * size)
         return panels, bar
+
+    def lay_out_panels(
+        self, names: Sequence[str], columns: int, height: float | None = None, *, x: str, y: str, title: str, foot: str
+    ) -> tuple[list[Axes], Axes | None]:
+        """Return new axes of one size, row by row, and those of the colour bar, on a new figure.
+
+        Args:
+            names: the title of each panel, broken to its width.
+            columns: number of panels in a row.
+            height: of a panel in inches; by default its width.
+            x, y: labels of the last row and the first column.
+            title, foot: as for `lay_out`.
+        """
+        side = self.width(columns)
+        titles = [fitted(name, 72 * (side + _BESIDE)) for name in names]
+        rows = [titles[start : start + columns] for start in range(0, len(titles), columns)]
+        layout = [
+            Row([height or side] * len(row), below=0.15 + LINE * (row is rows[-1]),
+                panel_titles=max(map(count_lines, row)), columns=columns)
+            for row in rows
+        ]  # fmt: skip
+        nested, bar = self.lay_out(layout, title=title, foot=foot)
+        axes = [ax for row in nested for ax in row]
+        for ax, name in zip(axes, titles, strict=True):
+            ax.set_title(name)
+        for ax in nested[-1]:
+            ax.set_xlabel(x)
+        for row_of_axes in nested:
+            row_of_axes[0].set_ylabel(y)
+        return axes, bar
 
 
 def given_axes(ax: Axes | Sequence[Axes] | None, count: int, what: str) -> list[Axes] | None:

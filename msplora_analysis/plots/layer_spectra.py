@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row
+from msplora_analysis.plots.canvas import PANELS_A_ROW, Frame, Row
 from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.plots.heatmap import (
     add_colour_bar,
@@ -18,8 +18,8 @@ from msplora_analysis.plots.heatmap import (
     tick_rows,
     write_all_zero,
 )
-from msplora_analysis.plots.lettering import count_lines, fitted, write_around
-from msplora_analysis.plots.paper import WIDTH, paper_style
+from msplora_analysis.plots.lettering import write_around
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import UNTRAINED, leading
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import ALL_SCALES, LAYER_SCALES
@@ -35,7 +35,6 @@ _ROW = 0.135
 _MOST_NUMBERS = 8
 """Number of columns up to which a number fits each cell."""
 _HIGHEST = 4.5
-_COLUMNS = 3
 _PANEL = 0.035, 0.5, 1.0
 """Height in inches of a row of the matrix, and of a panel at least and at most."""
 _LABEL = "mean singular value"
@@ -133,24 +132,17 @@ def plot_spectra_panels(
     hidden = leading(top, max(rank for *_, rank in drawn))
     foot = "; ".join(filter(None, [note, hidden, "each panel has its own axis" if bars else "", _foot(everything)]))
     with paper_style():
-        columns = min(len(drawn), _COLUMNS)
-        width = 72 * (WIDTH - frame.left - frame.right - (columns - 1) * frame.gap) / columns + 8
-        titles = [fitted(name, width) for name, *_ in drawn]
-        height = float(np.clip(_PANEL[0] * max(len(values) for _, _, values, _ in drawn), *_PANEL[1:]))
-        layout = []
-        for start in range(0, len(drawn), columns):
-            row, last = drawn[start : start + columns], start + columns >= len(drawn)
-            lines = max(map(count_lines, titles[start : start + columns]))
-            layout.append(Row([height] * len(row), below=0.17 + LINE * last, panel_titles=lines, columns=columns))
-        nested, bar = frame.lay_out(layout, title=title, foot=foot)
-        axes = [ax for row in nested for ax in row]
-        for ax, name, (_, names, values, _) in zip(axes, titles, drawn, strict=True):
+        axes, bar = frame.lay_out_panels(
+            [name for name, *_ in drawn],
+            min(len(drawn), PANELS_A_ROW),
+            float(np.clip(_PANEL[0] * max(len(values) for _, _, values, _ in drawn), *_PANEL[1:])),
+            x="singular value" if bars else "index",
+            y="component" if pyramid else "layer",
+            title=title,
+            foot=foot,
+        )
+        for ax, (_, names, values, _) in zip(axes, drawn, strict=True):
             image = _draw(ax, names, values, norm, most=5, bars=bars)
-            ax.set_title(name)
-        for ax in nested[-1]:
-            ax.set_xlabel("singular value" if bars else "index")
-        for row_of_axes in nested:
-            row_of_axes[0].set_ylabel("component" if pyramid else "layer")
         if bar is not None and image is not None:
             add_colour_bar(image, axes, bar, _LABEL)
     return axes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from msplora_analysis.comparison.layers import LayerDivergence
-from msplora_analysis.plots.canvas import LINE, Frame, Row
+from msplora_analysis.plots.canvas import PANELS_A_ROW, Frame
 from msplora_analysis.plots.colours import ALL_LAYERS_ALIKE, DIVERGENCE
 from msplora_analysis.plots.heatmap import add_colour_bar, colour_norm
 from msplora_analysis.plots.layer_matrix import (
@@ -18,8 +18,7 @@ from msplora_analysis.plots.layer_matrix import (
     draw_cells,
     draw_layer_matrix,
 )
-from msplora_analysis.plots.lettering import count_lines, fitted
-from msplora_analysis.plots.paper import WIDTH, paper_style
+from msplora_analysis.plots.paper import paper_style
 from msplora_analysis.plots.words import divergence_title
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 _LABEL = "D(row || column) (nats)"
 _FRAME = Frame(left=0.3, gap=0.24, bar="below")
-_COLUMNS = 3
 
 
 def plot_pairwise_kl(
@@ -81,23 +79,10 @@ def plot_kl_panels(panels: Sequence[tuple[str, LayerDivergence]], *, title: str 
     missing = "" if np.isfinite(everything).all() else "hatched: undefined or infinite"
     foot = "; ".join(filter(None, [note, missing]))
     with paper_style():
-        columns = min(max(len(panels), 2), _COLUMNS)
-        side = (WIDTH - _FRAME.left - _FRAME.right - _FRAME.gap * (columns - 1)) / columns
-        names = [fitted(name, 72 * (side + 0.15)) for name, _ in panels]
-        rows = [names[start : start + columns] for start in range(0, len(names), columns)]
-        layout = [
-            Row([side] * len(row), below=0.15 + LINE * (row is rows[-1]), panel_titles=max(map(count_lines, row)),
-                columns=columns)
-            for row in rows
-        ]  # fmt: skip
-        nested, bar = _FRAME.lay_out(layout, title=title, foot=foot)
-        axes = [ax for row in nested for ax in row]
-        for ax, name, (_, one) in zip(axes, names, panels, strict=True):
+        columns = min(max(len(panels), 2), PANELS_A_ROW)
+        names = [name for name, _ in panels]
+        axes, bar = _FRAME.lay_out_panels(names, columns, x="layer", y="layer", title=title, foot=foot)
+        for ax, (_, one) in zip(axes, panels, strict=True):
             image = draw_cells(ax, one.kl, one.layers, cmap=DIVERGENCE, norm=norm)
-            ax.set_title(name)
-        for ax in nested[-1]:
-            ax.set_xlabel("layer")
-        for row in nested:
-            row[0].set_ylabel("layer")
         add_colour_bar(image, axes, bar, _LABEL)
     return axes

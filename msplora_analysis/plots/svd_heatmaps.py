@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msplora_analysis.plots.canvas import LINE, Frame, Row, given_axes, write_heading
+from msplora_analysis.plots.canvas import LINE, PANELS_A_ROW, Frame, Row, given_axes, write_heading
 from msplora_analysis.plots.colours import MAGNITUDE, SCALE_COLOURS
 from msplora_analysis.plots.epochs import tick_times, time_axis
 from msplora_analysis.plots.heatmap import (
@@ -21,7 +21,7 @@ from msplora_analysis.plots.heatmap import (
     write_all_zero,
 )
 from msplora_analysis.plots.lettering import M_EFF, count_lines, fitted, m_eff, write_around
-from msplora_analysis.plots.paper import SMALL, WIDTH, magnification, paper_style
+from msplora_analysis.plots.paper import SMALL, magnification, paper_style
 from msplora_analysis.plots.words import UNTRAINED, leading, name_title
 from msplora_core.errors import ParameterError
 
@@ -30,14 +30,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _FRAME = Frame(left=0.3, gap=0.26, bar="below")
-_COLUMNS = 3
 _HEIGHTS = 1.2, 0.85, 0.6
 """Height of the tallest panel of a row, in inches: with one row, with two or three, and with more."""
 _FEW_ROWS = 3
 _CELL = 0.25
 """Largest height of a cell, in inches."""
 _LEAST_HEIGHT = 0.2
-_TITLE = 72 * ((WIDTH - _FRAME.left - _FRAME.right + _FRAME.gap) / _COLUMNS - 0.08)
+_TITLE = 72 * (_FRAME.width(PANELS_A_ROW) + _FRAME.gap - 0.08)
 """Width of a panel's title in points, with most of the gap beside it."""
 
 
@@ -143,7 +142,7 @@ def _rows_of_panels(spectra: DataFrame, by: str, ks: Sequence[int], top: int | N
 
 
 def _split(panels: list[_Panel]) -> list[list[_Panel]]:
-    return [panels[start : start + _COLUMNS] for start in range(0, len(panels), _COLUMNS)]
+    return [panels[start : start + PANELS_A_ROW] for start in range(0, len(panels), PANELS_A_ROW)]
 
 
 def _panels(spectra: DataFrame, heading: str, ks: Sequence[int], top: int | None) -> list[_Panel]:
@@ -180,7 +179,7 @@ def _layout(row: list[_Panel], rows: int) -> Row:
         below=0.12 + LINE * lines,
         panel_titles=max(count_lines(panel.title) for panel in row),
         heading=any(panel.heading for panel in row),
-        columns=_COLUMNS if rows > 1 else None,
+        columns=PANELS_A_ROW if rows > 1 else None,
     )
 
 
@@ -221,7 +220,7 @@ def _last_ratios(rows: DataFrame, time: str, ks: Sequence[int]) -> list[str]:
 
 def _below(panel: _Panel, panels: int) -> list[str]:
     """Return the lines below a panel, with two ratios on each if its row has at most three panels."""
-    together = 2 if panels <= _COLUMNS else 1
+    together = 2 if panels <= PANELS_A_ROW else 1
     starts = range(0, len(panel.ratios), together)
     return [panel.clock, *(" ".join(panel.ratios[start : start + together]) for start in starts)]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from msplora_analysis.choices import ALL
 from msplora_analysis.measures import average_spectra, last_epochs
+from msplora_analysis.plots.canvas import PANELS_A_ROW
 from msplora_analysis.plots.effective_rank import MOST_METHODS, plot_effective_rank
 from msplora_analysis.plots.heatmap import colour_norm
 from msplora_analysis.plots.layer_spectra import plot_layer_spectra, plot_spectra_panels
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 6
 """Limit on the rows of panels in one Fig. 3: further rows are in another picture of the same colours."""
-_IN_A_ROW = 3
 _Panel = tuple[str, str, str, int]
 """Method, stack, scales if the method has several, rank."""
 
@@ -84,7 +84,7 @@ def _count_rows(spectra: DataFrame) -> int:
     """Return how many rows of panels a picture has: those with one panel, such as plain LoRA, share rows."""
     kinds = spectra[spectra["scale"] != "total"][["method", "stack", "scale", "rank"]].drop_duplicates()
     panels = kinds.groupby(["method", "stack"], observed=True).size()
-    return int(np.ceil(panels[panels > 1] / _IN_A_ROW).sum() + np.ceil((panels == 1).sum() / _IN_A_ROW))
+    return int(np.ceil(panels[panels > 1] / PANELS_A_ROW).sum() + np.ceil((panels == 1).sum() / PANELS_A_ROW))
 
 
 def _row_titles(part: DataFrame, stack_titles: dict[str, str]) -> Series[str]:
