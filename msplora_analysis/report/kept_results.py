@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msplora_analysis.planning import plan_summary
+from msplora_analysis.report import overlap_summary
 from msplora_analysis.run_means import bound_of_mean
 from msplora_core.errors import FileError, one_line
 from msplora_core.storage.folder import first_present
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 OVERLAP, PLAN, INTRUDERS = "overlap/summary.json", "plan/plan.json", "overlap/intruders.json"
-_FORMATS = {OVERLAP: "msplora-overlap", PLAN: "msplora-plan", INTRUDERS: "msplora-intruders"}
-_VERSION = 1
+_FORMATS = {
+    OVERLAP: (overlap_summary.FORMAT, overlap_summary.VERSION),
+    PLAN: (plan_summary.FORMAT, plan_summary.VERSION),
+    INTRUDERS: ("msplora-intruders", 1),
+}
 _MOST_TABLE = 20_000
 """Limit on the rows that are read from a table."""
 
@@ -97,7 +102,7 @@ def read_kept(name: str, *folders: Path) -> Kept | None:
         path = first_present(folder, name)
         if path is not None:
             content = read_json_object(path)
-            known = {"format": _FORMATS[name], "version": _VERSION}
+            known = dict(zip(("format", "version"), _FORMATS[name], strict=True))
             if (found := {key: content.get(key) for key in known}) != known:
                 raise FileError(path, expected=f"{known}", found=f"{found}", hint="run the command again")
             return Kept(path, content)

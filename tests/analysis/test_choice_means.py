@@ -1,5 +1,6 @@
 """Averages for each choice of task and module type, against the same computed from the rows of the choice alone."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.testing import assert_allclose
 
 from msplora_analysis import analyse
 from msplora_analysis.analysis import Analysis
+from msplora_analysis.choices import by_choice
 from msplora_analysis.comparison.difference import compare
 from msplora_analysis.comparison.layers import layer_divergences
 from msplora_analysis.courses import COURSE, courses
@@ -94,3 +96,10 @@ def test_the_page_computes_none_of_these_again(tmp_path: Path) -> None:
     assert data["spectra"]["entropy_rank"] == {"every": 0.25}
     assert set("".join(data["layers"]["sigma"]["rows"] + data["spectra"]["sigma"]["rows"])) == set(packed(0.25) or "")
     assert [part["kl"] for part in data["matrices"][0]["chosen"]] == [square(np.full((3, 3), 0.25))] * 2
+
+
+def test_choices_are_left_out_only_above_a_given_limit() -> None:
+    table = pd.DataFrame({"task": np.repeat(["mrpc", "rte"], 40_000), "module": "query", "row": range(80_000)})
+    rows = partial(by_choice, lambda part, by: part[["row", *by]], table, [])
+    assert len(rows()) == 160_000
+    assert len(rows(most=100_000)) == 80_000

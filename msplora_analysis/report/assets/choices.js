@@ -68,6 +68,7 @@ function figure(id, draw) {
     const focused = home.contains(document.activeElement) && document.activeElement.name;
     home.hidden = false; // a hidden figure has no width
     home.hidden = draw(part, redraw) === false;
+    setIndices(home);
     if (focused) home.querySelector(`[name="${CSS.escape(focused)}"]`)?.focus();
   };
   drawn.push(redraw);

@@ -66,6 +66,18 @@ const unique = (values) => [...new Set(values)];
 const methodTitle = (method) => data.titles[method] ?? method;
 const shown = (value, digits = 4) => (value == null ? "–" : String(Number(value.toPrecision(digits))).replace("-", "−"));
 
+// Sets the index of M_eff lower, as the paper does; where only plain text can be, as in a list of options, it stays.
+function setIndices(root) {
+  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), found = [];
+  while (texts.nextNode()) if (texts.currentNode.data.includes("M_eff") && !["option", "script", "noscript"].includes(texts.currentNode.parentNode.localName)) found.push(texts.currentNode);
+  for (const text of found) {
+    const home = text.parentNode, svg = home.namespaceURI.endsWith("svg");
+    const [before, ...after] = text.data.split("M_eff");
+    const part = (tag, content, options = {}) => d3.create(svg ? "svg:tspan" : tag).text(content).call((one) => Object.entries(svg ? options : {}).forEach(([name, value]) => one.attr(name, value))).node();
+    text.replaceWith(before, ...after.flatMap((rest) => ["M", part("sub", "eff", { dy: "0.25em", "font-size": "75%" }), part("span", rest, { dy: "-0.19em" })]));
+  }
+}
+
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);

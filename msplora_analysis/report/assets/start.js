@@ -1,4 +1,5 @@
 for (const id of ["interactive", "choices"]) document.getElementById(id).hidden = false;
+setIndices(document.querySelector("main"));
 drawAll();
 let width = document.body.clientWidth;
 addEventListener("resize", () => {

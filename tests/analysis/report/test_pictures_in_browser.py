@@ -93,6 +93,17 @@ def test_colours_are_those_of_the_figures(page: Any) -> None:
     assert page.locator("#courses .legend .swatch").last.evaluate(swatch) == RED
 
 
+def test_the_index_of_m_eff_is_set_lower(page: Any) -> None:
+    page.select_option("select[name=measure]", "m_eff_1")
+    label = page.locator("#courses .plot text", has_text="Meff-1 (higher")
+    assert label.locator("tspan").all_text_contents() == ["eff", "-1 (higher = more concentrated)"]
+    assert page.locator("#spectra th", has_text="Meff-1").locator("sub").inner_text() == "eff"
+    assert "M_eff" not in page.locator("main").evaluate(
+        "main => [...main.querySelectorAll(':not(option, script, noscript)')].flatMap((one) => [...one.childNodes])"
+        ".filter((one) => one.nodeType === 3).map((one) => one.data).join(' ')"
+    )
+
+
 def test_null_models_are_those_of_the_task_or_said_to_be_of_all_modules(page: Any, folder: Path) -> None:
     lines, about = page.locator("#courses g.null line"), page.locator("#courses .about")
     nulls = pd.read_csv(folder / "measure-means.csv").query(
