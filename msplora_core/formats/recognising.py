@@ -31,6 +31,7 @@ from msplora_core.formats.weight_files import (
 from msplora_core.methods import CONVERTED
 from msplora_core.runs import RunDirectory
 from msplora_core.storage.folder import first_present
+from msplora_core.storage.json_file import plain_text
 from msplora_core.storage.tensor_file import read_tensor_file
 from msplora_core.storage.tensors import TensorFile
 from msplora_core.wording import listed
@@ -112,7 +113,7 @@ def read_adapter(
     files = tuple(sorted({tensor.path for tensor in contents.tensors.values()}))
     unread = unread_notes(contents.path, files) if base is None else ()
     of_alpha = alpha_notes(alpha, own=True) if scaled else ()
-    origin = contents.metadata.get(CONVERTED_FROM, "")[:100]
+    origin = plain_text(contents.metadata.get(CONVERTED_FROM))
     of_origin = [CONVERTED_NOTE.format(origin)] if origin else []
     notes = [*found.notes, *of_origin, *of_targets, *of_alpha, *rank_notes(updates), *unread]
     return Adapter(

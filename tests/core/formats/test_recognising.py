@@ -95,6 +95,16 @@ def test_the_state_of_a_training_is_no_second_adapter(tmp_path):
     assert read_adapter(tmp_path).format == "kohya"
 
 
+def test_a_mark_of_conversion_is_one_printable_line(tmp_path):
+    factors = {f"{FLAT}.lora_down.weight": np.ones((2, 4), "f4"), f"{FLAT}.lora_up.weight": np.ones((3, 2), "f4")}
+    save_file(factors, tmp_path / "a.safetensors", metadata={"msplora_converted_from": "msplora\x1b[31m\n-8-4-2" * 100})
+    adapter = read_adapter(tmp_path / "a.safetensors")
+    assert adapter.method == "lora-r2-converted"
+    (note,) = (note for note in adapter.notes if note.startswith("Converted from msplora[31m -8-4-2msplora"))
+    assert note.isprintable()
+    assert len(note) < 400
+
+
 def test_weights_beside_the_configuration_of_another_adapter(tmp_path):
     config = "adapter_config.json: target_modules: expected a target among the adapted modules"
     with pytest.raises(FileError, match=rf"{config} \(layers\.0\.q_proj, .*found c_attn, c_proj; the "):
