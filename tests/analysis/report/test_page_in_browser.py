@@ -212,6 +212,9 @@ def test_the_numbers_of_a_choice_are_those_of_its_rows(page: Any, folder: Path) 
     detail = page.locator("#matrices .detail").inner_text()
     for column in ("kl", "kl_baseline", "difference"):
         assert f"{shown(pair.loc[(0, 1), column])} and back {shown(pair.loc[(1, 0), column])}" in detail
+    assert "95% interval and p of the difference, all tasks and modules together" in detail
+    page.select_option("select[name=show]", "KL of MSPLoRA 8/8/8")
+    assert "95% interval\nnone: one number of all runs" in page.locator("#matrices .detail").inner_text()
     page.locator("#layers .plot svg[tabindex]").focus()
     page.keyboard.press("ArrowRight")
     first = means["layer-spectra"].query("scale == 'global' and k == 1")["sigma"].iloc[0]
