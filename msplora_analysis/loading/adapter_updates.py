@@ -91,7 +91,7 @@ def load_updates(
 
     Args:
         path: an adapter's folder or file in any format, or hf://owner/name; a run directory, to read its final
-            adapter; a folder of checkpoints, to read the last.
+            adapter; a folder of checkpoints, to read the adapter beside them, else the last.
         alpha, module, model, task, seed: how it is read (see `load_spectra`).
 
     Returns:

@@ -70,7 +70,7 @@ def convert_adapter(
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
-            directory, or a folder of checkpoints, of which the last is converted.
+            directory, or a folder of checkpoints, whose end is converted: the adapter beside them, else the last.
         out: the folder to write, new or empty; None to compute the result without writing it.
         alpha: α, for files that do not hold it.
         rank: keep at most this many ranks of each module.

@@ -107,7 +107,7 @@ def convert_to_pyramid(
 
     Args:
         path: an adapter's folder or file in any format that `read_adapter` reads, `hf://owner/name`, a run
-            directory, or a folder of checkpoints, of which the last is converted.
+            directory, or a folder of checkpoints, whose end is converted: the adapter beside them, else the last.
         out: the folder to write; new or empty.
         ranks: of (global, mid, layer); 0 leaves a scale out.
         groups: number of groups of layers, or their boundaries; by default 3, or the number of layers if less.
