@@ -72,9 +72,9 @@ function setIndices(root) {
   while (texts.nextNode()) if (texts.currentNode.data.includes("M_eff") && !["option", "script", "noscript"].includes(texts.currentNode.parentNode.localName)) found.push(texts.currentNode);
   for (const text of found) {
     const home = text.parentNode, svg = home.namespaceURI.endsWith("svg");
-    const [before, ...after] = text.data.split("M_eff");
+    const [before, ...after] = text.data.split(/M_(eff(?:-\w+)?)/); // text and index take turns
     const part = (tag, content, options = {}) => d3.create(svg ? "svg:tspan" : tag).text(content).call((one) => Object.entries(svg ? options : {}).forEach(([name, value]) => one.attr(name, value))).node();
-    text.replaceWith(before, ...after.flatMap((rest) => ["M", part("sub", "eff", { dy: "0.25em", "font-size": "75%" }), part("span", rest, { dy: "-0.19em" })]));
+    text.replaceWith(before, ...after.flatMap((piece, place) => (place % 2 ? part("span", piece, { dy: "-0.19em" }) : ["M", part("sub", piece, { dy: "0.25em", "font-size": "75%" })])));
   }
 }
 

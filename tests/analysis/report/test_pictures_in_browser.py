@@ -96,8 +96,8 @@ def test_colours_are_those_of_the_figures(page: Any) -> None:
 def test_the_index_of_m_eff_is_set_lower(page: Any) -> None:
     page.select_option("select[name=measure]", "m_eff_1")
     label = page.locator("#courses .plot text", has_text="Meff-1 (higher")
-    assert label.locator("tspan").all_text_contents() == ["eff", "-1 (higher = more concentrated)"]
-    assert page.locator("#spectra th", has_text="Meff-1").locator("sub").inner_text() == "eff"
+    assert label.locator("tspan").all_text_contents() == ["eff-1", " (higher = more concentrated)"]
+    assert page.locator("#spectra th", has_text="Meff-1").locator("sub").inner_text() == "eff-1"
     assert "M_eff" not in page.locator("main").evaluate(
         "main => [...main.querySelectorAll(':not(option, script, noscript)')].flatMap((one) => [...one.childNodes])"
         ".filter((one) => one.nodeType === 3).map((one) => one.data).join(' ')"
