@@ -41,7 +41,7 @@ class DirectionOverlaps:
         >>> both = direction_overlaps([one, two])
         >>> both.similarity("outputs", 0, 1)[-1, -1], both.similarity("inputs", 0, 1)[-1, -1]
         (np.float64(1.0), np.float64(0.5))
-        >>> both.energy_within(0, 1, "inputs"), both.inner_products()
+        >>> round(both.energy_within(0, 1, "inputs"), 12), both.inner_products()
         (0.5, array([[2., 1.],
                [1., 2.]]))
     """

@@ -158,7 +158,8 @@ def _begin() -> None:
     from ctypes import CDLL
 
     gc.freeze()  # what the other has made lives on here: scanning it would only copy its memory
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in a shell's background, where Ctrl-C is for others
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     CDLL(None).prctl(_SIGNAL_OF_PARENTS_END, signal.SIGKILL)
 

@@ -101,11 +101,12 @@ def test_work_is_done_beside_other_work_and_its_warnings_and_errors_arrive() -> 
         beside(lambda: None, wrong)
 
 
-def _in_two_processes(other: str, work: str) -> subprocess.Popen[str]:
+def _in_two_processes(other: str, work: str, handler: str = "default_int_handler") -> subprocess.Popen[str]:
     code = f"""
-import os, time
+import os, signal, time
 from msplora_analysis.loading.parallel import beside
 os.sched_getaffinity = lambda _: {{0, 1}}
+signal.signal(signal.SIGINT, signal.{handler})  # a process started in the background ignores it
 beside(lambda: {other}, lambda: {work})
 """
     output = subprocess.PIPE
@@ -134,11 +135,21 @@ def test_an_interrupted_process_says_nothing(work: str) -> None:
     assert errors.count("Traceback") == 1  # of the process that started it
 
 
+def test_work_in_the_background_is_not_interrupted() -> None:
+    wait = "(print('begun', flush=True), time.sleep(1), print('done', flush=True))"
+    process = _in_two_processes(wait, wait, handler="SIG_IGN")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60) == ("done\ndone\n", "")
+
+
 def test_an_interrupt_while_a_process_begins_is_not_lost() -> None:
     code = """
 import os, signal, time
 from msplora_analysis.loading.parallel import beside
 os.sched_getaffinity = lambda _: {0, 1}
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
 beside(lambda: None, lambda: time.sleep(600))
 """
