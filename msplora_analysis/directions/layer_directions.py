@@ -17,7 +17,7 @@ from msplora_analysis.kernels.direction_nulls import (
     subspace_null,
 )
 from msplora_analysis.kernels.overlaps import SIDES, DirectionOverlaps, Side
-from msplora_analysis.kernels.similarity import sharing_shares
+from msplora_analysis.kernels.similarity import cosines_of, sharing_shares
 from msplora_core.errors import ParameterError
 from msplora_core.pyramid import DEFAULT_GROUPS, layer_groups
 
@@ -126,9 +126,6 @@ def layer_cosines(
         expected = f"fewer groups than the {len(layers)} layers of {module}: a group of one layer shares all it has"
         raise ParameterError("groups", expected=expected, found=groups)
     norms = np.sqrt(np.maximum(np.diagonal(inner), 0.0))
-    known = np.where(norms > 0, norms, np.nan)
-    cosines = np.clip(inner / known[:, None] / known, -1.0, 1.0)
-    np.fill_diagonal(cosines, np.where(norms > 0, 1.0, np.nan))
     trained = np.flatnonzero(norms)
     shares, null = np.full(3, np.nan), Spread(np.full(3, np.nan), np.full(3, np.nan))
     if len(trained) > 1:
@@ -136,7 +133,7 @@ def layer_cosines(
         shares = sharing_shares(inner[np.ix_(trained, trained)], groups)
         null = sharing_null(norms[trained], shape, groups)
     places = np.array(layers, dtype=np.int64)
-    return LayerCosines(module, scale, stack, places, rank, cosines, norms, shares, null)
+    return LayerCosines(module, scale, stack, places, rank, cosines_of(inner), norms, shares, null)
 
 
 def _groups_of(chosen: NDArray[np.intp], layers: int, groups: Groups) -> list[int]:

@@ -57,8 +57,12 @@ def update_cosines(
                [-0.707, -0.707,  1.   ]])
     """
     given = [update if isinstance(update, LowRankUpdate) else LowRankUpdate(*update) for update in updates]
-    inner = update_inner_products([in_common_unit([update])[0][0] for update in given])
-    norms = np.sqrt(np.diagonal(inner))
+    return cosines_of(update_inner_products([in_common_unit([update])[0][0] for update in given]))
+
+
+def cosines_of(inner: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosines that belong to inner products, (L, L) each; NaN in the row and column of a zero update."""
+    norms = np.sqrt(np.maximum(np.diagonal(inner), 0.0))
     norms = np.where(norms > 0, norms, np.nan)
     cosines = np.clip(inner / norms[:, None] / norms, -1.0, 1.0)
     np.fill_diagonal(cosines, np.where(np.isnan(norms), np.nan, 1.0))

@@ -46,7 +46,7 @@ def write_overlap(
     | subspaces.csv | how the layers' subspaces overlap |
     | sharing-means.csv, course-means.csv, subspaces-means.csv, cosine-means.csv, phi-means.csv | means over runs |
     | cosines.csv | the cosine of every pair of layers |
-    | methods.csv | mean excess of each method, with its interval |
+    | methods.csv | mean excess of each method, with intervals over runs and over tasks |
     | adapters.csv | each module of each pair of adapters, if there are several adapters (`AdapterPair.modules`) |
     | angles.csv | the principal angles of each module of each pair, inputs and outputs (`AdapterPair.angles`) |
     | summary.json | `summarise_overlap(found)`; written last |

@@ -44,7 +44,7 @@ def summarise_overlap(found: Overlap) -> dict[str, Any]:
     Returns:
         format, version, path, seed, reading (what the numbers mean), sharing and subspaces (a row a run, module type
         and scale, at the end of the run), cosines (whole matrices), course (what is shared over training), grids
-        (φ(i, j) of neighbouring layers, 32 leading directions), methods (mean excess with its interval), findings
+        (φ(i, j) of neighbouring layers, 32 leading directions), methods (mean excess with its intervals), findings
         (sentences), answers (the paper's question, with the verdict), adapters (held against
         each other, or null), notes, skipped, failed.
     """

@@ -63,3 +63,9 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         assert [url for url in seen.requests if not url.startswith("data:")] == [path.as_uri()]
         assert seen.errors == []
         seen.page.context.close()
+
+
+@pytest.fixture
+def page(visit: Callable[..., Any], folder: Path) -> Any:
+    """The page of the analysis that the file of tests has written."""
+    return visit(folder / "report.html")

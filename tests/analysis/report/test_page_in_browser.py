@@ -51,11 +51,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study / "analysis"
 
 
-@pytest.fixture
-def page(visit: Any, folder: Path) -> Any:
-    return visit(folder / "report.html")
-
-
 def shown(value: float) -> str:
     text = f"{float(f'{value:.4g}'):.10g}"
     if "e" in text and abs(value) >= 1e-6:  # JavaScript has exponents below

@@ -35,11 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return study / "analysis"
 
 
-@pytest.fixture
-def page(visit: Any, folder: Path) -> Any:
-    return visit(folder / "report.html")
-
-
 def test_the_tenth_epoch_is_called_ten(page: Any) -> None:
     for picture in ("#courses", "#scores .several", "#spectra"):
         ticks = page.locator(f"{picture} g[aria-label='x-axis tick label'] text").all_text_contents()
